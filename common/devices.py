@@ -1,0 +1,58 @@
+"""Devices as data: one row class each, named as the columns of its CSV file. What a device does stands in
+``areas.device_models``; how it looks to OpenDSS in ``common.opendss``."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from common.settings import Efficiency, Positive, Share
+from common.tables import Row
+
+BusName = Annotated[str, Field(min_length=1)]
+
+
+class PV(Row):
+    """A PV system: its real power follows the case's ``pv_pu`` profile, its reactive power is a decision."""
+
+    bus: BusName
+    p_rated_kw: Positive
+    s_rated_kva: Positive
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PV:
+        if self.s_rated_kva < self.p_rated_kw:
+            raise ValueError(f"s_rated_kva = {self.s_rated_kva} is below p_rated_kw = {self.p_rated_kw}. Raise it.")
+        return self
+
+
+class Battery(Row):
+    """A battery: charge, discharge and reactive power are decisions; it ends the horizon as full as it began."""
+
+    bus: BusName
+    p_rated_kw: Positive
+    s_rated_kva: Positive
+    energy_kwh: Positive
+    eta_charge: Efficiency = 0.95
+    eta_discharge: Efficiency = 0.95
+    soc_min: Share = 0.30
+    soc_max: Share = 0.95
+    soc_initial: Share = 0.625
+
+    @property
+    def q_max_kvar(self) -> float:
+        """Reactive power that the inverter has left at full real power."""
+        return math.sqrt(self.s_rated_kva**2 - self.p_rated_kw**2)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Battery:
+        if self.s_rated_kva < self.p_rated_kw:
+            raise ValueError(f"s_rated_kva = {self.s_rated_kva} is below p_rated_kw = {self.p_rated_kw}. Raise it.")
+        if not self.soc_min <= self.soc_initial <= self.soc_max:
+            raise ValueError(
+                f"SOC limits contradict: soc_min = {self.soc_min}, soc_initial = {self.soc_initial}, "
+                f"soc_max = {self.soc_max} must be in rising order."
+            )
+        return self

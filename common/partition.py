@@ -1,0 +1,175 @@
+"""Cutting a case into areas: who owns which bus, branch and device, and where the areas meet.
+
+Every tie splits a bus in two. The parent area keeps the bus with its load and devices; the child area gets a copy of it
+as its root, and owns the branch that leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from common.case import Case, Horizon
+from common.devices import PV, Battery
+from common.errors import CaseError, did_you_mean
+from common.feeder import Feeder
+from common.settings import Settings
+
+Side = Literal["parent", "child"]
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Where two areas meet."""
+
+    bus: str
+    """the bus that is split in two"""
+    parent: int
+    """area nearer the substation"""
+    child: int
+    """area rooted at the tie"""
+    r: float
+    """path resistance from the substation to the bus, pu"""
+    x: float
+
+
+@dataclass(frozen=True)
+class TieEnd:
+    """One area's side of a tie."""
+
+    tie: int
+    """position in Partition.ties"""
+    side: Side
+    bus: int
+    """bus index in the area's feeder"""
+
+
+@dataclass(frozen=True)
+class AreaCase:
+    """All that one area needs to build and solve its part."""
+
+    name: str
+    feeder: Feeder
+    pv: tuple[PV, ...]
+    batteries: tuple[Battery, ...]
+    horizon: Horizon
+    settings: Settings
+    has_substation: bool
+    tie_ends: tuple[TieEnd, ...]
+    """the area's own root first, where it is a child"""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A case in areas. Area 0 holds the substation."""
+
+    areas: tuple[AreaCase, ...]
+    ties: tuple[Tie, ...]
+
+
+def one_area(case: Case) -> Partition:
+    """The whole feeder as a single area without ties: the centralized problem."""
+    return _cut(case, np.zeros(len(case.feeder.buses), np.int64), ["all"])
+
+
+def partition(case: Case) -> Partition:
+    """Cut the case as its areas.csv says; one area when it says nothing.
+
+    Raises CaseError when a bus has no area or two, or an area is not connected.
+    """
+    if not case.areas:
+        return one_area(case)
+    area_of: dict[str, str] = {}
+    buses = case.feeder.buses
+    for row in case.areas:
+        if row.bus not in case.feeder.index:
+            raise CaseError(f"areas.csv: unknown bus '{row.bus}'.{did_you_mean(row.bus, buses)}")
+        if row.bus in area_of:
+            raise CaseError(f"areas.csv: bus '{row.bus}' appears twice. Keep one line for each bus.")
+        area_of[row.bus] = row.area
+    missing = [bus for bus in buses if bus not in area_of]
+    if missing:
+        raise CaseError(
+            f"areas.csv: no area for {len(missing)} bus(es): {', '.join(missing[:10])}. Add a line for each bus."
+        )
+    names = list(dict.fromkeys(area_of[bus] for bus in buses))
+    _check_connected(case.feeder, area_of)
+    return _cut(case, np.array([names.index(area_of[bus]) for bus in buses]), names)
+
+
+def _check_connected(feeder: Feeder, area_of: Mapping[str, str]) -> None:
+    """In a tree, an area is connected if and only if one bus only has its parent in another area."""
+    head: dict[str, str] = {area_of[feeder.buses[0]]: feeder.buses[0]}
+    for k, parent in enumerate(feeder.parent):
+        bus = feeder.buses[k + 1]
+        area = area_of[bus]
+        if area == area_of[feeder.buses[parent]]:
+            continue
+        if area in head:
+            raise CaseError(
+                f"areas.csv: area {area} is not connected: its parts at buses '{head[area]}' and '{bus}' meet only "
+                "through other areas. Give one of the parts an area of its own."
+            )
+        head[area] = bus
+
+
+def _cut(case: Case, area_of: np.ndarray, names: list[str]) -> Partition:
+    feeder = case.feeder
+    r_path, x_path = feeder.path_impedance()
+    crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]
+    ties = tuple(
+        Tie(
+            bus=feeder.buses[feeder.parent[k]],
+            parent=int(area_of[feeder.parent[k]]),
+            child=int(area_of[k + 1]),
+            r=float(r_path[feeder.parent[k]]),
+            x=float(x_path[feeder.parent[k]]),
+        )
+        for k in crossing
+    )
+    areas = tuple(_area(case, area_of, ties, crossing, number, name) for number, name in enumerate(names))
+    return Partition(areas=areas, ties=ties)
+
+
+def _area(
+    case: Case, area_of: np.ndarray, ties: tuple[Tie, ...], crossing: list[int], number: int, name: str
+) -> AreaCase:
+    feeder = case.feeder
+    own = np.flatnonzero(area_of == number)
+    root_tie = next((i for i, tie in enumerate(ties) if tie.child == number), None)
+    root_copy = [] if root_tie is None else [int(feeder.parent[crossing[root_tie]])]
+    buses = np.array(root_copy + own.tolist(), np.int64)
+    position = {int(bus): i for i, bus in enumerate(buses)}
+    branches = buses[1:] - 1
+    owned = np.ones(len(buses))
+    owned[: len(root_copy)] = 0.0
+    area_feeder = Feeder(
+        buses=tuple(feeder.buses[bus] for bus in buses),
+        parent=np.array([position[int(feeder.parent[k])] for k in branches], np.int64),
+        r=feeder.r[branches],
+        x=feeder.x[branches],
+        l_max=feeder.l_max[branches],
+        p_load=feeder.p_load[buses] * owned,
+        q_load=feeder.q_load[buses] * owned,
+        q_cap=feeder.q_cap[buses] * owned,
+    )
+    ends = [] if root_tie is None else [TieEnd(tie=root_tie, side="child", bus=0)]
+    ends += [
+        TieEnd(tie=i, side="parent", bus=position[feeder.index[tie.bus]])
+        for i, tie in enumerate(ties)
+        if tie.parent == number
+    ]
+    owned_names = {feeder.buses[bus] for bus in own}
+    return AreaCase(
+        name=name,
+        feeder=area_feeder,
+        pv=tuple(pv for pv in case.pv if pv.bus in owned_names),
+        batteries=tuple(battery for battery in case.batteries if battery.bus in owned_names),
+        horizon=case.horizon,
+        settings=case.settings,
+        has_substation=number == 0,
+        tie_ends=tuple(ends),
+    )

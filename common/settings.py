@@ -1,0 +1,122 @@
+"""Settings of a case: every scalar of ``case.toml``, each changeable by ``--set key=value``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import CaseError, did_you_mean
+from common.tables import explain
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Efficiency = Annotated[float, Field(gt=0, le=1)]
+VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to 1.5")]
+
+Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
+
+
+class Settings(BaseModel):
+    """The scalars of a case. Powers are per phase of a balanced feeder; names end in their unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    title: str = ""
+    voltage_kv: Positive
+    """Nominal line-to-line voltage."""
+    base_kva: Positive = 1000.0
+    """Per-phase power base of all per-unit quantities."""
+    substation_bus: str
+    substation_v_pu: VoltagePu = 1.0
+    v_min_pu: VoltagePu = 0.95
+    v_max_pu: VoltagePu = 1.05
+    ideal_switch_ohm: NotNegative = 2e-4
+    """Branches of less impedance are ideal switches: no loss, no voltage drop."""
+
+    periods: Annotated[int, Field(ge=1)] = 24
+    """Horizon: the middle rows of profiles.csv."""
+    dt_hours: Positive = 1.0
+    price_high_per_kwh: NotNegative | None = None
+    price_low_per_kwh: NotNegative | None = None
+    price_high_share: Share = 0.4
+    """Share of the horizon, the hours of highest load, that pays the high price."""
+
+    objective: Objective = "cost"
+    scd_weight: NotNegative = 1e-3
+    """Weight of simultaneous charging and discharging, $ per per-unit power."""
+    voltage_deviation_weight: NotNegative = 1.0
+    """$ per (per-unit squared voltage)^2, bus and hour; counts with objective = voltage_deviation."""
+    substation_peak_kw: Positive | None = None
+    """Cap on substation power in every hour, whatever the objective."""
+
+    pv_percent: Percent = 0.0
+    battery_percent: Percent = 0.0
+    """Share of the load buses that get a PV system / a battery, evenly along buses.csv."""
+    der_fraction: NotNegative = 0.33
+    """Rated PV and battery power as a fraction of the rated load at the bus."""
+    pv_inverter_ratio: Annotated[float, Field(ge=1)] = 1.2
+    battery_inverter_ratio: Annotated[float, Field(ge=1)] = 1.2
+    """Inverter kVA per rated kW."""
+    battery_hours: Positive = 4.0
+    """Energy capacity per rated power."""
+    eta_charge: Efficiency = 0.95
+    eta_discharge: Efficiency = 0.95
+    soc_min: Share = 0.30
+    soc_max: Share = 0.95
+    soc_initial: Share | None = None
+    """Stored energy at the start and the end of the horizon; the middle of the SOC range when not given."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.v_min_pu > self.v_max_pu:
+            raise ValueError(f"v_min_pu = {self.v_min_pu} is above v_max_pu = {self.v_max_pu}. Swap or widen them.")
+        if self.soc_min >= self.soc_max:
+            raise ValueError(f"soc_min = {self.soc_min} is not below soc_max = {self.soc_max}. Lower soc_min.")
+        if self.soc_initial is not None and not self.soc_min <= self.soc_initial <= self.soc_max:
+            raise ValueError(
+                f"soc_initial = {self.soc_initial} is outside soc_min..soc_max = {self.soc_min}..{self.soc_max}."
+            )
+        if self.objective == "peak" and self.substation_peak_kw is None:
+            raise ValueError("objective = peak needs the cap: --set substation_peak_kw=...")
+        return self
+
+
+def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
+    """Read ``case.toml`` and put the overrides over it. Raises CaseError naming the key."""
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CaseError(f"{path}: no such file. A case is a folder with a case.toml in it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaseError(f"{path}: cannot be read ({error}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise CaseError(f"{path}: not valid TOML ({error}).") from None
+    check_names(values, str(path))
+    check_names(overrides, "--set")
+    try:
+        return Settings.model_validate(values | dict(overrides))
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else ""
+        source = "--set" if key in overrides else str(path)
+        raise CaseError(f"{source}: {explain(error)}") from None
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """Split ``key=value``. Raises CaseError when there is no '='."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise CaseError(f"--set {text}: write it as key=value, for example --set v_min_pu=0.97.")
+    check_names([key.strip()], "--set")
+    return key.strip(), value.strip()
+
+
+def check_names(names: Mapping[str, object] | list[str], source: str) -> None:
+    for name in names:
+        if name not in Settings.model_fields:
+            raise CaseError(f"{source}: unknown setting '{name}'.{did_you_mean(name, Settings.model_fields)}")
