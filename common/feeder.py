@@ -52,9 +52,11 @@ class Feeder:
     parent: Ints
     """(branch,) bus index of the end nearer the root"""
     r: Floats
-    """(branch,) series resistance; zero, with x, on an ideal switch"""
+    """(branch,) series resistance"""
     x: Floats
     """(branch,) series reactance"""
+    is_switch: NDArray[np.bool_]
+    """(branch,) so little impedance that its losses are neglected"""
     l_max: Floats
     """(branch,) largest squared current magnitude, inf where there is no limit"""
     p_load: Floats
@@ -62,17 +64,12 @@ class Feeder:
     q_load: Floats
     """(bus,) rated reactive load"""
     q_cap: Floats
-    """(bus,) fixed shunt capacitor, reactive power at 1 pu"""
+    """(bus,) rated reactive power of the shunt capacitor"""
 
     @cached_property
     def index(self) -> dict[str, int]:
         """Bus index of each bus name."""
         return {bus: i for i, bus in enumerate(self.buses)}
-
-    @cached_property
-    def is_switch(self) -> NDArray[np.bool_]:
-        """(branch,) whether the branch has no impedance"""
-        return (self.r == 0) & (self.x == 0)
 
     def path_impedance(self) -> tuple[Floats, Floats]:
         """Resistance and reactance from the root to each bus, (bus,) each."""
@@ -95,7 +92,6 @@ def make_feeder(buses: Sequence[BusRow], branches: Sequence[BranchRow], settings
     rows = [row for _, _, row in ordered]
     impedance_base = settings.voltage_kv**2 / 3 / (settings.base_kva / 1000)
     current_base = settings.base_kva / (settings.voltage_kv / np.sqrt(3))
-    switch = np.array([_is_switch(row, settings) for row in rows], bool)
 
     def per_bus(field: str) -> Floats:
         return np.array([getattr(by_name[bus], field) for bus in names]) / settings.base_kva
@@ -103,8 +99,9 @@ def make_feeder(buses: Sequence[BusRow], branches: Sequence[BranchRow], settings
     return Feeder(
         buses=tuple(names),
         parent=np.array([position[parent] for parent, _, _ in ordered], np.int64),
-        r=np.where(switch, 0.0, np.array([row.r_ohm for row in rows]) / impedance_base),
-        x=np.where(switch, 0.0, np.array([row.x_ohm for row in rows]) / impedance_base),
+        r=np.array([row.r_ohm for row in rows]) / impedance_base,
+        x=np.array([row.x_ohm for row in rows]) / impedance_base,
+        is_switch=np.array([_is_switch(row, settings) for row in rows], bool),
         l_max=np.array([np.inf if row.i_max_a is None else (row.i_max_a / current_base) ** 2 for row in rows]),
         p_load=per_bus("p_load_kw"),
         q_load=per_bus("q_load_kvar"),
@@ -113,7 +110,7 @@ def make_feeder(buses: Sequence[BusRow], branches: Sequence[BranchRow], settings
 
 
 def _is_switch(row: BranchRow, settings: Settings) -> bool:
-    return abs(complex(row.r_ohm, row.x_ohm)) <= settings.ideal_switch_ohm
+    return abs(complex(row.r_ohm, row.x_ohm)) <= settings.switch_ohm
 
 
 def _unique_buses(buses: Sequence[BusRow]) -> dict[str, BusRow]:

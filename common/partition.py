@@ -7,7 +7,7 @@ as its root, and owns the branch that leaves it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -45,6 +45,9 @@ class TieEnd:
     side: Side
     bus: int
     """bus index in the area's feeder"""
+    r: float
+    """Thevenin resistance that the boundary variable w = v + 2 r p + 2 x q is made with, pu"""
+    x: float
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,16 @@ def partition(case: Case) -> Partition:
     return _cut(case, np.array([names.index(area_of[bus]) for bus in buses]), names)
 
 
+def without_thevenin(parts: Partition) -> Partition:
+    """The same areas, with v itself as the boundary voltage w."""
+    return Partition(
+        areas=tuple(
+            replace(area, tie_ends=tuple(replace(end, r=0.0, x=0.0) for end in area.tie_ends)) for area in parts.areas
+        ),
+        ties=tuple(replace(tie, r=0.0, x=0.0) for tie in parts.ties),
+    )
+
+
 def _check_connected(feeder: Feeder, area_of: Mapping[str, str]) -> None:
     """In a tree, an area is connected if and only if one bus only has its parent in another area."""
     head: dict[str, str] = {area_of[feeder.buses[0]]: feeder.buses[0]}
@@ -151,14 +164,15 @@ def _area(
         parent=np.array([position[int(feeder.parent[k])] for k in branches], np.int64),
         r=feeder.r[branches],
         x=feeder.x[branches],
+        is_switch=feeder.is_switch[branches],
         l_max=feeder.l_max[branches],
         p_load=feeder.p_load[buses] * owned,
         q_load=feeder.q_load[buses] * owned,
         q_cap=feeder.q_cap[buses] * owned,
     )
-    ends = [] if root_tie is None else [TieEnd(tie=root_tie, side="child", bus=0)]
+    ends = [] if root_tie is None else [TieEnd(tie=root_tie, side="child", bus=0, r=ties[root_tie].r, x=ties[root_tie].x)]
     ends += [
-        TieEnd(tie=i, side="parent", bus=position[feeder.index[tie.bus]])
+        TieEnd(tie=i, side="parent", bus=position[feeder.index[tie.bus]], r=tie.r, x=tie.x)
         for i, tie in enumerate(ties)
         if tie.parent == number
     ]

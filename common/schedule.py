@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from common.case import Case
 from common.feeder import Floats
+from common.partition import AreaCase, Partition
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,76 @@ class NetworkState:
     """(T,)"""
     losses_kw: Floats
     """(T,) real power lost in all branches"""
+
+
+@dataclass(frozen=True)
+class AreaSolution:
+    """One area's part of a solution, per unit, as its solver knows it."""
+
+    values: Mapping[str, Floats]
+    """every variable by name: ``v``, ``p``, ``q``, ``l``, ``substation``, ``boundary``, ``pv.q_kvar``, ...; a variable of
+    size zero is left out"""
+    relaxation_gap: Floats
+    """(branch, T)"""
+
+
+DEVICE_KINDS = {"pv": ("q_kvar",), "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")}
+"""what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase and Schedule"""
+
+
+def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Schedule:
+    """The areas' setpoints as one schedule."""
+    scheduled: dict[str, dict[str, Floats]] = {}
+    for kind, names in DEVICE_KINDS.items():
+        position = {unit.bus: i for i, unit in enumerate(getattr(case, kind))}
+        scheduled[kind] = {name: np.zeros((len(position), len(case.horizon))) for name in names}
+        for area, solution in zip(parts.areas, solutions, strict=True):
+            rows = [position[unit.bus] for unit in getattr(area, kind)]
+            for name, array in scheduled[kind].items():
+                if rows:
+                    array[rows] = solution.values[f"{kind}.{name}"] * case.settings.base_kva
+    return Schedule(**scheduled)
+
+
+def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
+    """The areas' voltages and flows as one network state; a tie's bus is told by the area that owns it."""
+    feeder, settings, periods = case.feeder, case.settings, len(case.horizon)
+    v = np.zeros((len(feeder.buses), periods))
+    p, q, squared_current = np.zeros((3, len(feeder.parent), periods))
+    for area, solution in zip(parts.areas, solutions, strict=True):
+        buses, branches = _places(case, area)
+        v[buses] = solution.values["v"][len(area.feeder.buses) - len(buses) :]
+        if len(branches):
+            p[branches], q[branches] = solution.values["p"], solution.values["q"]
+        with_current = branches[~area.feeder.is_switch]
+        if len(with_current):
+            squared_current[with_current] = solution.values["l"]
+    switches = np.flatnonzero(feeder.is_switch)
+    squared_current[switches] = (p[switches] ** 2 + q[switches] ** 2) / v[feeder.parent[switches]]
+    losses = feeder.r[~feeder.is_switch] @ squared_current[~feeder.is_switch]
+    substation = solutions[0].values["substation"] * settings.base_kva
+    return NetworkState(
+        v_pu=np.sqrt(v),
+        p_kw=p * settings.base_kva,
+        q_kvar=q * settings.base_kva,
+        i_a=np.sqrt(np.maximum(squared_current, 0.0)) * settings.base_kva / (settings.voltage_kv / np.sqrt(3)),
+        substation_p_kw=substation[0],
+        substation_q_kvar=substation[1],
+        losses_kw=losses * settings.base_kva,
+    )
+
+
+def join_gap(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Floats:
+    """(branch, T) l v - p^2 - q^2 of every branch, per unit: zero where the cone relaxation is tight."""
+    gap = np.zeros((len(case.feeder.parent), len(case.horizon)))
+    for area, solution in zip(parts.areas, solutions, strict=True):
+        gap[_places(case, area)[1]] = solution.relaxation_gap
+    return gap
+
+
+def _places(case: Case, area: AreaCase) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in the whole feeder of the buses that an area owns, and of its branches."""
+    index = case.feeder.index
+    branches = np.array([index[bus] - 1 for bus in area.feeder.buses[1:]], np.int64)
+    owned = branches + 1
+    return (np.concatenate([[0], owned]) if area.has_substation else owned), branches

@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Efficiency = Annotated[float, Field(gt=0, le=1)]
 VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to 1.5")]
 
+CapacitorModel = Literal["constant_impedance", "constant_power"]
 Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
 
 
@@ -36,8 +37,10 @@ class Settings(BaseModel):
     substation_v_pu: VoltagePu = 1.0
     v_min_pu: VoltagePu = 0.95
     v_max_pu: VoltagePu = 1.05
-    ideal_switch_ohm: NotNegative = 2e-4
-    """Branches of less impedance are ideal switches: no loss, no voltage drop."""
+    switch_ohm: NotNegative = 2e-4
+    """Branches of no more impedance are switches: their losses are neglected."""
+    capacitor_model: CapacitorModel = "constant_impedance"
+    """A capacitor gives its rated kvar times the squared voltage, or, ``constant_power``, its rated kvar at any."""
 
     periods: Annotated[int, Field(ge=1)] = 24
     """Horizon: the middle rows of profiles.csv."""

@@ -1,0 +1,119 @@
+"""Balanced branch flow (DistFlow) equations of one area as cvxpy expressions.
+
+Source: Baran and Wu, "Optimal capacitor placement on radial distribution systems" (1989); the squared current is relaxed
+to a rotated second-order cone as in Farivar and Low, "Branch flow model: relaxations and convexification" (2013).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from common.feeder import Feeder, Floats
+
+
+@dataclass(frozen=True)
+class BranchFlow:
+    """Variables and constraints; all per unit, time last."""
+
+    v: cp.Variable
+    """(bus, T) squared voltage magnitude"""
+    p: cp.Variable
+    """(branch, T) real power into the branch at the end nearer the root"""
+    q: cp.Variable
+    l: cp.Variable  # noqa: E741 - the field's symbol
+    """(impedance, T) squared current magnitude of the branches that are not switches"""
+    constraints: list[cp.Constraint]
+
+
+def branch_flow(
+    feeder: Feeder,
+    p_injected: Any,
+    q_injected: Any,
+    shunt: Floats,
+    v_min: float,
+    v_max: float,
+    v_root: float | None = None,
+) -> BranchFlow:
+    """The network equations of a radial feeder.
+
+    ``p_injected`` and ``q_injected`` are (bus, T) expressions of the net power injected at each bus, loads (negative)
+    and what flows in at the root included. ``v_min`` and ``v_max`` limit the voltage magnitude at every bus but a root
+    that ``v_root`` holds at a magnitude. ``shunt`` is the (bus,) susceptance of constant-impedance capacitors. A
+    switch drops voltage but loses no power: it has no squared current, for nothing would hold a relaxed one at its true
+    value.
+    """
+    periods = p_injected.shape[1]
+    bus_count, branch_count = len(feeder.buses), len(feeder.parent)
+    has_current = np.flatnonzero(~feeder.is_switch)
+    v = cp.Variable((bus_count, periods), name="v")
+    p = cp.Variable((branch_count, periods), name="p")
+    q = cp.Variable((branch_count, periods), name="q")
+    squared_current = cp.Variable((len(has_current), periods), name="l")
+    if shunt.any():
+        q_injected = q_injected + sp.diags_array(shunt) @ v
+    limited = v if v_root is None else v[1:]
+    constraints: list[cp.Constraint] = [limited >= v_min**2, limited <= v_max**2] if limited.size else []
+    if v_root is not None:
+        constraints.append(v[0] == v_root**2)
+    if branch_count:
+        into = sp.eye_array(bus_count, branch_count, k=-1, format="csr")
+        out_of = _selection(feeder.parent, bus_count).T
+        spread = _selection(has_current, branch_count).T
+        r, x = sp.diags_array(feeder.r) @ spread, sp.diags_array(feeder.x) @ spread
+        z2 = sp.diags_array(feeder.r**2 + feeder.x**2) @ spread
+        constraints += [
+            into @ (p - r @ squared_current) - out_of @ p + p_injected == 0,
+            into @ (q - x @ squared_current) - out_of @ q + q_injected == 0,
+            (into - out_of).T @ v + 2 * (sp.diags_array(feeder.r) @ p + sp.diags_array(feeder.x) @ q)
+            == z2 @ squared_current,
+        ]
+        constraints += _current(feeder, has_current, v, p, q, squared_current)
+    else:
+        constraints += [p_injected == 0, q_injected == 0]
+    return BranchFlow(v=v, p=p, q=q, l=squared_current, constraints=constraints)
+
+
+def relaxation_gap(feeder: Feeder, v: Floats, p: Floats, q: Floats, squared_current: Floats) -> Floats:
+    """l * v - p^2 - q^2 of each branch and period, (branch, T); zero where the relaxation is tight and on switches."""
+    gap = np.zeros_like(p)
+    k = np.flatnonzero(~feeder.is_switch)
+    gap[k] = squared_current * v[feeder.parent[k]] - p[k] ** 2 - q[k] ** 2
+    return gap
+
+
+def _current(
+    feeder: Feeder, has_current: np.ndarray, v: cp.Variable, p: cp.Variable, q: cp.Variable, squared_current: cp.Variable
+) -> list[cp.Constraint]:
+    """p^2 + q^2 <= l v on branches with impedance, l <= l_max, and p^2 + q^2 <= l_max v on limited switches."""
+    constraints: list[cp.Constraint] = []
+    if len(has_current):
+        sending = _selection(feeder.parent[has_current], len(feeder.buses)) @ v
+        pick = _selection(has_current, len(feeder.parent))
+        constraints += _rotated_cone(pick @ p, pick @ q, squared_current, sending)
+        limited = np.flatnonzero(np.isfinite(feeder.l_max[has_current]))
+        if len(limited):
+            constraints.append(squared_current[limited] <= feeder.l_max[has_current][limited][:, None])
+    limited = np.flatnonzero(feeder.is_switch & np.isfinite(feeder.l_max))
+    if len(limited):
+        sending = _selection(feeder.parent[limited], len(feeder.buses)) @ v
+        pick = _selection(limited, len(feeder.parent))
+        ceiling = np.repeat(feeder.l_max[limited][:, None], v.shape[1], axis=1)
+        constraints += _rotated_cone(pick @ p, pick @ q, cp.Constant(ceiling), sending)
+    return constraints
+
+
+def _rotated_cone(p: Any, q: Any, product_a: Any, product_b: Any) -> list[cp.Constraint]:
+    """p^2 + q^2 <= a b, elementwise."""
+    a, b = (cp.vec(e, order="F") for e in (product_a, product_b))
+    rows = cp.vstack([2 * cp.vec(p, order="F"), 2 * cp.vec(q, order="F"), a - b])
+    return [cp.SOC(a + b, rows, axis=0)]
+
+
+def _selection(index: np.ndarray, size: int) -> sp.csr_array:
+    """(len(index), size) matrix that picks the rows ``index``."""
+    return sp.csr_array((np.ones(len(index)), (np.arange(len(index)), index)), shape=(len(index), size))

@@ -1,0 +1,110 @@
+"""One area's multi-period optimal power flow: built once, solved every round at new boundary terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from areas.branch_flow import BranchFlow, branch_flow
+from areas.conic import ConicProblem, compile_problem
+from areas.device_models import DeviceModel, battery_model, pv_model
+from areas.objectives import OBJECTIVES
+from common.partition import AreaCase
+
+
+@dataclass(frozen=True)
+class AreaModel:
+    """An area's problem in cvxpy, all per unit."""
+
+    problem: cp.Problem
+    network: BranchFlow
+    devices: Mapping[str, DeviceModel]
+    """by their name in the schedule; kinds of which the area has none are left out"""
+    substation: cp.Variable | None
+    """(2, T) real and reactive power from the substation"""
+    boundary: cp.Variable | None
+    """(3 * tie end, T): w, p, q of the first end, then of the next"""
+
+    def variables(self) -> dict[str, cp.Variable]:
+        """Every variable that a solution tells, by name."""
+        named: dict[str, cp.Variable | None] = {
+            "v": self.network.v,
+            "p": self.network.p,
+            "q": self.network.q,
+            "l": self.network.l,
+            "substation": self.substation,
+            "boundary": self.boundary,
+        }
+        for kind, device in self.devices.items():
+            named |= {f"{kind}.{name}": variable for name, variable in device.setpoints.items()}
+        return {name: variable for name, variable in named.items() if variable is not None and variable.size}
+
+
+def model(area: AreaCase) -> AreaModel:
+    """Write the area's problem.
+
+    Each tie end has the boundary variables w = v + 2 r p + 2 x q, p and q, where v is the squared voltage of the split
+    bus, p and q flow from the parent area into the child, and r + jx is the tie's impedance as the tie end gives it.
+    """
+    feeder, settings, ends = area.feeder, area.settings, area.tie_ends
+    bus_count, periods = len(feeder.buses), len(area.horizon)
+    devices = _devices(area)
+    p: Any = -np.outer(feeder.p_load, area.horizon.load)
+    q: Any = -np.outer(feeder.q_load, area.horizon.load)
+    constant_power = settings.capacitor_model == "constant_power"
+    if constant_power:
+        q = q + feeder.q_cap[:, None]
+    shunt = np.zeros(bus_count) if constant_power else feeder.q_cap
+    for device in devices.values():
+        at = _incidence([feeder.index[bus] for bus in device.buses], bus_count)
+        p, q = p + at @ device.p, q + at @ device.q
+    constraints: list[cp.Constraint] = []
+    substation = cp.Variable((2, periods), name="substation") if area.has_substation else None
+    if substation is not None:
+        root = _incidence([0], bus_count)
+        p, q = p + root @ substation[:1], q + root @ substation[1:]
+        constraints.append(substation[0] >= 0)
+        if settings.substation_peak_kw is not None:
+            constraints.append(substation[0] <= settings.substation_peak_kw / settings.base_kva)
+    boundary = cp.Variable((3 * len(ends), periods), name="boundary") if ends else None
+    if boundary is not None:
+        into = _incidence([end.bus for end in ends], bus_count)
+        into = into @ sp.diags_array([1.0 if end.side == "child" else -1.0 for end in ends])
+        p, q = p + into @ boundary[1::3], q + into @ boundary[2::3]
+    v_root = settings.substation_v_pu if area.has_substation else None
+    network = branch_flow(feeder, p, q, shunt, settings.v_min_pu, settings.v_max_pu, v_root)
+    if boundary is not None:
+        for i, end in enumerate(ends):
+            w, p_tie, q_tie = (boundary[3 * i + k] for k in range(3))
+            constraints.append(w == network.v[end.bus] + 2 * end.r * p_tie + 2 * end.x * q_tie)
+    cost = OBJECTIVES[settings.objective](area, network, None if substation is None else substation[0])
+    for device in devices.values():
+        constraints += device.constraints
+        cost = cost + device.cost
+    problem = cp.Problem(cp.Minimize(cost), network.constraints + constraints)
+    return AreaModel(problem, network, devices, substation, boundary)
+
+
+def build(area: AreaCase) -> ConicProblem:
+    """Write the area's problem and compile it."""
+    written = model(area)
+    return compile_problem(written.problem, written.variables())
+
+
+def _devices(area: AreaCase) -> dict[str, DeviceModel]:
+    devices = {}
+    if area.pv:
+        devices["pv"] = pv_model(area.pv, area.horizon, area.settings)
+    if area.batteries:
+        devices["batteries"] = battery_model(area.batteries, area.horizon, area.settings)
+    return devices
+
+
+def _incidence(index: Sequence[int], size: int) -> sp.csr_array:
+    """(size, len(index)) matrix that adds column k to row index[k]."""
+    return sp.csr_array((np.ones(len(index)), (index, np.arange(len(index)))), shape=(size, len(index)))

@@ -1,0 +1,206 @@
+"""Rounds until the areas agree: proposals out, responses in, residuals, hand-over, the record of it all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+
+from common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, Proposal, Response, join
+from common.errors import InfeasibleError, SolverError
+from common.feeder import Floats
+from common.result import History
+from common.transport import Transport
+from coordinator.convergence import Residuals, change, middle, mismatch
+from coordinator.methods import admm, dlmp, enapp
+
+METHODS: dict[str, ModuleType] = {"admm": admm, "dlmp": dlmp, "enapp": enapp}
+HAND_OVER_TO = "admm"
+"""the method that takes over when another gives up: it alone converges from anywhere"""
+PROOF_EVERY = 10
+"""rounds between attempts to prove that there is nothing to converge to"""
+
+
+class State(Protocol):
+    """What every method's state has."""
+
+    @property
+    def proposal(self) -> Proposal: ...
+
+    @property
+    def failing(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Round:
+    """One line of the record."""
+
+    number: int
+    method: str
+    residuals: Residuals
+    cost: float
+    elapsed_s: float
+    coordinator_s: float
+    communication_s: float
+    solve_s: tuple[float, ...]
+    area_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the rounds ended."""
+
+    converged: bool
+    response: Response
+    """of the last round"""
+    rounds: tuple[Round, ...]
+    notes: tuple[str, ...]
+
+    def history(self) -> History:
+        """The record as arrays."""
+
+        def column(get: Callable[[Round], object]) -> Floats:
+            return np.array([get(round_) for round_ in self.rounds], float)
+
+        return History(
+            method=tuple(round_.method for round_ in self.rounds),
+            mismatch_pu=column(lambda r: r.residuals.mismatch),
+            change_pu=column(lambda r: r.residuals.change),
+            cost=column(lambda r: r.cost),
+            elapsed_s=column(lambda r: r.elapsed_s),
+            coordinator_s=column(lambda r: r.coordinator_s),
+            communication_s=column(lambda r: r.communication_s),
+            solve_s=column(lambda r: r.solve_s),
+            area_s=column(lambda r: r.area_s),
+        )
+
+
+def run(
+    boundary: Boundary,
+    transport: Transport,
+    names: Sequence[str],
+    method: str,
+    tolerance: float,
+    max_rounds: int,
+    on_round: Callable[[Round], None] = lambda _: None,
+) -> Outcome:
+    """Exchange rounds until mismatch and change are within the tolerance, or ``max_rounds`` are spent.
+
+    ``names`` are the areas', for messages. Raises InfeasibleError when an area has no schedule whatever its neighbours
+    do, SolverError when a solver leaves no usable numbers.
+    """
+    started = time.perf_counter()
+    state: State = METHODS[method].start(boundary)
+    before: Response | None = None
+    best: tuple[float, Response] | None = None
+    rounds: list[Round] = []
+    notes: list[str] = []
+    converged = False
+    while not converged and len(rounds) < max_rounds:
+        sent = time.perf_counter()
+        answers = transport.exchange(state.proposal.split(boundary))
+        received = time.perf_counter()
+        response = join(boundary, answers)
+        _check_numbers(response, names)
+        infeasible = [i for i, report in enumerate(response.reports) if report.status == INFEASIBLE]
+        if infeasible and method == HAND_OVER_TO:
+            raise InfeasibleError(_explain(transport, names, infeasible))
+        notes += _solver_notes(response, names, len(rounds) + 1)
+        found = Residuals(np.inf, np.inf) if infeasible else Residuals(mismatch(boundary, response), change(state.proposal, response, before))
+        solved = not any(report.status in (INFEASIBLE, FAILED) for report in response.reports)
+        converged = solved and found.within(tolerance)
+        cost = sum(report.energy_cost for report in response.reports)
+        by = method
+        if not converged:
+            state = METHODS[method].update(state, response)
+            if not infeasible and (best is None or found.mismatch < best[0]):
+                best = (found.mismatch, response)
+            if state.failing:
+                note = f"{method} gave up in round {len(rounds) + 1}: {state.failing}"
+                if method == "enapp":
+                    raise InfeasibleError(f"{note}. Use --method {HAND_OVER_TO}.") if infeasible else SolverError(note)
+                notes.append(f"{note}; {HAND_OVER_TO} takes over at its best point")
+                method, state = HAND_OVER_TO, _hand_over(boundary, best)
+        before = None if infeasible else response
+        done = time.perf_counter()
+        rounds.append(
+            Round(
+                number=len(rounds) + 1,
+                method=by,
+                residuals=found,
+                cost=cost,
+                elapsed_s=done - started,
+                coordinator_s=done - received,
+                communication_s=max(received - sent - transport.busy_s(answers), 0.0),
+                solve_s=tuple(report.solve_s for report in response.reports),
+                area_s=tuple(report.area_s for report in response.reports),
+            )
+        )
+        on_round(rounds[-1])
+        if not converged and len(rounds) % PROOF_EVERY == 0 and not infeasible:
+            _refuse_impossible(boundary, transport, response)
+    return Outcome(converged, response, tuple(rounds), tuple(notes))
+
+
+def lower_bound(boundary: Boundary, transport: Transport, response: Response) -> float:
+    """A Lagrangian lower bound on the objective, one more round: each area minimizes alone at the prices it ended with.
+
+    With the boundary free and the two sides' prices opposite, the sum of the areas' smallest costs cannot exceed the
+    optimum; the solver's dual values are the safe side of each. Raises SolverError when an area's problem is unbounded
+    or fails at these prices.
+    """
+    price = response.prices()
+    free = boundary.zeros()
+    proposal = Proposal(np.stack([-price, price], axis=1), free, free, np.zeros(free.shape[:3], bool))
+    reports = [answer.report for answer in transport.exchange(proposal.split(boundary))]
+    worst = max(report.status for report in reports)
+    if worst >= INFEASIBLE:
+        raise SolverError(f"no lower bound: an area's solver says {STATUSES[worst]} at the final prices.")
+    return sum(report.dual_objective for report in reports)
+
+
+def _refuse_impossible(boundary: Boundary, transport: Transport, response: Response) -> None:
+    """Raise InfeasibleError when the prices prove that no schedule exists: any would cost more than it ever could."""
+    try:
+        bound = lower_bound(boundary, transport, response)
+    except SolverError:
+        return
+    if bound <= boundary.cost_ceiling:
+        return
+    price = np.abs(response.prices()) / boundary.loss_price
+    tie, quantity, period = np.unravel_index(price.argmax(), price.shape)
+    raise InfeasibleError(
+        f"the areas' limits contradict each other: by their prices every schedule would cost at least {bound:.3g}, far more "
+        f"than serving all load. The dispute is about the {('voltage', 'real power', 'reactive power')[quantity]} at bus "
+        f"'{boundary.ties[tie].bus}', period {period} of the horizon. Widen voltage limits, current limits or the substation "
+        "cap, or add devices."
+    )
+
+
+def _hand_over(boundary: Boundary, best: tuple[float, Response] | None) -> State:
+    if best is None:
+        return admm.start(boundary)
+    return admm.start(boundary, middle(best[1]), best[1].prices())
+
+
+def _explain(transport: Transport, names: Sequence[str], infeasible: Sequence[int]) -> str:
+    diagnoses = transport.diagnoses()
+    return "; ".join(f"area {names[i]} is {diagnoses[i]}" for i in infeasible) + ". Widen it, or add devices."
+
+
+def _check_numbers(response: Response, names: Sequence[str]) -> None:
+    for name, report in zip(names, response.reports, strict=True):
+        if report.status == FAILED and not np.isfinite(report.objective):
+            raise SolverError(f"area {name}: the conic solver failed and left no numbers.")
+
+
+def _solver_notes(response: Response, names: Sequence[str], number: int) -> list[str]:
+    return [
+        f"round {number}: area {name} {STATUSES[report.status]}"
+        for name, report in zip(names, response.reports, strict=True)
+        if report.status in (SOLVED_AGAIN, INFEASIBLE, FAILED)
+    ]

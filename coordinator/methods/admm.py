@@ -1,0 +1,174 @@
+"""Consensus ADMM, accelerated by semismooth Newton steps.
+
+ADMM: both sides of a tie minimize their cost plus the price of the boundary quantities plus 1/2 S (b - z)^2; z becomes
+the mean of the two copies, the price moves by S times half their difference (Boyd et al., "Distributed optimization and
+statistical learning via ADMM" (2011), section 7). It converges from anywhere, slowly. The areas also tell how their
+answers move with the prices, so the residual of one ADMM step has a known derivative: a Newton step on it is tried at
+every point, and kept if the residual falls (in the manner of Themelis and Patrinos, "SuperMann" (2019)). Otherwise an
+ADMM step is taken from the last good point, with larger penalties S in the hours that got worse: there the areas' answers
+jump between limits, and a larger S holds them. Good steps bring the penalties down again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg
+
+from common.boundary import CHILD, PARENT, Boundary, P, Proposal, Response
+from common.feeder import Floats
+from coordinator.convergence import middle
+
+PENALTY = (4.0, 0.1, 0.1)
+"""S of w, p, q over the price of losses"""
+RELAXATION = 1.6
+"""over-relaxation of the ADMM steps"""
+FIRST_NEWTON = 3
+"""round after which Newton steps are tried; the forecast is too far off for a derivative to mean much"""
+DECREASE = 0.95
+"""a Newton step must bring the residual below this share of the last good one"""
+DAMPING = 0.005
+"""added to the derivative, which is singular where limits hold the boundary fast"""
+RAISE = 10.0
+"""factor on the penalty of an hour that got worse, and its inverse for an hour that did well"""
+GOOD_STEPS = 2
+"""Newton steps kept in a row before the penalties come down"""
+WORSE_SHARE = 0.1
+"""hours with less than this share of the worst hour's squared residual keep their penalty"""
+MAX_RAISE = 1e5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The last good point, and where ADMM itself would go from it."""
+
+    residual: Floats
+    """(T,) squared norm of the ADMM step in each hour"""
+    z: Floats
+    price: Floats
+
+
+@dataclass(frozen=True)
+class State:
+    """What the method carries from round to round."""
+
+    boundary: Boundary
+    proposal: Proposal
+    z: Floats
+    """(tie, quantity, T) agreed values"""
+    price: Floats
+    """(tie, quantity, T) price of power into the child, and of w"""
+    raised: Floats
+    """(T,) factor on the penalties"""
+    good: np.ndarray
+    """(T,) Newton steps kept since the penalty last changed"""
+    round: int = 1
+    trial: bool = False
+    """whether the proposal is a Newton step that has yet to prove itself"""
+    reference: Reference | None = None
+    failing: str | None = None
+    """always None: ADMM does not give up"""
+
+
+def start(boundary: Boundary, z: Floats | None = None, price: Floats | None = None) -> State:
+    """Begin with the forecast and the substation's energy price, or at the point (z, price) of another method."""
+    if price is None:
+        price = np.zeros_like(boundary.forecast)
+        price[:, P] = boundary.energy_price
+    z = boundary.forecast if z is None else z
+    periods = boundary.periods
+    state = State(boundary, _nothing(boundary), z, price, np.ones(periods), np.zeros(periods, int))
+    return _at(state, z, price)
+
+
+def update(state: State, response: Response) -> State:
+    """Judge the point that was tried and choose the next."""
+    penalty = _penalty(state)
+    gap = response.value[:, PARENT] - response.value[:, CHILD]
+    step_z, step_price = middle(response) - state.z, -penalty * gap / 2
+    residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
+    state = replace(state, round=state.round + 1)
+    if state.trial and state.reference is not None:
+        before = state.reference.residual
+        if residual.sum() > DECREASE**2 * before.sum():
+            worse = (residual > DECREASE**2 * before) & (residual >= WORSE_SHARE * residual.max())
+            raised = np.where(worse, np.minimum(state.raised * RAISE, MAX_RAISE), state.raised)
+            state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
+            return _at(state, state.reference.z, state.reference.price)
+        state = replace(state, good=state.good + 1)
+    reference = Reference(residual, state.z + RELAXATION * step_z, state.price + RELAXATION * step_price)
+    state = replace(state, reference=reference)
+    if state.round <= FIRST_NEWTON:
+        return _at(state, reference.z, reference.price)
+    newton_z, newton_price = _newton(state, response, penalty, step_z, step_price)
+    ready = (state.raised > 1) & (state.good >= GOOD_STEPS)
+    lowered = np.where(ready, np.maximum(state.raised / RAISE, 1.0), state.raised)
+    # The residual of a point under other penalties cannot be compared: it is a new reference, not a trial.
+    state = replace(state, raised=lowered, good=np.where(ready, 0, state.good), trial=not ready.any())
+    return _at(state, state.z + newton_z, state.price + newton_price)
+
+
+def _newton(
+    state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats
+) -> tuple[Floats, Floats]:
+    """The step in (z, price) that zeroes the linearized ADMM step.
+
+    In units scaled by the square root of the penalty S, an area's answer moves by J~ (-dz + sign dprice), sign +1 for a
+    child and -1 for a parent, J~ = S^1/2 J S^1/2; the ADMM step is (mean of both copies - z, half their difference).
+    """
+    root = np.sqrt(penalty)
+    size = root.size
+    index = np.arange(size).reshape(root.shape)
+    entries: list[tuple[Floats, np.ndarray, np.ndarray]] = []
+    for (ties, sides), sensitivity in zip(state.boundary.ends, response.sensitivities, strict=True):
+        at = index[ties].ravel()
+        sign = np.repeat(np.where(sides == CHILD, 1.0, -1.0), index[0].size)
+        scaled = root.ravel()[at, None] * sensitivity * root.ravel()[at] / 2
+        entries += [
+            (scaled, at, at),
+            (-scaled * sign, at, at + size),
+            (sign[:, None] * scaled, at + size, at),
+            (-sign[:, None] * scaled * sign, at + size, at + size),
+        ]
+    diagonal = np.concatenate([np.full(size, 1 + DAMPING), np.full(size, DAMPING)])
+    matrix = _assemble(entries, diagonal)
+    right = np.concatenate([(root * step_z).ravel(), (step_price / root).ravel()])
+    step = scipy.sparse.linalg.spsolve(matrix, right).reshape(2, *root.shape)
+    return step[0] / root, step[1] * root
+
+
+def _assemble(entries: Sequence[tuple[Floats, np.ndarray, np.ndarray]], diagonal: Floats) -> sp.csc_array:
+    """Sum of dense blocks at (rows, columns) and a diagonal."""
+    blocks = [
+        (block.ravel(), np.repeat(rows, len(columns)), np.tile(columns, len(rows))) for block, rows, columns in entries
+    ]
+    everywhere = np.arange(len(diagonal))
+    values, rows, columns = (np.concatenate(part) for part in zip(*blocks, (diagonal, everywhere, everywhere)))
+    return sp.csc_array((values, (rows, columns)), shape=(len(diagonal), len(diagonal)))
+
+
+def _penalty(state: State) -> Floats:
+    """(tie, quantity, T)"""
+    by_hour = np.array(PENALTY)[:, None] * state.boundary.loss_price * state.raised
+    return np.broadcast_to(by_hour, state.z.shape)
+
+
+def _at(state: State, z: Floats, price: Floats) -> State:
+    """The state that proposes the point (z, price)."""
+    state = replace(state, z=z, price=price)
+    proposal = Proposal(
+        price=np.stack([-price, price], axis=1),
+        target=np.stack([z, z], axis=1),
+        curvature=np.stack([_penalty(state)] * 2, axis=1),
+        fixed=_nothing(state.boundary).fixed,
+        sensitivities=bool(state.boundary.ties),
+    )
+    return replace(state, proposal=proposal)
+
+
+def _nothing(boundary: Boundary) -> Proposal:
+    zeros = boundary.zeros()
+    return Proposal(zeros, zeros, zeros, np.zeros(zeros.shape[:3], bool))

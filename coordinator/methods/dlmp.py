@@ -1,0 +1,79 @@
+"""Exchange of values and prices along the area tree (distribution locational marginal prices).
+
+Down the tree go w and the prices of p and q, the derivatives of the parent's cost; up go p and q and the price of w. The
+parent holds p and q and adds the price of w; the child holds w and minimizes its cost plus the prices, with the curvature
+of the losses upstream around the last p and q: H = 2 h R price of losses, R the Thevenin resistance. At the fixed point
+both sides' prices agree, so the point is the optimum. Anderson acceleration on all that is exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response, W
+from common.feeder import Floats
+from coordinator.anderson import Anderson, accelerate
+from coordinator.convergence import mismatch
+from coordinator.methods.enapp import held
+
+CURVATURE = 2.0
+"""h: how much more than the path's own losses a change of power costs upstream"""
+MEMORY = 8
+PATIENCE = 8
+"""rounds without halving the best mismatch after which the method gives up"""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the method carries from round to round."""
+
+    boundary: Boundary
+    proposal: Proposal
+    history: Anderson
+    best: tuple[float, int]
+    """smallest mismatch that counted as progress, and rounds since"""
+    failing: str | None = None
+    """why the method gives up, if it does"""
+
+
+def start(boundary: Boundary) -> State:
+    """Begin with the forecast and the substation's energy price."""
+    prices = np.zeros_like(boundary.forecast)
+    prices[:, P] = boundary.energy_price
+    return State(boundary, _propose(boundary, boundary.forecast, prices), Anderson(MEMORY), (np.inf, 0))
+
+
+def update(state: State, response: Response) -> State:
+    """Hand values and prices over, accelerated; give up on an infeasible area or when the mismatch stops falling."""
+    boundary = state.boundary
+    if any(report.status == INFEASIBLE for report in response.reports):
+        return replace(state, failing="an area cannot live with the voltage that its parent offers")
+    best, since = state.best
+    now = mismatch(boundary, response)
+    progress = (now, 0) if now <= best / 2 else (best, since + 1)
+    if progress[1] >= PATIENCE:
+        return replace(state, failing=f"the mismatch has not halved in {PATIENCE} rounds")
+    value = np.stack([response.value[:, PARENT, W], response.value[:, CHILD, P], response.value[:, CHILD, Q]], axis=1)
+    prices = np.stack([response.slope[:, CHILD, W], response.slope[:, PARENT, P], response.slope[:, PARENT, Q]], axis=1)
+    point = _pack(boundary, state.proposal.target, state.proposal.price)
+    image = np.concatenate([value.ravel(), (prices / boundary.loss_price).ravel()])
+    history, following = accelerate(state.history, point, image)
+    value, prices = following.reshape(2, *value.shape)
+    return State(boundary, _propose(boundary, value, prices * boundary.loss_price), history, progress)
+
+
+def _propose(boundary: Boundary, value: Floats, prices: Floats) -> Proposal:
+    """Values and prices of a round, (tie, quantity, T) each, to both sides."""
+    price, curvature = boundary.zeros(), boundary.zeros()
+    price[:, CHILD, P], price[:, CHILD, Q], price[:, PARENT, W] = prices[:, P], prices[:, Q], prices[:, W]
+    upstream = 2 * CURVATURE * boundary.r[:, 0] * boundary.loss_price
+    curvature[:, CHILD, P] = curvature[:, CHILD, Q] = upstream
+    return Proposal(price, np.stack([value, value], axis=1), curvature, held(boundary))
+
+
+def _pack(boundary: Boundary, target: Floats, price: Floats) -> Floats:
+    """The exchanged quantities of a proposal as one vector, prices in units of the price of losses."""
+    prices = np.stack([price[:, PARENT, W], price[:, CHILD, P], price[:, CHILD, Q]], axis=1)
+    return np.concatenate([target[:, PARENT].ravel(), (prices / boundary.loss_price).ravel()])

@@ -1,0 +1,256 @@
+"""The ``tieflow`` command."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports NumPy: ranks share cores, and BLAS threads of their own make them many times slower.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from common.case import Case, read_case
+from common.errors import EXIT_ERROR, CaseError, TieflowError, did_you_mean
+from common.settings import parse_override
+from common.store import check_writable, read_result, write_result
+from common.transport import dismiss, launched_rank, work, world
+from launch.benchmark import compare
+from launch.report import benchmark_table, check_summary, exit_code, json_ready, print_result, print_round, summary
+from launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+Command = TypeVar("Command", bound=Callable[..., int])
+
+
+def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+case_options = _options(
+    click.argument("case_name", metavar="CASE"),
+    click.option("--periods", type=int, help="Length of the horizon, the middle of the day."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the case."),
+    click.option(
+        "--tolerance",
+        type=click.FloatRange(1e-9, 1.0),
+        default=1e-5,
+        show_default=True,
+        help="Mismatch and change at which areas agree, per unit.",
+    ),
+    click.option(
+        "--max-rounds",
+        type=click.IntRange(1),
+        default=200,
+        show_default=True,
+        help="Rounds after which the run is stored as not converged.",
+    ),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(library_versions()["tieflow"], prog_name="tieflow")
+def app() -> None:
+    """Distributed multi-area optimal power flow of distribution feeders, confirmed by OpenDSS.
+
+    CASE is a shipped case (ieee123) or a case folder. Exit codes: 0 converged and confirmed, 2 not converged,
+    3 infeasible, 4 not confirmed by OpenDSS, 1 anything else.
+    """
+
+
+@app.command("solve")
+@case_options
+@click.option("--method", default="admm", show_default=True, help=f"One of {', '.join(METHODS)}.")
+@click.option("--certify", is_flag=True, help="One more round for a lower bound on the optimum.")
+@click.option("--no-check", is_flag=True, help="Skip the OpenDSS replay.")
+@click.option("--output", type=click.Path(path_type=Path), help="The HDF5 file to write. [default: CASE.h5, here]")
+@json_option
+@click.pass_obj
+def solve_command(
+    comm: Comm | None,
+    case_name: str,
+    periods: int | None,
+    overrides: tuple[str, ...],
+    tolerance: float,
+    max_rounds: int,
+    method: str,
+    certify: bool,
+    no_check: bool,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Solve CASE in its areas, replay the schedule in OpenDSS, store and print the result."""
+    console = Console(stderr=as_json)
+    _check_methods([method])
+    case = _read(case_name, periods, overrides)
+    path = output or Path(f"{case.name}.h5")
+    check_writable(path)
+    options = Options(method, tolerance, max_rounds, certify=certify, check=not no_check)
+    result = solve(case, options, comm, lambda round_: print_round(console, round_))
+    write_result(path, result)
+    print_result(console, result)
+    console.print(f"Result: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
+    if as_json:
+        _print_json(summary(result) | {"output": str(path.resolve())})
+    return exit_code(result)
+
+
+@app.command()
+@file_argument
+@json_option
+def show(file: Path, as_json: bool) -> int:
+    """Print the stored result FILE again."""
+    result = read_result(file)
+    if as_json:
+        _print_json(summary(result))
+    else:
+        print_result(Console(), result)
+    return exit_code(result)
+
+
+@app.command()
+@file_argument
+@click.option(
+    "--write-circuit",
+    type=click.Path(path_type=Path),
+    metavar="FILE.dss",
+    help="Also write circuit and schedule as a script for OpenDSS itself.",
+)
+@json_option
+def check(file: Path, write_circuit: Path | None, as_json: bool) -> int:
+    """Replay the stored schedule FILE in OpenDSS."""
+    if write_circuit is not None:
+        check_writable(write_circuit)
+    result = checked(read_result(file))
+    assert result.check is not None
+    if write_circuit is not None:
+        # Loads OpenDSS, which most commands do without.
+        from common import opendss
+
+        opendss.write_circuit(result.case, result.schedule, write_circuit)
+    if as_json:
+        _print_json(check_summary(result.check))
+    else:
+        print_result(Console(), result)
+    return exit_code(result)
+
+
+@app.command()
+@case_options
+@click.option("--methods", default="admm,dlmp,enapp", show_default=True, help="Comma-separated.")
+@json_option
+@click.pass_obj
+def benchmark(
+    comm: Comm | None,
+    case_name: str,
+    periods: int | None,
+    overrides: tuple[str, ...],
+    tolerance: float,
+    max_rounds: int,
+    methods: str,
+    as_json: bool,
+) -> int:
+    """Run several methods on CASE against the centralized baseline and print one table."""
+    names = [name.strip() for name in methods.split(",")]
+    _check_methods(names)
+    case = _read(case_name, periods, overrides)
+    rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm)
+    if as_json:
+        _print_json({"runs": rows})
+    else:
+        console = Console(width=max(120, Console().width))
+        console.print(benchmark_table(rows))
+        for row in rows:
+            for note in row["notes"]:
+                console.print(f"{row['method']}: {note}", style="yellow", markup=False)
+    return max(row["exit_code"] for row in rows)
+
+
+def main() -> None:
+    """Run the command line on rank 0; on every other rank, serve areas until dismissed.
+
+    Only rank 0 tells the user anything, and only its exit code counts: launchers merge the codes of all ranks.
+    """
+    first = launched_rank() == 0
+    try:
+        comm = world()
+    except TieflowError as error:
+        if first:
+            _say(error)
+        sys.exit(EXIT_ERROR if first else 0)
+    try:
+        if comm is not None and not first:
+            work(comm, make_solver)
+            return
+        code = _command(comm)
+        dismiss(comm)
+    except Exception:
+        # The other ranks wait for this one: end them all.
+        traceback.print_exc()
+        sys.stderr.flush()
+        if comm is None:
+            sys.exit(EXIT_ERROR)
+        _silence_launcher()
+        comm.Abort(EXIT_ERROR)
+    sys.exit(code)
+
+
+def _command(comm: Comm | None) -> int:
+    try:
+        return int(app(prog_name="tieflow", standalone_mode=False, obj=comm) or 0)
+    except TieflowError as error:
+        _say(error)
+        return error.exit_code
+    except click.ClickException as error:
+        # Its own code, 2, means not converged here.
+        error.show()
+        return EXIT_ERROR
+    except click.Abort:
+        return EXIT_ERROR
+
+
+def _say(error: TieflowError) -> None:
+    Console(stderr=True).print(f"tieflow: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+
+
+def _silence_launcher() -> None:
+    """Keep MPI's own words about an abort from burying the message."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _check_methods(names: list[str]) -> None:
+    for name in names:
+        if name not in METHODS:
+            raise CaseError(f"--method {name}: unknown method.{did_you_mean(name, METHODS)}")
+
+
+def _read(name: str, periods: int | None, overrides: tuple[str, ...]) -> Case:
+    settings: dict[str, object] = dict(parse_override(text) for text in overrides)
+    if periods is not None:
+        settings["periods"] = periods
+    return read_case(name, settings)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(json_ready(value), indent=2, allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()

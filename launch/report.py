@@ -1,0 +1,210 @@
+"""A result in words: the summary that ``--json`` prints, the tables, and the exit code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED
+from common.result import Check, Result
+from coordinator.loop import Round
+from launch.solve import LOOSE_PU
+
+SHOWN_VIOLATIONS = 10
+
+
+def exit_code(result: Result) -> int:
+    """What the command ends with: an unconverged run before an unconfirmed schedule."""
+    if not result.converged:
+        return EXIT_NOT_CONVERGED
+    refuted = result.check is not None and not result.check.passed
+    return EXIT_NOT_CONFIRMED if refuted or result.relaxation_gap_pu > LOOSE_PU else EXIT_CONVERGED
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """The figures of a run, by name; energies over the horizon, per phase."""
+    dt, state, history = result.case.horizon.dt, result.state, result.history
+    return {
+        "case": result.case.name,
+        "method": result.method,
+        "methods_used": list(dict.fromkeys(history.method)),
+        "periods": len(result.case.horizon),
+        "areas": len(result.areas),
+        "ranks": result.ranks,
+        "converged": result.converged,
+        "rounds": len(history.cost),
+        "tolerance_pu": result.tolerance_pu,
+        "cost": result.cost,
+        "objective": result.objective,
+        "lower_bound": result.lower_bound,
+        "gap_to_bound": gap_to_bound(result),
+        "substation_energy_kwh": float(state.substation_p_kw.sum() * dt),
+        "substation_reactive_kvarh": float(state.substation_q_kvar.sum() * dt),
+        "losses_kwh": float(state.losses_kw.sum() * dt),
+        "max_mismatch_pu": result.max_mismatch_pu,
+        "max_change_pu": result.max_change_pu,
+        "relaxation_gap_pu": result.relaxation_gap_pu,
+        "checker": None if result.check is None else check_summary(result.check),
+        "time": {
+            "total_s": result.total_s,
+            "critical_path_s": history.critical_path_s(),
+            "solve_s": float(history.solve_s.sum()),
+            "communication_s": float(history.communication_s.sum()),
+        },
+        "notes": list(result.notes),
+        "exit_code": exit_code(result),
+    }
+
+
+def check_summary(check: Check) -> dict[str, Any]:
+    """The verdict of OpenDSS, by name."""
+    return {
+        "passed": check.passed,
+        "cost": check.cost,
+        "max_voltage_error_pu": check.max_voltage_error_pu,
+        "max_substation_error_kw": check.max_substation_error_kw,
+        "max_substation_error_kvar": check.max_substation_error_kvar,
+        "max_loss_error_kw": check.max_loss_error_kw,
+        "max_soc_error": check.max_soc_error,
+        "violations": [asdict(violation) for violation in check.violations],
+        "failed_hours": list(check.failed_hours),
+        "tolerances": asdict(check.tolerances),
+    }
+
+
+def gap_to_bound(result: Result) -> float | None:
+    """How far the objective can be from the optimum, relative; None without a bound."""
+    if result.lower_bound is None:
+        return None
+    return (result.objective - result.lower_bound) / max(abs(result.objective), 1e-12)
+
+
+def json_ready(value: Any) -> Any:
+    """The same with NaN and infinities, which JSON has no word for, as None."""
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_result(console: Console, result: Result) -> None:
+    """The table of a run, OpenDSS's verdict and everything that the user should know."""
+    console.print(_overview(result))
+    console.print(_verdict(result.check))
+    for note in result.notes:
+        console.print(Text(f"Note: {note}", style="yellow"))
+    if not result.converged:
+        console.print(
+            Text(
+                f"NOT CONVERGED after {len(result.history.cost)} rounds: areas still differ by "
+                f"{result.max_mismatch_pu:.1e} pu. This is not a schedule to use. Allow more --max-rounds, or try another "
+                "--method.",
+                style="bold red",
+            )
+        )
+
+
+def print_round(console: Console, round_: Round) -> None:
+    """One line of a run's progress."""
+    if round_.number == 1:
+        console.print("round  method   mismatch    change        cost   elapsed", highlight=False)
+    console.print(
+        f"{round_.number:5d}  {round_.method:<6}  {round_.residuals.mismatch:9.2e} {round_.residuals.change:9.2e} "
+        f"{round_.cost:11.4f} {round_.elapsed_s:7.2f} s",
+        highlight=False,
+    )
+
+
+def benchmark_table(rows: list[dict[str, Any]]) -> Table:
+    """Several runs side by side; see ``launch.benchmark.compare``."""
+    table = Table(title=None, box=None, pad_edge=False)
+    for name in ("method", "cost $", "gap to optimum", "rounds", "mismatch pu", "critical path s", "/ centralized"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    table.add_column("OpenDSS", justify="left")
+    for row in rows:
+        checker = row["checker"]
+        table.add_row(
+            row["method"] + ("" if row["converged"] else " (NOT CONVERGED)"),
+            f"{row['cost']:.5f}",
+            f"{row['gap_to_optimum']:+.1e}",
+            str(row["rounds"]),
+            f"{row['max_mismatch_pu']:.1e}",
+            f"{row['time']['critical_path_s']:.3f}",
+            f"{row['critical_path_ratio']:.2f}",
+            "not asked" if checker is None else "confirmed" if checker["passed"] else "NOT CONFIRMED",
+        )
+    return table
+
+
+def _overview(result: Result) -> Table:
+    figures = summary(result)
+    hours = result.case.horizon.hour
+    used = " then ".join(figures["methods_used"]) if result.method != "centralized" else "centralized"
+    rows = [
+        ("case", f"{figures['case']}: {result.case.settings.title}" if result.case.settings.title else figures["case"]),
+        ("horizon", f"{len(hours)} periods of {result.case.horizon.dt:g} h, hours {hours[0]} to {hours[-1]}"),
+        ("method", f"{used}, {figures['areas']} area(s) on {figures['ranks']} rank(s)"),
+        ("rounds", f"{figures['rounds']} to {result.tolerance_pu:.0e} pu" if result.converged else "not converged"),
+        ("energy cost", f"{result.cost:.4f} $"),
+    ]
+    if result.case.settings.objective != "cost":
+        rows.append((f"objective ({result.case.settings.objective})", f"{result.objective:.6f}"))
+    if result.lower_bound is not None:
+        rows.append(("certified", f"at most {gap_to_bound(result):.1e} above the optimum (relative)"))
+    rows += [
+        ("substation energy", f"{figures['substation_energy_kwh']:.2f} kWh"),
+        ("substation reactive", f"{figures['substation_reactive_kvarh']:.2f} kvarh"),
+        ("losses", f"{figures['losses_kwh']:.2f} kWh"),
+        ("voltage", f"{result.state.v_pu.min():.4f} to {result.state.v_pu.max():.4f} pu"),
+        ("mismatch of areas", f"{result.max_mismatch_pu:.1e} pu"),
+        ("relaxation gap", f"{result.relaxation_gap_pu:.1e} pu"),
+        (
+            "time",
+            f"{result.total_s:.2f} s, critical path {figures['time']['critical_path_s']:.2f} s",
+        ),
+    ]
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _verdict(check: Check | None) -> Group | Text:
+    if check is None:
+        return Text("OpenDSS: NOT CHECKED", style="bold yellow")
+    lines = [
+        Text("OpenDSS confirms the schedule", style="bold green")
+        if check.passed
+        else Text("OpenDSS DOES NOT CONFIRM the schedule", style="bold red")
+    ]
+    table = Table.grid(padding=(0, 2))
+    allowed = check.tolerances
+    table.add_row("", "largest disagreement", "allowed")
+    for name, value, limit, unit in (
+        ("voltage", check.max_voltage_error_pu, allowed.voltage_pu, "pu"),
+        ("substation real power", check.max_substation_error_kw, allowed.power_kw, "kW"),
+        ("substation reactive power", check.max_substation_error_kvar, allowed.power_kw, "kvar"),
+        ("losses", check.max_loss_error_kw, allowed.power_kw, "kW"),
+        ("stored energy", 100 * check.max_soc_error, 100 * allowed.soc, "%"),
+    ):
+        table.add_row(name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}")
+    violations = [
+        Text(
+            f"violated: {v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}",
+            style="red",
+        )
+        for v in check.violations[:SHOWN_VIOLATIONS]
+    ]
+    if len(check.violations) > SHOWN_VIOLATIONS:
+        violations.append(Text(f"... and {len(check.violations) - SHOWN_VIOLATIONS} more violations", style="red"))
+    if check.failed_hours:
+        violations.append(Text(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}", style="red"))
+    if not check.violations and not check.failed_hours:
+        violations.append(Text("no limit violated"))
+    return Group(*lines, table, *violations)

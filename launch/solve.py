@@ -1,0 +1,129 @@
+"""One solve from the case to the checked, stored result: who does what, on which rank."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from common.boundary import make_boundary
+from common.case import Case
+from common.feeder import Floats
+from common.partition import AreaCase, one_area, partition, without_thevenin
+from common.result import Result
+from common.schedule import join_gap, join_schedule, join_state
+from common.transport import Solver, areas_at_work
+from coordinator.loop import Round, lower_bound, run
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+CENTRALIZED = "centralized"
+METHODS = ("admm", "dlmp", "enapp", CENTRALIZED)
+LOOSE_PU = 1e-6
+"""l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
+LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "qdldl", "mpi4py", "opendssdirect.py", "h5py")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to solve a case."""
+
+    method: str = "admm"
+    tolerance_pu: float = 1e-5
+    max_rounds: int = 200
+    certify: bool = False
+    """spend one more round on a lower bound"""
+    check: bool = True
+    """replay in OpenDSS"""
+
+
+def solve(
+    case: Case, options: Options, comm: Comm | None = None, on_round: Callable[[Round], None] = lambda _: None
+) -> Result:
+    """Solve a case in its areas, or as one area, and check the schedule in OpenDSS.
+
+    Rank 0 of ``comm`` calls this while the other ranks ``work``; without ``comm`` all areas are solved in this process.
+    Raises InfeasibleError when no schedule satisfies an area's limits, SolverError when a solver gives up, TieflowError
+    for ranks that do not fit the areas. A run that does not converge is a result, not an error.
+    """
+    started = time.perf_counter()
+    parts = one_area(case) if options.method == CENTRALIZED else partition(case)
+    if options.method == "enapp":
+        parts = without_thevenin(parts)
+    boundary = make_boundary(parts)
+    names = [area.name for area in parts.areas]
+    ranks = None if options.method == CENTRALIZED else comm
+    # A single area has nothing to agree on: any method is done in its first round.
+    method = "admm" if options.method == CENTRALIZED else options.method
+    with areas_at_work(ranks, parts.areas, make_solver) as transport:
+        outcome = run(
+            boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=on_round
+        )
+        solutions = transport.solutions()
+        bound = lower_bound(boundary, transport, outcome.response) if options.certify else None
+    gap = join_gap(case, parts, solutions)
+    last = outcome.rounds[-1]
+    result = Result(
+        case=case,
+        method=options.method,
+        areas=tuple(names),
+        tolerance_pu=options.tolerance_pu,
+        converged=outcome.converged,
+        schedule=join_schedule(case, parts, solutions),
+        state=join_state(case, parts, solutions),
+        history=outcome.history(),
+        cost=last.cost,
+        objective=sum(report.objective for report in outcome.response.reports),
+        relaxation_gap_pu=float(gap.max(initial=0.0)),
+        lower_bound=bound,
+        max_mismatch_pu=last.residuals.mismatch,
+        max_change_pu=last.residuals.change,
+        total_s=time.perf_counter() - started,
+        ranks=1 if ranks is None else ranks.size,
+        check=None,
+        versions=library_versions(),
+        notes=(*outcome.notes, *(_loose_branches(case, gap) if outcome.converged else ())),
+    )
+    return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
+
+
+def checked(result: Result) -> Result:
+    """The result with OpenDSS's verdict on its schedule."""
+    # Loads OpenDSS, which no area rank needs.
+    from coordinator.checker import check
+
+    return replace(result, check=check(result.case, result.schedule, result.state))
+
+
+def make_solver(area: AreaCase) -> Solver:
+    """An area's worker. cvxpy is loaded here, on the ranks that have an area."""
+    from areas.worker import AreaWorker
+
+    return AreaWorker(area)
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of what a result depends on."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _loose_branches(case: Case, gap: Floats) -> list[str]:
+    loose = np.flatnonzero(gap.max(axis=1, initial=0.0) > LOOSE_PU)
+    if not len(loose):
+        return []
+    shown = ", ".join(f"{case.feeder.branch_name(k)} ({gap[k].max():.1e})" for k in loose[:10])
+    return [
+        f"the cone relaxation is loose on {len(loose)} branch(es), so flows and losses there are not physical: {shown}. "
+        "Losses must cost something in every hour: check prices, voltage limits and the objective."
+    ]

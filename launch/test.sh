@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The whole check: style, types, tests. Arguments go to pytest: ./launch/test.sh -k admm
+# To choose the MPI or the Python, see environment.sh.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+prepare_environment test
+
+cd -- "$checkout"
+ruff check
+ruff format --check
+mypy
+pytest "$@"
