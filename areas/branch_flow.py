@@ -87,7 +87,12 @@ def relaxation_gap(feeder: Feeder, v: Floats, p: Floats, q: Floats, squared_curr
 
 
 def _current(
-    feeder: Feeder, has_current: np.ndarray, v: cp.Variable, p: cp.Variable, q: cp.Variable, squared_current: cp.Variable
+    feeder: Feeder,
+    has_current: np.ndarray,
+    v: cp.Variable,
+    p: cp.Variable,
+    q: cp.Variable,
+    squared_current: cp.Variable,
 ) -> list[cp.Constraint]:
     """p^2 + q^2 <= l v on branches with impedance, l <= l_max, and p^2 + q^2 <= l_max v on limited switches."""
     constraints: list[cp.Constraint] = []

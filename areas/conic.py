@@ -73,7 +73,9 @@ def compile_problem(problem: cp.Problem, variables: Mapping[str, cp.Variable]) -
     offsets = data[cvxpy_names.PARAM_PROB].var_id_to_col
     dims = data["dims"]
     if dims.exp or dims.psd or dims.p3d:
-        raise SolverError("The model has cones that are not supported: only linear, quadratic and second-order ones are.")
+        raise SolverError(
+            "The model has cones that are not supported: only linear, quadratic and second-order ones are."
+        )
     columns = {
         name: offsets[variable.id] + np.arange(variable.size).reshape(variable.shape, order="F")
         for name, variable in variables.items()

@@ -31,6 +31,8 @@ class Boundary:
     r: Floats
     """(tie, 1, 1) Thevenin resistance"""
     x: Floats
+    hours: tuple[int, ...]
+    """(T,) for messages"""
     energy_price: Floats
     """(T,) what a unit of power costs at the substation; zero where the objective does not pay for energy"""
     loss_price: Floats
@@ -123,7 +125,11 @@ class Proposal:
         """Each area's part."""
         return [
             AreaProposal(
-                self.price[end], self.target[end], self.curvature[end], self.fixed[end], sensitivities=self.sensitivities
+                self.price[end],
+                self.target[end],
+                self.curvature[end],
+                self.fixed[end],
+                sensitivities=self.sensitivities,
             )
             for end in boundary.ends
         ]
@@ -175,6 +181,7 @@ def make_boundary(parts: Partition) -> Boundary:
         ),
         r=np.array([tie.r for tie in parts.ties]).reshape(-1, 1, 1),
         x=np.array([tie.x for tie in parts.ties]).reshape(-1, 1, 1),
+        hours=horizon.hour,
         energy_price=worth * horizon.price if pays_energy else np.zeros(len(horizon)),
         loss_price=np.maximum(worth * horizon.price, 1e-3 * worth) if pays_energy else worth,
         forecast=_forecast(parts),

@@ -19,7 +19,6 @@ from common.feeder import BranchRow, BusRow, Feeder, Floats, make_feeder
 from common.settings import NotNegative, Settings, read_settings
 from common.tables import Row, read_table
 
-
 RowType = TypeVar("RowType", bound=Row)
 
 

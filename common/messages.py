@@ -139,9 +139,7 @@ def _fill(buffer: Floats, arrays: Iterator[np.ndarray]) -> None:
         start += array.size
 
 
-def _views(
-    buffer: Floats, layouts: Sequence[Layout], table: dict[str, tuple[str, ...]]
-) -> Iterator[dict[str, Floats]]:
+def _views(buffer: Floats, layouts: Sequence[Layout], table: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Floats]]:
     start = 0
     for layout in layouts:
         fields = {}

@@ -170,7 +170,9 @@ def _area(
         q_load=feeder.q_load[buses] * owned,
         q_cap=feeder.q_cap[buses] * owned,
     )
-    ends = [] if root_tie is None else [TieEnd(tie=root_tie, side="child", bus=0, r=ties[root_tie].r, x=ties[root_tie].x)]
+    ends = (
+        [] if root_tie is None else [TieEnd(tie=root_tie, side="child", bus=0, r=ties[root_tie].r, x=ties[root_tie].x)]
+    )
     ends += [
         TieEnd(tie=i, side="parent", bus=position[feeder.index[tie.bus]], r=tie.r, x=tie.x)
         for i, tie in enumerate(ties)

@@ -38,9 +38,7 @@ def read_table(path: Path, row_type: type[RowType]) -> list[RowType]:
     header, *cells = csv.reader(line for _, line in lines)
     header = [name.strip() for name in header]
     _check_header(path, header, row_type)
-    return [
-        _read_row(path, number, header, row, row_type) for (number, _), row in zip(lines[1:], cells, strict=True)
-    ]
+    return [_read_row(path, number, header, row, row_type) for (number, _), row in zip(lines[1:], cells, strict=True)]
 
 
 def _check_header(path: Path, header: list[str], row_type: type[Row]) -> None:

@@ -99,6 +99,7 @@ def run(
     best: tuple[float, Response] | None = None
     rounds: list[Round] = []
     notes: list[str] = []
+    repeated = 0
     converged = False
     while not converged and len(rounds) < max_rounds:
         sent = time.perf_counter()
@@ -109,8 +110,13 @@ def run(
         infeasible = [i for i, report in enumerate(response.reports) if report.status == INFEASIBLE]
         if infeasible and method == HAND_OVER_TO:
             raise InfeasibleError(_explain(transport, names, infeasible))
+        repeated += sum(report.status == SOLVED_AGAIN for report in response.reports)
         notes += _solver_notes(response, names, len(rounds) + 1)
-        found = Residuals(np.inf, np.inf) if infeasible else Residuals(mismatch(boundary, response), change(state.proposal, response, before))
+        found = (
+            Residuals(np.inf, np.inf)
+            if infeasible
+            else Residuals(mismatch(boundary, response), change(state.proposal, response, before))
+        )
         solved = not any(report.status in (INFEASIBLE, FAILED) for report in response.reports)
         converged = solved and found.within(tolerance)
         cost = sum(report.energy_cost for report in response.reports)
@@ -143,6 +149,8 @@ def run(
         on_round(rounds[-1])
         if not converged and len(rounds) % PROOF_EVERY == 0 and not infeasible:
             _refuse_impossible(boundary, transport, response)
+    if repeated:
+        notes.append(f"{repeated} of {len(rounds) * len(names)} area solves needed a second, more careful attempt")
     return Outcome(converged, response, tuple(rounds), tuple(notes))
 
 
@@ -176,7 +184,7 @@ def _refuse_impossible(boundary: Boundary, transport: Transport, response: Respo
     raise InfeasibleError(
         f"the areas' limits contradict each other: by their prices every schedule would cost at least {bound:.3g}, far more "
         f"than serving all load. The dispute is about the {('voltage', 'real power', 'reactive power')[quantity]} at bus "
-        f"'{boundary.ties[tie].bus}', period {period} of the horizon. Widen voltage limits, current limits or the substation "
+        f"'{boundary.ties[tie].bus}', hour {boundary.hours[period]}. Widen voltage limits, current limits or the substation "
         "cap, or add devices."
     )
 
@@ -202,5 +210,5 @@ def _solver_notes(response: Response, names: Sequence[str], number: int) -> list
     return [
         f"round {number}: area {name} {STATUSES[report.status]}"
         for name, report in zip(names, response.reports, strict=True)
-        if report.status in (SOLVED_AGAIN, INFEASIBLE, FAILED)
+        if report.status in (INFEASIBLE, FAILED)
     ]

@@ -204,7 +204,9 @@ def _verdict(check: Check | None) -> Group | Text:
     if len(check.violations) > SHOWN_VIOLATIONS:
         violations.append(Text(f"... and {len(check.violations) - SHOWN_VIOLATIONS} more violations", style="red"))
     if check.failed_hours:
-        violations.append(Text(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}", style="red"))
+        violations.append(
+            Text(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}", style="red")
+        )
     if not check.violations and not check.failed_hours:
         violations.append(Text("no limit violated"))
     return Group(*lines, table, *violations)

@@ -61,9 +61,7 @@ def solve(
     # A single area has nothing to agree on: any method is done in its first round.
     method = "admm" if options.method == CENTRALIZED else options.method
     with areas_at_work(ranks, parts.areas, make_solver) as transport:
-        outcome = run(
-            boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=on_round
-        )
+        outcome = run(boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=on_round)
         solutions = transport.solutions()
         bound = lower_bound(boundary, transport, outcome.response) if options.certify else None
     gap = join_gap(case, parts, solutions)
