@@ -1,7 +1,8 @@
 """Balanced branch flow (DistFlow) equations of one area as cvxpy expressions.
 
-Source: Baran and Wu, "Optimal capacitor placement on radial distribution systems" (1989); the squared current is relaxed
-to a rotated second-order cone as in Farivar and Low, "Branch flow model: relaxations and convexification" (2013).
+Source: Baran and Wu, "Optimal capacitor placement on radial distribution systems" (1989); the squared current is
+relaxed to a rotated second-order cone as in Farivar and Low, "Branch flow model: relaxations and convexification"
+(2013).
 """
 
 from __future__ import annotations

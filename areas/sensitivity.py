@@ -13,7 +13,7 @@ cone program" (2019).
 from __future__ import annotations
 
 import numpy as np
-import qdldl  # type: ignore[import-untyped]
+import qdldl
 import scipy.sparse as sp
 
 from common.errors import SolverError
@@ -69,10 +69,12 @@ def _inverse_scaling(s: Floats, z: Floats) -> Floats:
     gamma = np.sqrt((1 + np.einsum("ki,ki->k", s_unit, z_unit)) / 2)
     w = (z_unit + signs * s_unit) / (2 * gamma)[:, None]
     eta2 = np.clip(np.sqrt(z_norm / s_norm), *STIFFNESS)
-    return eta2[:, None, None] * (2 * w[:, :, None] * w[:, None, :] - np.diag(signs))
+    inverse: Floats = eta2[:, None, None] * (2 * w[:, :, None] * w[:, None, :] - np.diag(signs))
+    return inverse
 
 
 def _cone_norm(point: Floats) -> Floats:
     """s0^2 - |s1|^2 of each point, kept away from the cone's boundary by the solver's own accuracy."""
     head, tail = point[:, 0], np.linalg.norm(point[:, 1:], axis=1)
-    return np.maximum(head - tail, 1e-12 * head + 1e-16) * (head + tail)
+    norm: Floats = np.maximum(head - tail, 1e-12 * head + 1e-16) * (head + tail)
+    return norm

@@ -16,7 +16,7 @@ from common.feeder import Floats, Ints
 from common.partition import AreaCase
 from common.schedule import AreaSolution
 
-DIAGNOSES = {
+DIAGNOSES: dict[str, dict[str, object]] = {
     "voltage limits (v_min_pu, v_max_pu)": {"v_min_pu": 0.5, "v_max_pu": 1.5},
     "the substation power cap (substation_peak_kw)": {"substation_peak_kw": None, "objective": "cost"},
 }

@@ -1,8 +1,8 @@
 """What crosses the ties: the arrays that a coordination method proposes and the areas answer.
 
 Boundary quantities of a tie, in this order: w = v + 2 r p + 2 x q (v the squared voltage of the split bus, r + jx the
-tie's Thevenin impedance), p and q (power from the parent area into the child). Axes: tie, side (parent, child), quantity,
-period. All per unit.
+tie's Thevenin impedance), p and q (power from the parent area into the child). Axes: tie, side (parent, child),
+quantity, period. All per unit.
 """
 
 from __future__ import annotations

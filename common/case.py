@@ -172,8 +172,8 @@ def _check_inverters(case: Case) -> None:
         peak = float(case.horizon.pv.max())
         if pv.p_rated_kw * peak > pv.s_rated_kva * (1 + 1e-12):
             raise CaseError(
-                f"profiles.csv: pv_pu = {peak:g} asks {pv.p_rated_kw * peak:g} kW of the {pv.s_rated_kva:g} kVA inverter "
-                f"at bus '{pv.bus}'. Lower pv_pu or raise s_rated_kva (pv_inverter_ratio)."
+                f"profiles.csv: pv_pu = {peak:g} asks {pv.p_rated_kw * peak:g} kW of the {pv.s_rated_kva:g} kVA "
+                f"inverter at bus '{pv.bus}'. Lower pv_pu or raise s_rated_kva (pv_inverter_ratio)."
             )
 
 
@@ -214,7 +214,8 @@ def _prices(path: Path, rows: Sequence[ProfileRow], load: Floats, settings: Sett
         raise CaseError(f"{path}: price_per_kwh is empty in some rows. Fill it in all rows or in none.")
     if low is None or high is None:
         raise CaseError(
-            f"{path}: no prices. Add a column price_per_kwh, or set price_low_per_kwh and price_high_per_kwh in case.toml."
+            f"{path}: no prices. Add a column price_per_kwh, or set price_low_per_kwh and price_high_per_kwh in "
+            "case.toml."
         )
     count = max(1, math.floor(settings.price_high_share * len(load) + 1e-9))
     price = np.full(len(load), low)

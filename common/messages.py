@@ -1,7 +1,7 @@
 """The wire format between the coordinator and a rank of areas: one table of fields for each direction.
 
-A message is one contiguous float64 vector: a header, then each of the rank's areas, then each area's fields in the order
-of the table. Both sides know the shapes from the partition, so nothing else is sent.
+A message is one contiguous float64 vector: a header, then each of the rank's areas, then each area's fields in the
+order of the table. Both sides know the shapes from the partition, so nothing else is sent.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from opendssdirect import dss  # type: ignore[import-untyped]
+from opendssdirect import dss
 
 from common.case import Case
 from common.devices import PV, Battery

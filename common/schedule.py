@@ -48,8 +48,8 @@ class AreaSolution:
     """One area's part of a solution, per unit, as its solver knows it."""
 
     values: Mapping[str, Floats]
-    """every variable by name: ``v``, ``p``, ``q``, ``l``, ``substation``, ``boundary``, ``pv.q_kvar``, ...; a variable of
-    size zero is left out"""
+    """every variable by name: ``v``, ``p``, ``q``, ``l``, ``substation``, ``boundary``, ``pv.q_kvar``, ...; a variable
+    of size zero is left out"""
     relaxation_gap: Floats
     """(branch, T)"""
 

@@ -1,7 +1,7 @@
 """How proposals reach the areas and answers come back: over MPI, or by plain calls in one process.
 
-The only module that knows MPI. Both transports have the same three calls, so that the coordinator cannot tell them apart;
-the same inputs give the same numbers with any number of ranks.
+The only module that knows MPI. Both transports have the same calls, so that the coordinator cannot tell them apart; the
+same inputs give the same numbers with any number of ranks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -41,6 +42,9 @@ NAP_S = 1e-4
 WORLD_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 WORLD_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 """environment variables in which launchers tell what they started, the innermost first"""
+
+
+Item = TypeVar("Item")
 
 
 class Solver(Protocol):
@@ -103,10 +107,8 @@ class OverMpi:
         self._tell(Command.SOLVE, proposals)
         vector = self._got
         _wait(self._comm.Igatherv(np.zeros(0), [vector.data, vector.counts, vector.starts, _double()], root=0))
-        by_area: dict[int, AreaResponse] = {}
-        for own, layouts, part in zip(self._owned, self._layouts, vector.parts(), strict=True):
-            by_area |= dict(zip(own, unpack_responses(part, layouts), strict=True))
-        return [by_area[i] for i in range(len(by_area))]
+        answers = [unpack_responses(part, layouts) for part, layouts in zip(vector.parts(), self._layouts, strict=True)]
+        return _by_area(self._owned, answers)
 
     def busy_s(self, responses: Sequence[AreaResponse]) -> float:
         return max(sum(responses[i].report.area_s for i in own) for own in self._owned)
@@ -127,12 +129,11 @@ class OverMpi:
         vector = self._sent
         _wait(self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(2), root=0))
 
-    def _collect(self, command: Command) -> list:  # type: ignore[type-arg]
+    def _collect(self, command: Command) -> list[Any]:
         # Once, after the rounds: pickled.
         self._tell(command, [])
         gathered = self._comm.gather([], root=0) or []
-        by_area = {i: item for own, items in zip(self._owned, gathered, strict=True) for i, item in zip(own, items)}
-        return [by_area[i] for i in range(len(by_area))]
+        return _by_area(self._owned, gathered)
 
 
 @contextmanager
@@ -253,14 +254,22 @@ def world() -> Comm | None:
         advice = (
             "Use srun --mpi=pmi2 with the mpich wheel, or the mpirun of this environment."
             if "SLURM_STEP_ID" in os.environ
-            else f"Use the mpirun of this environment ({os.path.join(os.path.dirname(sys.executable), 'mpirun')}), or see "
-            "'Which MPI' in the README."
+            else f"Use the mpirun of this environment ({Path(sys.executable).with_name('mpirun')}), or see 'Which MPI' in "
+            "the README."
         )
         raise TieflowError(
             f"the launcher started {expected} ranks, but they cannot see each other: it does not belong to this MPI "
             f"library ({library}). {advice}"
         )
     return MPI.COMM_WORLD
+
+
+def _by_area(owned: Sequence[Sequence[int]], items: Sequence[Sequence[Item]]) -> list[Item]:
+    """Each rank's items, one for each of its areas, in the order of the areas."""
+    found: dict[int, Item] = {}
+    for own, of_rank in zip(owned, items, strict=True):
+        found |= dict(zip(own, of_rank, strict=True))
+    return [found[i] for i in range(len(found))]
 
 
 class _Vectors:

@@ -42,4 +42,5 @@ def change(proposal: Proposal, response: Response, before: Response | None) -> f
 
 def middle(response: Response) -> Floats:
     """(tie, quantity, T) mean of the two copies."""
-    return response.value.mean(axis=1)
+    mean: Floats = response.value.mean(axis=1)
+    return mean

@@ -21,6 +21,7 @@ from coordinator.methods import admm, dlmp, enapp
 METHODS: dict[str, ModuleType] = {"admm": admm, "dlmp": dlmp, "enapp": enapp}
 HAND_OVER_TO = "admm"
 """the method that takes over when another gives up: it alone converges from anywhere"""
+QUANTITY_NAMES = ("voltage", "real power", "reactive power")
 PROOF_EVERY = 10
 """rounds between attempts to prove that there is nothing to converge to"""
 
@@ -182,10 +183,10 @@ def _refuse_impossible(boundary: Boundary, transport: Transport, response: Respo
     price = np.abs(response.prices()) / boundary.loss_price
     tie, quantity, period = np.unravel_index(price.argmax(), price.shape)
     raise InfeasibleError(
-        f"the areas' limits contradict each other: by their prices every schedule would cost at least {bound:.3g}, far more "
-        f"than serving all load. The dispute is about the {('voltage', 'real power', 'reactive power')[quantity]} at bus "
-        f"'{boundary.ties[tie].bus}', hour {boundary.hours[period]}. Widen voltage limits, current limits or the substation "
-        "cap, or add devices."
+        f"the areas' limits contradict each other: by their prices every schedule would cost at least {bound:.3g}, far "
+        f"more than serving all load. The dispute is about the {QUANTITY_NAMES[quantity]} at bus "
+        f"'{boundary.ties[tie].bus}', hour {boundary.hours[period]}. Widen voltage limits, current limits or the "
+        "substation cap, or add devices."
     )
 
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-# Before anything imports NumPy: ranks share cores, and BLAS threads of their own make them many times slower.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
-
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -214,7 +209,8 @@ def main() -> None:
 
 def _command(comm: Comm | None) -> int:
     try:
-        return int(app(prog_name="tieflow", standalone_mode=False, obj=comm) or 0)
+        code: int | None = app.main(prog_name="tieflow", standalone_mode=False, obj=comm)
+        return code or 0
     except TieflowError as error:
         _say(error)
         return error.exit_code

@@ -103,8 +103,8 @@ def print_result(console: Console, result: Result) -> None:
         console.print(
             Text(
                 f"NOT CONVERGED after {len(result.history.cost)} rounds: areas still differ by "
-                f"{result.max_mismatch_pu:.1e} pu. This is not a schedule to use. Allow more --max-rounds, or try another "
-                "--method.",
+                f"{result.max_mismatch_pu:.1e} pu. This is not a schedule to use. Allow more --max-rounds, or try "
+                "another --method.",
                 style="bold red",
             )
         )

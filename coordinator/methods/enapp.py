@@ -1,8 +1,8 @@
 """ENApp, equivalent network approximation: each area sees its neighbours as a fixed load or a fixed voltage source.
 
 The parent holds p and q of the child, the child holds v of the parent and minimizes the energy it draws at the
-substation's price; both answers are swapped every round. Close to the optimum, not at it: no price tells a child what its
-reactive power costs upstream. The algorithm of the multi-period case study that the case ieee123 comes from.
+substation's price; both answers are swapped every round. Close to the optimum, not at it: no price tells a child what
+its reactive power costs upstream. The algorithm of the multi-period case study that the case ieee123 comes from.
 """
 
 from __future__ import annotations
