@@ -68,7 +68,8 @@ def _inverse_scaling(s: Floats, z: Floats) -> Floats:
     s_unit, z_unit = s / np.sqrt(s_norm)[:, None], z / np.sqrt(z_norm)[:, None]
     gamma = np.sqrt((1 + np.einsum("ki,ki->k", s_unit, z_unit)) / 2)
     w = (z_unit + signs * s_unit) / (2 * gamma)[:, None]
-    eta2 = np.clip(np.sqrt(z_norm / s_norm), *STIFFNESS)
+    # Equal to the root of the norms' ratio where the pair is well centered, and accurate where it is not.
+    eta2 = np.clip(z[:, 0] / np.maximum(s[:, 0], 1e-14), *STIFFNESS)
     inverse: Floats = eta2[:, None, None] * (2 * w[:, :, None] * w[:, None, :] - np.diag(signs))
     return inverse
 

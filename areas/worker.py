@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from areas.branch_flow import relaxation_gap
 from areas.conic import SOLVED as ACCEPTED
-from areas.conic import ConicSolution, solve_conic
+from areas.conic import ConicProblem, ConicSolution, solve_conic
 from areas.subproblem import build
-from common.boundary import FAILED, INFEASIBLE, QUANTITIES, SOLVED, SOLVED_AGAIN, AreaProposal, AreaReport, AreaResponse
+from common.boundary import FAILED, INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, AreaReport, AreaResponse
 from common.feeder import Floats, Ints
 from common.partition import AreaCase
 from common.schedule import AreaSolution
 
-DIAGNOSES: dict[str, dict[str, object]] = {
-    "voltage limits (v_min_pu, v_max_pu)": {"v_min_pu": 0.5, "v_max_pu": 1.5},
-    "the substation power cap (substation_peak_kw)": {"substation_peak_kw": None, "objective": "cost"},
+
+def _with_settings(**changes: object) -> Callable[[AreaCase], AreaCase]:
+    return lambda area: replace(area, settings=area.settings.model_copy(update=changes))
+
+
+LIMITS: dict[str, Callable[[AreaCase], AreaCase]] = {
+    "voltage limits (v_min_pu, v_max_pu)": _with_settings(v_min_pu=0.5, v_max_pu=1.5),
+    "the substation power cap (substation_peak_kw)": _with_settings(substation_peak_kw=None),
+    "branch current limits (i_max_a)": lambda area: replace(
+        area, feeder=replace(area.feeder, l_max=np.full_like(area.feeder.l_max, np.inf))
+    ),
+    "battery limits (batteries.csv, soc_min, soc_max)": lambda area: replace(area, batteries=()),
 }
-"""kinds of limit, and the settings that lift them"""
+"""kinds of limit, and the area without them"""
 
 
 class AreaWorker:
@@ -34,25 +44,19 @@ class AreaWorker:
     def respond(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal."""
         started = time.perf_counter()
-        conic, shape = self._conic, (len(self.area.tie_ends), QUANTITIES, len(self.area.horizon))
-        columns = conic.columns["boundary"].reshape(shape) if shape[0] else np.zeros(shape, np.int64)
-        linear, curvature = np.zeros((2, len(conic.c)))
-        linear[columns] = proposal.price - proposal.curvature * proposal.target
-        curvature[columns] = proposal.curvature
-        fixed = np.broadcast_to(proposal.fixed[..., None], shape)
-        wanted = columns.ravel() if proposal.sensitivities else None
-        held = columns[fixed]
-        answer = solve_conic(conic, linear, curvature, held, proposal.target[fixed], wanted)
+        answer = _solve(self._conic, proposal)
         status = SOLVED
-        if answer.status not in (*ACCEPTED, "PrimalInfeasible"):
-            again = solve_conic(conic, linear, curvature, held, proposal.target[fixed], wanted, careful=True)
+        # Of infeasibility too the solver is to be sure before it is believed.
+        if answer.status not in ACCEPTED:
+            again = _solve(self._conic, proposal, careful=True)
             answer = replace(again, seconds=again.seconds + answer.seconds)
             status = SOLVED_AGAIN
         if answer.status not in ACCEPTED:
             status = INFEASIBLE if answer.status == "PrimalInfeasible" else FAILED
         self._x = answer.x
-        value = answer.x[columns]
+        value = answer.x[_boundary_columns(self._conic, proposal)]
         slope = -(proposal.price + proposal.curvature * (value - proposal.target))
+        fixed = np.broadcast_to(proposal.fixed[..., None], value.shape)
         slope[fixed] = answer.fixed_dual - proposal.price[fixed]
         return AreaResponse(value, slope, answer.sensitivity, self._report(answer, status, started))
 
@@ -61,19 +65,10 @@ class AreaWorker:
         values = {name: self._x[columns] for name, columns in self._conic.columns.items()}
         return AreaSolution(values=values, relaxation_gap=self._gap())
 
-    def diagnosis(self) -> str:
-        """Why the area by itself, its boundary free, has no schedule: the kind of limit that stands in the way."""
-        if _feasible(self.area):
-            return "feasible by itself; its limits and those of its neighbours contradict each other"
-        for kind, lifted in DIAGNOSES.items():
-            if _feasible(replace(self.area, settings=self.area.settings.model_copy(update=lifted))):
-                return f"infeasible because of {kind}"
-        unlimited = replace(self.area.feeder, l_max=np.full_like(self.area.feeder.l_max, np.inf))
-        if _feasible(replace(self.area, feeder=unlimited)):
-            return "infeasible because of branch current limits (i_max_a)"
-        if _feasible(replace(self.area, batteries=())):
-            return "infeasible because of its batteries' limits (batteries.csv)"
-        return "infeasible, and no single kind of limit is the reason: more than one must be widened"
+    def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
+        """The least cost at a proposal without each kind of limit: inf where even that is infeasible, NaN where
+        the solver cannot tell."""
+        return {kind: _least_cost(build(lift(self.area)), proposal) for kind, lift in LIMITS.items()}
 
     def _report(self, answer: ConicSolution, status: int, started: float) -> AreaReport:
         conic, x = self._conic, answer.x
@@ -103,5 +98,23 @@ class AreaWorker:
         return np.zeros((0, periods)) if columns is None else self._x[columns]
 
 
-def _feasible(area: AreaCase) -> bool:
-    return solve_conic(build(area)).status in ACCEPTED
+def _solve(conic: ConicProblem, proposal: AreaProposal, careful: bool = False) -> ConicSolution:
+    columns = _boundary_columns(conic, proposal)
+    linear, curvature = np.zeros((2, len(conic.c)))
+    linear[columns] = proposal.price - proposal.curvature * proposal.target
+    curvature[columns] = proposal.curvature
+    fixed = np.broadcast_to(proposal.fixed[..., None], columns.shape)
+    wanted = columns.ravel() if proposal.sensitivities else None
+    return solve_conic(conic, linear, curvature, columns[fixed], proposal.target[fixed], wanted, careful)
+
+
+def _boundary_columns(conic: ConicProblem, proposal: AreaProposal) -> Ints:
+    """(end, quantity, T)"""
+    return conic.columns.get("boundary", np.zeros(0, np.int64)).reshape(proposal.price.shape)
+
+
+def _least_cost(conic: ConicProblem, proposal: AreaProposal) -> float:
+    answer = _solve(conic, proposal, careful=True)
+    if answer.status in ACCEPTED:
+        return answer.dual_objective
+    return np.inf if answer.status == "PrimalInfeasible" else np.nan

@@ -54,7 +54,7 @@ class Solver(Protocol):
 
     def solution(self) -> AreaSolution: ...
 
-    def diagnosis(self) -> str: ...
+    def diagnosis(self, proposal: AreaProposal) -> dict[str, float]: ...
 
 
 class Transport(Protocol):
@@ -69,8 +69,8 @@ class Transport(Protocol):
     def solutions(self) -> list[AreaSolution]:
         """The areas' last answers in full."""
 
-    def diagnoses(self) -> list[str]:
-        """What each area says of its own feasibility."""
+    def diagnoses(self, proposals: Sequence[AreaProposal]) -> list[dict[str, float]]:
+        """Each area's least cost at its proposal without one kind of limit, by kind; inf where it is infeasible."""
 
 
 class InProcess:
@@ -88,8 +88,8 @@ class InProcess:
     def solutions(self) -> list[AreaSolution]:
         return [solver.solution() for solver in self._solvers]
 
-    def diagnoses(self) -> list[str]:
-        return [solver.diagnosis() for solver in self._solvers]
+    def diagnoses(self, proposals: Sequence[AreaProposal]) -> list[dict[str, float]]:
+        return [solver.diagnosis(proposal) for solver, proposal in zip(self._solvers, proposals, strict=True)]
 
 
 class OverMpi:
@@ -114,10 +114,10 @@ class OverMpi:
         return max(sum(responses[i].report.area_s for i in own) for own in self._owned)
 
     def solutions(self) -> list[AreaSolution]:
-        return self._collect(Command.SOLUTION)
+        return self._collect(Command.SOLUTION, [])
 
-    def diagnoses(self) -> list[str]:
-        return self._collect(Command.DIAGNOSIS)
+    def diagnoses(self, proposals: Sequence[AreaProposal]) -> list[dict[str, float]]:
+        return self._collect(Command.DIAGNOSIS, proposals)
 
     def stop(self) -> None:
         """Let all ranks go."""
@@ -129,9 +129,9 @@ class OverMpi:
         vector = self._sent
         _wait(self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(2), root=0))
 
-    def _collect(self, command: Command) -> list[Any]:
+    def _collect(self, command: Command, proposals: Sequence[AreaProposal]) -> list[Any]:
         # Once, after the rounds: pickled.
-        self._tell(command, [])
+        self._tell(command, proposals)
         gathered = self._comm.gather([], root=0) or []
         return _by_area(self._owned, gathered)
 
@@ -186,7 +186,9 @@ def _serve(comm: Comm, areas: Sequence[AreaCase], make_solver: Callable[[AreaCas
             case Command.SOLUTION:
                 comm.gather([solver.solution() for solver in solvers], root=0)
             case Command.DIAGNOSIS:
-                comm.gather([solver.diagnosis() for solver in solvers], root=0)
+                proposals = unpack_proposals(message, layouts)
+                told = [solver.diagnosis(proposal) for solver, proposal in zip(solvers, proposals, strict=True)]
+                comm.gather(told, root=0)
             case Command.STOP:
                 return
 
@@ -254,8 +256,8 @@ def world() -> Comm | None:
         advice = (
             "Use srun --mpi=pmi2 with the mpich wheel, or the mpirun of this environment."
             if "SLURM_STEP_ID" in os.environ
-            else f"Use the mpirun of this environment ({Path(sys.executable).with_name('mpirun')}), or see 'Which MPI' in "
-            "the README."
+            else f"Use the mpirun of this environment ({Path(sys.executable).with_name('mpirun')}), or see 'Which MPI' "
+            "in the README."
         )
         raise TieflowError(
             f"the launcher started {expected} ranks, but they cannot see each other: it does not belong to this MPI "

@@ -110,7 +110,7 @@ def run(
         _check_numbers(response, names)
         infeasible = [i for i, report in enumerate(response.reports) if report.status == INFEASIBLE]
         if infeasible and method == HAND_OVER_TO:
-            raise InfeasibleError(_explain(transport, names, infeasible))
+            raise InfeasibleError(_explain(boundary, transport, names, infeasible))
         repeated += sum(report.status == SOLVED_AGAIN for report in response.reports)
         notes += _solver_notes(response, names, len(rounds) + 1)
         found = (
@@ -149,7 +149,7 @@ def run(
         )
         on_round(rounds[-1])
         if not converged and len(rounds) % PROOF_EVERY == 0 and not infeasible:
-            _refuse_impossible(boundary, transport, response)
+            _refuse_impossible(boundary, transport, names, response)
     if repeated:
         notes.append(f"{repeated} of {len(rounds) * len(names)} area solves needed a second, more careful attempt")
     return Outcome(converged, response, tuple(rounds), tuple(notes))
@@ -162,9 +162,7 @@ def lower_bound(boundary: Boundary, transport: Transport, response: Response) ->
     optimum; the solver's dual values are the safe side of each. Raises SolverError when an area's problem is unbounded
     or fails at these prices.
     """
-    price = response.prices()
-    free = boundary.zeros()
-    proposal = Proposal(np.stack([-price, price], axis=1), free, free, np.zeros(free.shape[:3], bool))
+    proposal = _at_prices(boundary, response.prices())
     reports = [answer.report for answer in transport.exchange(proposal.split(boundary))]
     worst = max(report.status for report in reports)
     if worst >= INFEASIBLE:
@@ -172,7 +170,7 @@ def lower_bound(boundary: Boundary, transport: Transport, response: Response) ->
     return sum(report.dual_objective for report in reports)
 
 
-def _refuse_impossible(boundary: Boundary, transport: Transport, response: Response) -> None:
+def _refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence[str], response: Response) -> None:
     """Raise InfeasibleError when the prices prove that no schedule exists: any would cost more than it ever could."""
     try:
         bound = lower_bound(boundary, transport, response)
@@ -180,13 +178,15 @@ def _refuse_impossible(boundary: Boundary, transport: Transport, response: Respo
         return
     if bound <= boundary.cost_ceiling:
         return
+    diagnoses = transport.diagnoses(_at_prices(boundary, response.prices()).split(boundary))
+    kinds = [kind for kind in diagnoses[0] if sum(costs[kind] for costs in diagnoses) <= boundary.cost_ceiling]
     price = np.abs(response.prices()) / boundary.loss_price
     tie, quantity, period = np.unravel_index(price.argmax(), price.shape)
     raise InfeasibleError(
-        f"the areas' limits contradict each other: by their prices every schedule would cost at least {bound:.3g}, far "
-        f"more than serving all load. The dispute is about the {QUANTITY_NAMES[quantity]} at bus "
-        f"'{boundary.ties[tie].bus}', hour {boundary.hours[period]}. Widen voltage limits, current limits or the "
-        "substation cap, or add devices."
+        f"the areas' limits contradict each other, because of {_blame(kinds)}: by their prices every schedule would cost "
+        f"at least {bound:.3g}, far more than serving all load. The dispute is about the {QUANTITY_NAMES[quantity]} "
+        f"between areas {names[boundary.ties[tie].parent]} and {names[boundary.ties[tie].child]} at bus "
+        f"'{boundary.ties[tie].bus}', hour {boundary.hours[period]}. Widen these limits, or add devices."
     )
 
 
@@ -196,9 +196,26 @@ def _hand_over(boundary: Boundary, best: tuple[float, Response] | None) -> State
     return admm.start(boundary, middle(best[1]), best[1].prices())
 
 
-def _explain(transport: Transport, names: Sequence[str], infeasible: Sequence[int]) -> str:
-    diagnoses = transport.diagnoses()
-    return "; ".join(f"area {names[i]} is {diagnoses[i]}" for i in infeasible) + ". Widen it, or add devices."
+def _at_prices(boundary: Boundary, price: Floats) -> Proposal:
+    """Every area alone with the prices, nothing held."""
+    free = boundary.zeros()
+    return Proposal(np.stack([-price, price], axis=1), free, free, np.zeros(free.shape[:3], bool))
+
+
+def _explain(boundary: Boundary, transport: Transport, names: Sequence[str], infeasible: Sequence[int]) -> str:
+    """Which areas are infeasible by themselves, and which kind of limit each could do without."""
+    free = _at_prices(boundary, np.zeros_like(boundary.forecast)).split(boundary)
+    diagnoses = transport.diagnoses(free)
+    reasons = [
+        f"area {names[i]} is infeasible by itself because of "
+        + _blame([kind for kind, cost in diagnoses[i].items() if np.isfinite(cost)])
+        for i in infeasible
+    ]
+    return "; ".join(reasons) + ". Widen these limits, or add devices."
+
+
+def _blame(kinds: Sequence[str]) -> str:
+    return " or ".join(kinds) if kinds else "more than one kind of limit at once"
 
 
 def _check_numbers(response: Response, names: Sequence[str]) -> None:

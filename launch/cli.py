@@ -175,7 +175,8 @@ def benchmark(
         for row in rows:
             for note in row["notes"]:
                 console.print(f"{row['method']}: {note}", style="yellow", markup=False)
-    return max(row["exit_code"] for row in rows)
+    codes: list[int] = [row["exit_code"] for row in rows]
+    return max(codes)
 
 
 def main() -> None:

@@ -1,0 +1,117 @@
+"""What several test files share: a small case folder to spoil, its solved result, and this environment's mpirun."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.case import read_case
+from common.result import Result
+from common.transport import WORLD_RANKS, WORLD_SIZES
+from launch.solve import Options, solve
+
+# Substation s, then a; behind a both d and b; behind b then c. Four areas, a day of four periods.
+SMALL = {
+    "case.toml": """\
+voltage_kv = 4.16
+substation_bus = "s"
+substation_v_pu = 1.02
+periods = 2
+dt_hours = 6.0
+price_low_per_kwh = 0.05
+price_high_per_kwh = 0.3
+price_high_share = 0.5
+""",
+    "buses.csv": """\
+bus,p_load_kw,q_load_kvar,q_cap_kvar
+s,0,0,0
+a,100,40,0
+b,80,30,20
+c,60,20,0
+d,40,10,0
+""",
+    "branches.csv": """\
+from_bus,to_bus,r_ohm,x_ohm
+s,a,0.05,0.1
+b,a,0.1,0.2
+b,c,0.1,0.1
+a,d,0.2,0.1
+""",
+    "profiles.csv": "hour,load_pu,pv_pu\n0,0.6,0\n1,0.8,1\n2,1,0.5\n3,0.7,0\n",
+    "areas.csv": "bus,area\ns,main\na,main\nb,west\nc,far\nd,east\n",
+    "pv.csv": "bus,p_rated_kw,s_rated_kva\nc,30,36\n",
+    "batteries.csv": "bus,p_rated_kw,s_rated_kva,energy_kwh\nd,20,24,200\n",
+}
+
+MPI_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def write_small(folder: Path) -> Path:
+    folder.mkdir()
+    for name, text in SMALL.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The folder of the small case, to be changed at will."""
+    return write_small(tmp_path / "small")
+
+
+@pytest.fixture
+def edit(small: Path) -> Callable[[str, str, str], None]:
+    """``edit(file, old, new)`` replaces a text in a file of the small case."""
+
+    def replace_text(name: str, old: str, new: str) -> None:
+        text = (small / name).read_text()
+        assert old in text
+        (small / name).write_text(text.replace(old, new, 1))
+
+    return replace_text
+
+
+@pytest.fixture(scope="session")
+def small_result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The small case, solved in this process and confirmed."""
+    folder = write_small(tmp_path_factory.mktemp("cases") / "small")
+    return solve(read_case(str(folder)), Options())
+
+
+@pytest.fixture(scope="session")
+def launcher() -> str:
+    """The mpirun of this environment, else the one on the PATH."""
+    beside = Path(sys.executable).with_name("mpirun")
+    found = str(beside) if beside.exists() else shutil.which("mpirun")
+    assert found, "no mpirun: install the extra [mpi]"
+    return found
+
+
+@pytest.fixture
+def mpirun(launcher: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``mpirun(ranks, *arguments)`` runs this Python with the arguments on so many ranks, in a folder of its own."""
+
+    def run(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+        alone = {name: value for name, value in os.environ.items() if name not in (*WORLD_SIZES, *WORLD_RANKS)}
+        return subprocess.run(
+            [launcher, "-n", str(ranks), sys.executable, *map(str, arguments)],
+            cwd=tmp_path,
+            env=alone | MPI_ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,87 @@
+"""Feeders for tests: random radial ones, and the shipped case."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from areas.worker import AreaWorker
+from common.boundary import make_boundary
+from common.case import AreaRow, Case, Horizon
+from common.devices import PV, Battery
+from common.feeder import BranchRow, BusRow
+from common.partition import Partition, one_area, partition, without_thevenin
+from common.settings import Settings
+from common.transport import InProcess
+from coordinator.loop import Outcome, run
+
+
+@st.composite
+def random_cases(draw: st.DrawFn, max_areas: int = 6) -> Case:
+    """A random tree with loads, capacitors, PV and batteries, cut into 2 to ``max_areas`` areas at random."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count = draw(st.integers(6, 24))
+    periods = draw(st.integers(1, 4))
+    parents = [int(rng.integers(max(0, k - 4), k + 1)) for k in range(count - 1)]
+    cuts = rng.choice(np.arange(1, count), size=draw(st.integers(1, min(max_areas, count - 1) - 1)), replace=False)
+    area = [0] * count
+    for bus in range(1, count):
+        area[bus] = bus if bus in cuts else area[parents[bus - 1]]
+    load = rng.uniform(0, 60, count) * (rng.random(count) < 0.7)
+    load[0] = 0
+    at_pv, at_battery = (np.flatnonzero((load > 0) & (rng.random(count) < share)) for share in (0.4, 0.4))
+    return Case(
+        name="random",
+        settings=Settings(
+            voltage_kv=4.16, substation_bus="b0", substation_v_pu=1.02, v_min_pu=0.9, v_max_pu=1.1, periods=periods
+        ),
+        buses=tuple(
+            BusRow(bus=f"b{i}", p_load_kw=p, q_load_kvar=p * rng.uniform(0.1, 0.6), q_cap_kvar=20.0 * (i % 7 == 3))
+            for i, p in enumerate(load)
+        ),
+        branches=tuple(
+            BranchRow(from_bus=f"b{p}", to_bus=f"b{k + 1}", r_ohm=rng.uniform(0.02, 0.12), x_ohm=rng.uniform(0.02, 0.2))
+            for k, p in enumerate(parents)
+        ),
+        pv=tuple(PV(bus=f"b{i}", p_rated_kw=load[i] * 0.5, s_rated_kva=load[i] * 0.6) for i in at_pv),
+        batteries=tuple(
+            Battery(bus=f"b{i}", p_rated_kw=load[i] * 0.4, s_rated_kva=load[i] * 0.5, energy_kwh=load[i] * 1.6)
+            for i in at_battery
+        ),
+        horizon=Horizon(
+            hour=tuple(range(periods)),
+            load=rng.uniform(0.5, 1.0, periods),
+            pv=rng.uniform(0.0, 1.0, periods),
+            price=rng.uniform(0.05, 0.3, periods),
+            dt=1.0,
+        ),
+        areas=tuple(AreaRow(bus=f"b{i}", area=f"area{a}") for i, a in enumerate(area)),
+    )
+
+
+def agree(case: Case, method: str, tolerance: float = 1e-5, max_rounds: int = 200) -> tuple[Outcome, Partition]:
+    """Run a method on the case's areas in this process."""
+    parts = partition(case)
+    if method == "enapp":
+        parts = without_thevenin(parts)
+    names = [area.name for area in parts.areas]
+    transport = InProcess([AreaWorker(area) for area in parts.areas])
+    return run(make_boundary(parts), transport, names, method, tolerance, max_rounds), parts
+
+
+def optimum(case: Case) -> float:
+    """The objective of the centralized problem."""
+    parts = one_area(case)
+    outcome = run(make_boundary(parts), InProcess([AreaWorker(parts.areas[0])]), ["all"], "admm", 1e-5, 1)
+    return objective(outcome)
+
+
+def objective(outcome: Outcome) -> float:
+    return sum(report.objective for report in outcome.response.reports)
+
+
+def with_settings(case: Case, **changes: object) -> Case:
+    """The case with other settings; devices stay as they are."""
+    return replace(case, settings=case.settings.model_copy(update=changes))

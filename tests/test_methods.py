@@ -1,0 +1,158 @@
+"""Coordination methods as functions of arrays: small quadratic areas, no MPI, no solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from feeders import agree, objective, optimum
+
+from common.boundary import CHILD, PARENT, AreaProposal, AreaReport, AreaResponse, Boundary
+from common.case import read_case
+from common.feeder import Floats
+from common.partition import Tie
+from common.schedule import AreaSolution
+from common.transport import InProcess
+from coordinator.anderson import Anderson, accelerate
+from coordinator.loop import METHODS, Outcome, lower_bound, run
+from coordinator.methods import enapp
+
+PERIODS = 3
+
+
+@dataclass
+class QuadraticArea:
+    """An area whose own cost is 1/2 (b - center)' stiffness (b - center)."""
+
+    center: Floats
+    stiffness: Floats
+
+    def respond(self, proposal: AreaProposal) -> AreaResponse:
+        total = self.stiffness + proposal.curvature
+        value = (self.stiffness * self.center - proposal.price + proposal.curvature * proposal.target) / total
+        value = np.where(proposal.fixed[..., None], proposal.target, value)
+        away = value - self.center
+        own = float(0.5 * (self.stiffness * away**2).sum())
+        added = float((proposal.price * value + 0.5 * proposal.curvature * (value - proposal.target) ** 2).sum())
+        report = AreaReport(0, own, own, own + added, 0.0, 1, 0.0, 0.0)
+        return AreaResponse(value, self.stiffness * away, -np.diag(1 / total.ravel()), report)
+
+    def solution(self) -> AreaSolution:
+        raise NotImplementedError
+
+    def diagnosis(self) -> str:
+        return "feasible"
+
+
+def quadratic_chain(seed: int) -> tuple[Boundary, list[QuadraticArea], Floats, float]:
+    """Three areas in a row with two ties; the boundary, the areas, the optimal boundary and its cost."""
+    rng = np.random.default_rng(seed)
+    ties = tuple(Tie(bus=f"b{i}", parent=i, child=i + 1, r=0.01, x=0.02) for i in range(2))
+    ends = [[(0, PARENT)], [(0, CHILD), (1, PARENT)], [(1, CHILD)]]
+    shape = (2, 2, 3, PERIODS)
+    # Parents hold w, children hold p and q, as feeders do.
+    scale = np.array([[2.0, 0.1, 0.1], [0.1, 3.0, 3.0]])[None, :, :, None]
+    stiffness = scale * rng.uniform(0.5, 2, shape)
+    center = rng.uniform(-1, 1, shape)
+    areas = [
+        QuadraticArea(center[tuple(zip(*own, strict=True))], stiffness[tuple(zip(*own, strict=True))]) for own in ends
+    ]
+    best = (stiffness * center).sum(axis=1) / stiffness.sum(axis=1)
+    cost = float(0.5 * (stiffness * (best[:, None] - center) ** 2).sum())
+    boundary = Boundary(
+        ties=ties,
+        ends=tuple(tuple(np.array(part) for part in zip(*own, strict=True)) for own in ends),  # type: ignore[misc]
+        r=np.full((2, 1, 1), 0.01),
+        x=np.full((2, 1, 1), 0.02),
+        hours=tuple(range(PERIODS)),
+        energy_price=np.ones(PERIODS),
+        loss_price=np.ones(PERIODS),
+        forecast=np.zeros((2, 3, PERIODS)),
+        cost_ceiling=1e6,
+    )
+    return boundary, areas, best, cost
+
+
+def run_chain(seed: int, method: str) -> tuple[Outcome, Boundary, list[QuadraticArea], Floats, float]:
+    boundary, areas, best, cost = quadratic_chain(seed)
+    outcome = run(boundary, InProcess(areas), ["a", "b", "c"], method, 1e-8, 300)
+    return outcome, boundary, areas, best, cost
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_admm_finds_the_optimum_of_quadratic_areas(seed: int) -> None:
+    outcome, _, _, best, cost = run_chain(seed, "admm")
+    assert outcome.converged
+    assert outcome.response.value.mean(axis=1) == pytest.approx(best, abs=1e-6)
+    assert sum(report.objective for report in outcome.response.reports) == pytest.approx(cost, abs=1e-6)
+
+
+def test_newton_steps_settle_smooth_areas_in_a_few_rounds() -> None:
+    outcome, *_ = run_chain(0, "admm")
+    assert len(outcome.rounds) <= 12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dlmp_finds_the_optimum_of_quadratic_areas(seed: int) -> None:
+    outcome, _, _, best, _ = run_chain(seed, "dlmp")
+    assert outcome.converged
+    assert outcome.response.value.mean(axis=1) == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["admm", "dlmp"])
+def test_prices_of_the_two_sides_cancel_at_the_end(method: str) -> None:
+    slope = run_chain(1, method)[0].response.slope
+    assert slope[:, PARENT] == pytest.approx(-slope[:, CHILD], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["admm", "dlmp"])
+def test_the_lower_bound_meets_the_optimum(method: str) -> None:
+    outcome, boundary, areas, _, cost = run_chain(2, method)
+    bound = lower_bound(boundary, InProcess(areas), outcome.response)
+    assert bound <= cost + 1e-9
+    assert bound == pytest.approx(cost, abs=1e-5)
+
+
+def test_enapp_swaps_voltages_for_powers() -> None:
+    boundary, areas, _, _ = quadratic_chain(0)
+    state = enapp.start(boundary)
+    outcome = run(boundary, InProcess(areas), ["a", "b", "c"], "enapp", 1e-8, 100)
+    assert outcome.converged
+    following = enapp.update(state, outcome.response).proposal
+    assert np.all(following.target[:, CHILD, 0] == outcome.response.value[:, PARENT, 0])
+    assert np.all(following.target[:, PARENT, 1:] == outcome.response.value[:, CHILD, 1:])
+    assert following.fixed[:, PARENT].tolist() == [[False, True, True]] * 2
+    assert following.fixed[:, CHILD].tolist() == [[True, False, False]] * 2
+
+
+def test_enapp_ends_near_the_optimum_not_at_it() -> None:
+    case = read_case("ieee123", {"der_fraction": 0.35})
+    outcome, _ = agree(case, "enapp")
+    above = objective(outcome) / optimum(case) - 1
+    assert 1e-6 < above < 1e-4
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_method_starts_from_the_forecast(method: str) -> None:
+    boundary, *_ = quadratic_chain(0)
+    state = METHODS[method].start(boundary)
+    assert np.all(state.proposal.target == 0)
+    assert state.failing is None
+
+
+def test_anderson_solves_a_linear_fixed_point_in_as_many_steps_as_it_has_dimensions() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.uniform(-0.4, 0.4, (4, 4))
+    offset = rng.uniform(-1, 1, 4)
+    point, history = np.zeros(4), Anderson(memory=6)
+    for _ in range(7):
+        history, point = accelerate(history, point, matrix @ point + offset)
+    assert point == pytest.approx(np.linalg.solve(np.eye(4) - matrix, offset), abs=1e-4)
+
+
+def test_anderson_remembers_no_more_than_it_may() -> None:
+    history = Anderson(memory=2)
+    for k in range(6):
+        history, _ = accelerate(history, np.array([float(k), 0.0]), np.array([0.5 * k, 1.0 / (k + 1)]))
+    assert len(history.points) == len(history.images) == 3

@@ -1,0 +1,110 @@
+"""One area at work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from feeders import agree
+
+from areas.worker import AreaWorker
+from common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, W, make_boundary
+from common.case import read_case
+from common.partition import AreaCase, one_area, partition
+
+
+@pytest.fixture(scope="module")
+def area() -> AreaCase:
+    """Area 3 of the shipped case, which is a child only."""
+    return partition(read_case("ieee123", {"der_fraction": 0.35})).areas[2]
+
+
+@pytest.fixture(scope="module")
+def boundary() -> Boundary:
+    return make_boundary(partition(read_case("ieee123", {"der_fraction": 0.35})))
+
+
+def proposal(area: AreaCase, boundary: Boundary, hold: tuple[int, ...] = (), price: float = 1.0) -> AreaProposal:
+    ends = [end.tie for end in area.tie_ends]
+    shape = (len(ends), 3, len(area.horizon))
+    prices, curvature, fixed = np.zeros(shape), np.zeros(shape), np.zeros((len(ends), 3), bool)
+    prices[:, P] = price * boundary.energy_price
+    curvature[...] = np.array([4.0, 0.1, 0.1])[:, None] * boundary.loss_price
+    fixed[:, list(hold)] = True
+    return AreaProposal(prices, boundary.forecast[ends], curvature, fixed, sensitivities=True)
+
+
+def test_an_answer_is_solved_and_consistent(area: AreaCase, boundary: Boundary) -> None:
+    asked = proposal(area, boundary)
+    answer = AreaWorker(area).respond(asked)
+    assert answer.report.status in (SOLVED, SOLVED_AGAIN)
+    assert answer.slope == pytest.approx(-(asked.price + asked.curvature * (answer.value - asked.target)))
+    assert 0 < answer.report.solve_s <= answer.report.area_s
+
+
+def test_the_slope_of_a_held_quantity_is_the_derivative_of_the_own_cost(area: AreaCase, boundary: Boundary) -> None:
+    worker, asked = AreaWorker(area), proposal(area, boundary, hold=(W,))
+
+    def value(shift: float) -> float:
+        target = asked.target.copy()
+        target[0, W, 2] += shift
+        report = worker.respond(replace(asked, target=target)).report
+        return report.dual_objective + constant(target)
+
+    def constant(target: np.ndarray) -> float:
+        # The solver is not told the constant part of the boundary terms.
+        return float(0.5 * (asked.curvature * target**2).sum())
+
+    difference = (value(1e-3) - value(-1e-3)) / 2e-3
+    assert worker.respond(asked).slope[0, W, 2] == pytest.approx(difference, rel=2e-2, abs=1e-3)
+
+
+def test_sensitivities_predict_the_answer_to_a_small_change_of_prices(area: AreaCase, boundary: Boundary) -> None:
+    worker, asked = AreaWorker(area), proposal(area, boundary)
+    answer = worker.respond(asked)
+    # The voltage price moves the answer smoothly; power prices can make batteries jump.
+    change = np.zeros_like(asked.price)
+    change[0, W, 1] = 1e-3 * boundary.loss_price[1]
+    moved = worker.respond(replace(asked, price=asked.price + change)).value - answer.value
+    predicted = (answer.sensitivity @ change.ravel()).reshape(moved.shape)
+    assert np.abs(moved - predicted).max() <= 0.05 * np.abs(moved).max()
+
+
+def test_a_voltage_that_the_area_cannot_live_with_is_infeasible(area: AreaCase, boundary: Boundary) -> None:
+    asked = proposal(area, boundary, hold=(W,))
+    answer = AreaWorker(area).respond(replace(asked, target=asked.target * 0.5))
+    assert answer.report.status == INFEASIBLE
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"v_min_pu": 1.02, "v_max_pu": 1.02}, "voltage limits"),
+        ({"substation_peak_kw": 1e-3}, "substation power cap"),
+    ],
+)
+def test_a_diagnosis_tells_the_kind_of_limit_that_is_in_the_way(changes: dict[str, float], kind: str) -> None:
+    whole = one_area(read_case("ieee123", changes)).areas[0]
+    nothing = np.zeros((0, 3, len(whole.horizon)))
+    alone = AreaProposal(nothing, nothing, nothing, np.zeros((0, 3), bool), sensitivities=False)
+    worker = AreaWorker(whole)
+    assert worker.respond(alone).report.status == INFEASIBLE
+    feasible = [told for told, cost in worker.diagnosis(alone).items() if np.isfinite(cost)]
+    assert len(feasible) == 1
+    assert kind in feasible[0]
+
+
+def test_each_area_is_canonicalized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    original = cp.Problem.get_problem_data
+
+    def counted(self: cp.Problem, *args: object, **kwargs: object) -> object:
+        compiled.append(self)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(cp.Problem, "get_problem_data", counted)
+    outcome, _ = agree(read_case("ieee123"), "admm")
+    assert len(outcome.rounds) > 1
+    assert len(compiled) == 4
