@@ -10,11 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from common.case import read_case
 from common.result import Result
 from common.transport import WORLD_RANKS, WORLD_SIZES
 from launch.solve import Options, solve
+
+# The same examples in every run; how long one takes depends on the machine.
+settings.register_profile("tieflow", derandomize=True, deadline=None)
+settings.load_profile("tieflow")
 
 # Substation s, then a; behind a both d and b; behind b then c. Four areas, a day of four periods.
 SMALL = {

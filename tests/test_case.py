@@ -173,7 +173,7 @@ def test_areas_and_devices_may_be_left_out(small: Path) -> None:
         ("buses.csv", "p_load_kw", "p_load", "unknown column 'p_load'. Did you mean 'p_load_kw'?"),
         ("buses.csv", "b,80,", "b,nan,", "line 4: p_load_kw: must be a finite number (got 'nan')."),
         ("buses.csv", "20\nc", "-20\nc", "line 4: q_cap_kvar: must be greater than or equal to 0 (got '-20')."),
-        ("branches.csv", ",x_ohm", "", "line 2: 4 values for 3 columns"),
+        ("branches.csv", ",x_ohm", "", "missing column 'x_ohm'. The header must contain it."),
         ("branches.csv", "a,d,0.2", "a,d,-0.2", "line 5: r_ohm: must be greater than or equal to 0 (got '-0.2')."),
         ("branches.csv", "b,c,0.1,0.1", "b,c,0.1,", "line 4: x_ohm: missing."),
         ("profiles.csv", "1,0.8,1", "1,0.8,-1", "line 3: pv_pu: must be greater than or equal to 0 (got '-1')."),

@@ -1,0 +1,144 @@
+"""The wire format: whatever is packed is unpacked bit by bit, and every field travels."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from common.boundary import QUANTITIES, AreaProposal, AreaReport, AreaResponse
+from common.case import read_case
+from common.messages import (
+    PROPOSAL_FIELDS,
+    REPORT_FIELDS,
+    RESPONSE_FIELDS,
+    Command,
+    Layout,
+    pack_proposals,
+    pack_responses,
+    proposal_message_size,
+    response_message_size,
+    unpack_command,
+    unpack_proposals,
+    unpack_responses,
+)
+from common.partition import partition
+
+layouts_of_a_rank = st.lists(st.builds(Layout, ends=st.integers(0, 3), periods=st.integers(1, 4)), max_size=3)
+numbers = st.floats(width=64)
+
+
+def boundary_array(layout: Layout) -> st.SearchStrategy[np.ndarray]:
+    return arrays(np.float64, (layout.ends, QUANTITIES, layout.periods), elements=numbers)
+
+
+@st.composite
+def proposals(draw: st.DrawFn) -> tuple[list[Layout], list[AreaProposal]]:
+    layouts = draw(layouts_of_a_rank)
+    sensitivities = draw(st.booleans())
+    return layouts, [
+        AreaProposal(
+            price=draw(boundary_array(layout)),
+            target=draw(boundary_array(layout)),
+            curvature=draw(boundary_array(layout)),
+            fixed=draw(arrays(np.bool_, (layout.ends, QUANTITIES))),
+            sensitivities=sensitivities,
+        )
+        for layout in layouts
+    ]
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> tuple[list[Layout], list[AreaResponse]]:
+    layouts = draw(layouts_of_a_rank)
+    answers = []
+    for layout in layouts:
+        n = layout.ends * QUANTITIES * layout.periods
+        report = AreaReport(status=draw(st.integers(0, 3)), **{name: draw(numbers) for name in REPORT_FIELDS[1:]})
+        answers.append(
+            AreaResponse(
+                value=draw(boundary_array(layout)),
+                slope=draw(boundary_array(layout)),
+                sensitivity=np.random.default_rng(n).normal(size=(n, n)),
+                report=report,
+            )
+        )
+    return layouts, answers
+
+
+def assert_same(one: object, other: object) -> None:
+    """Every field of two data classes, bit by bit."""
+    for field in fields(one):  # type: ignore[arg-type]
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), strict=True)
+
+
+@given(proposals())
+def test_proposals_arrive_as_they_were_sent(drawn: tuple[list[Layout], list[AreaProposal]]) -> None:
+    layouts, sent = drawn
+    message = np.full(proposal_message_size(layouts), np.nan)
+    pack_proposals(message, Command.SOLVE, sent)
+    got = unpack_proposals(message, layouts)
+    assert unpack_command(message) is Command.SOLVE
+    assert len(got) == len(sent)
+    for one, other in zip(sent, got, strict=True):
+        assert_same(one, other)
+
+
+@given(responses())
+def test_responses_arrive_as_they_were_sent(drawn: tuple[list[Layout], list[AreaResponse]]) -> None:
+    layouts, sent = drawn
+    message = np.full(response_message_size(layouts), np.nan)
+    pack_responses(message, layouts, sent)
+    got = unpack_responses(message, layouts)
+    assert len(got) == len(sent)
+    for one, other in zip(sent, got, strict=True):
+        for name in ("value", "slope", "sensitivity"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), strict=True)
+        assert_same(one.report, other.report)
+        assert type(other.report.status) is int
+
+
+@pytest.mark.parametrize("command", Command)
+def test_a_command_travels_without_proposals(command: Command) -> None:
+    message = np.full(proposal_message_size([Layout(2, 3)]), np.nan)
+    pack_proposals(message, command, [])
+    assert unpack_command(message) is command
+
+
+def test_answers_outlive_the_next_message() -> None:
+    layouts = [Layout(1, 2)]
+    message = np.ones(response_message_size(layouts))
+    (got,) = unpack_responses(message, layouts)
+    message[:] = 7
+    assert (got.value == 1).all()
+    assert got.report.objective == 1
+
+
+def test_sensitivities_that_were_not_asked_for_leave_no_old_numbers() -> None:
+    layouts = [Layout(1, 1)]
+    message = np.full(response_message_size(layouts), 7.0)
+    report = AreaReport(status=0, **dict.fromkeys(REPORT_FIELDS[1:], 0.0))
+    value = np.zeros((1, QUANTITIES, 1))
+    pack_responses(message, layouts, [AreaResponse(value, value, np.zeros((0, 0)), report)])
+    assert not message.any()
+
+
+def test_every_field_of_a_proposal_and_a_response_is_in_the_tables() -> None:
+    assert {field.name for field in fields(AreaProposal)} - {"sensitivities"} == set(PROPOSAL_FIELDS)
+    answered = {field.name for field in fields(AreaResponse)} - {"report"} | {
+        field.name for field in fields(AreaReport)
+    }
+    assert answered == set(RESPONSE_FIELDS)
+
+
+def test_an_area_of_the_shipped_case_exchanges_what_its_ties_need() -> None:
+    layouts = [Layout.of(area) for area in partition(read_case("ieee123")).areas]
+    assert layouts == [Layout(2, 5), Layout(2, 5), Layout(1, 5), Layout(1, 5)]
+    # Three arrays of w, p, q in each hour, and three flags, for each tie end; a header of two.
+    assert proposal_message_size(layouts[:1]) == 2 + 2 * (3 * 15 + 3)
+    # Two arrays, the square of sensitivities, and the report.
+    assert response_message_size(layouts[:1]) == 2 * 2 * 15 + 30**2 + len(fields(AreaReport))
