@@ -23,8 +23,9 @@ CONE = 4
 """rows of every second-order cone in the branch flow model"""
 STIFFNESS = (1e-8, 1e8)
 """range of the scaling: above, a constraint is as good as an equality; below, it is as good as absent"""
-REGULARIZATION = 1e-9
-"""added to the diagonal, with the sign of its block: costs may be flat, and equality rows may depend on each other"""
+REGULARIZATIONS = (1e-9, 1e-7, 1e-5)
+"""added to the diagonal, with the sign of its block, for costs may be flat and equality rows may depend on each other;
+the next where one does not factorize"""
 
 
 def sensitivity(
@@ -44,14 +45,8 @@ def sensitivity(
         (blocks, np.arange(len(blocks)), np.arange(len(blocks) + 1)), shape=(CONE * len(blocks), CONE * len(blocks))
     )
     weights = sp.block_diag([sp.diags_array(linear), cones], format="csr")
-    hessian = p + sp.triu(p, 1).T + g.T @ weights @ g + REGULARIZATION * sp.eye_array(size)
-    system = sp.block_array([[hessian, e.T], [e, -REGULARIZATION * sp.eye_array(equalities)]], format="csc")
-    balance = 1 / np.sqrt(np.maximum(abs(system).max(axis=0).toarray().ravel(), 1e-12))
-    scaled = sp.diags_array(balance) @ system @ sp.diags_array(balance)
-    try:
-        factors = qdldl.Solver(sp.csc_matrix(scaled))
-    except RuntimeError as error:
-        raise SolverError(f"the sensitivities of an area's answer cannot be computed: {error}") from error
+    hessian = p + sp.triu(p, 1).T + g.T @ weights @ g
+    balance, factors = _factorize(hessian, e)
     moved = np.empty((len(columns), len(columns)))
     right = np.zeros(size + equalities)
     for i, column in enumerate(columns):
@@ -59,6 +54,21 @@ def sensitivity(
         moved[:, i] = (factors.solve(right) * balance)[columns]
         right[column] = 0.0
     return (moved + moved.T) / 2
+
+
+def _factorize(hessian: sp.csc_array, e: sp.csc_matrix) -> tuple[Floats, qdldl.Solver]:
+    """Factors of the system after symmetric scaling by the returned vector."""
+    size, equalities = hessian.shape[0], e.shape[0]
+    for regularization in REGULARIZATIONS:
+        first = hessian + regularization * sp.eye_array(size)
+        system = sp.block_array([[first, e.T], [e, -regularization * sp.eye_array(equalities)]], format="csc")
+        balance = 1 / np.sqrt(np.maximum(abs(system).max(axis=0).toarray().ravel(), 1e-12))
+        scaled = sp.diags_array(balance) @ system @ sp.diags_array(balance)
+        try:
+            return balance, qdldl.Solver(sp.csc_matrix(scaled))
+        except RuntimeError as error:
+            reason = error
+    raise SolverError(f"the sensitivities of an area's answer cannot be computed: {reason}")
 
 
 def _inverse_scaling(s: Floats, z: Floats) -> Floats:

@@ -1,0 +1,188 @@
+"""A result in words and figures: the summary for machines, the tables for people, the exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from common.result import Check, History, Result, Violation
+from coordinator.convergence import Residuals
+from coordinator.loop import Round
+from launch.report import (
+    SHOWN_VIOLATIONS,
+    benchmark_table,
+    exit_code,
+    gap_to_bound,
+    json_ready,
+    print_result,
+    print_round,
+    summary,
+)
+from launch.solve import LOOSE_PU
+
+
+def printed(result: Result) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_result(console, result)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def verdict(result: Result) -> Check:
+    assert result.check is not None
+    return result.check
+
+
+def refuted(result: Result, violations: int = 1) -> Result:
+    found = tuple(Violation("voltage", f"bus{i}", 11, 0.94, 0.95, "pu") for i in range(violations))
+    return replace(result, check=replace(verdict(result), passed=False, violations=found))
+
+
+def test_a_converged_and_confirmed_result_ends_with_0(small_result: Result) -> None:
+    assert small_result.converged
+    assert verdict(small_result).passed
+    assert exit_code(small_result) == 0
+
+
+def test_an_unconverged_result_ends_with_2_whatever_opendss_says(small_result: Result) -> None:
+    assert exit_code(replace(small_result, converged=False)) == 2
+    assert exit_code(replace(refuted(small_result), converged=False)) == 2
+
+
+def test_an_unconfirmed_result_ends_with_4(small_result: Result) -> None:
+    assert exit_code(refuted(small_result)) == 4
+
+
+def test_a_loose_relaxation_ends_with_4_though_opendss_was_not_asked(small_result: Result) -> None:
+    unchecked = replace(small_result, check=None)
+    assert exit_code(unchecked) == 0
+    assert exit_code(replace(unchecked, relaxation_gap_pu=2 * LOOSE_PU)) == 4
+
+
+def test_the_summary_counts_in_hours_and_kilowatts(small_result: Result) -> None:
+    figures, state = summary(small_result), small_result.state
+    assert figures["substation_energy_kwh"] == pytest.approx(6 * state.substation_p_kw.sum())
+    assert figures["substation_reactive_kvarh"] == pytest.approx(6 * state.substation_q_kvar.sum())
+    assert figures["losses_kwh"] == pytest.approx(6 * state.losses_kw.sum())
+    assert figures["cost"] == pytest.approx(6 * small_result.case.horizon.price @ state.substation_p_kw)
+    assert (figures["periods"], figures["areas"], figures["ranks"]) == (2, 4, 1)
+
+
+def test_the_critical_path_is_the_slowest_area_of_each_round_and_what_comes_between() -> None:
+    area_s = np.array([[1.0, 3.0], [5.0, 2.0]])
+    nothing = np.zeros(2)
+    history = History(
+        method=("admm", "admm"),
+        mismatch_pu=nothing,
+        change_pu=nothing,
+        cost=nothing,
+        elapsed_s=nothing,
+        coordinator_s=np.array([0.25, 0.5]),
+        communication_s=np.array([0.0, 0.125]),
+        solve_s=area_s / 2,
+        area_s=area_s,
+    )
+    assert history.critical_path_s() == 3 + 5 + 0.75 + 0.125
+
+
+def test_a_summary_is_plain_json_with_null_for_what_is_no_number(small_result: Result) -> None:
+    odd = replace(small_result, max_change_pu=np.inf, check=replace(verdict(small_result), cost=np.nan))
+    figures = json.loads(json.dumps(json_ready(summary(odd)), allow_nan=False))
+    assert figures["max_change_pu"] is None
+    assert figures["checker"]["cost"] is None
+    assert figures["cost"] == small_result.cost
+
+
+def test_json_keeps_the_shape_of_what_it_is_given() -> None:
+    assert json_ready({"a": [1.5, np.inf, ("x", None)], "b": -np.inf}) == {"a": [1.5, None, ["x", None]], "b": None}
+
+
+def test_the_gap_to_the_bound_is_relative_and_none_without_a_bound(small_result: Result) -> None:
+    assert gap_to_bound(small_result) is None
+    bounded = replace(small_result, objective=200.0, lower_bound=199.0)
+    assert gap_to_bound(bounded) == pytest.approx(0.005)
+    assert "at most 5.0e-03 above the optimum" in printed(bounded)
+
+
+def test_a_printed_result_states_its_figures_and_the_verdict(small_result: Result) -> None:
+    text = printed(small_result)
+    assert f"{small_result.cost:.4f} $" in text
+    assert "2 periods of 6 h, hours 1 to 2" in text
+    assert "4 area(s) on 1 rank(s)" in text
+    assert "OpenDSS confirms the schedule" in text
+    assert "no limit violated" in text
+    assert "NOT" not in text
+
+
+def test_an_unconverged_result_is_printed_as_no_schedule_to_use(small_result: Result) -> None:
+    text = printed(replace(small_result, converged=False, max_mismatch_pu=3e-3))
+    assert "NOT CONVERGED" in text
+    assert "3.0e-03 pu" in text
+    assert "--max-rounds" in text
+
+
+def test_an_unchecked_result_says_so(small_result: Result) -> None:
+    text = printed(replace(small_result, check=None))
+    assert "OpenDSS: NOT CHECKED" in text
+    assert "confirms" not in text
+
+
+def test_a_refuted_result_names_what_is_violated_and_how_many_more(small_result: Result) -> None:
+    text = printed(refuted(small_result, SHOWN_VIOLATIONS + 3))
+    assert "OpenDSS DOES NOT CONFIRM the schedule" in text
+    assert "violated: voltage at bus0, hour 11: 0.94000 pu, limit 0.95000 pu" in text
+    assert text.count("violated: voltage") == SHOWN_VIOLATIONS
+    assert "... and 3 more violations" in text
+    assert "no limit violated" not in text
+
+
+def test_hours_without_a_power_flow_are_named(small_result: Result) -> None:
+    failed = replace(verdict(small_result), passed=False, failed_hours=(1, 2))
+    assert "no power flow solution in hours 1, 2" in printed(replace(small_result, check=failed))
+
+
+def test_notes_are_printed_as_they_are(small_result: Result) -> None:
+    assert "Note: branch [a]-[b] is loose" in printed(replace(small_result, notes=("branch [a]-[b] is loose",)))
+
+
+def test_a_hand_over_shows_in_the_method(small_result: Result) -> None:
+    history = small_result.history
+    handed = replace(history, method=("dlmp", *history.method[1:]))
+    result = replace(small_result, method="dlmp", history=handed)
+    assert summary(result)["methods_used"] == ["dlmp", "admm"]
+    assert "dlmp then admm" in printed(result)
+
+
+def test_every_round_is_a_line_and_the_first_has_a_heading() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    for number in (1, 2):
+        print_round(
+            console,
+            Round(number, "admm", Residuals(2e-3, np.inf), 583.25, 0.5, 0.0, 0.0, (0.0,), (0.0,)),
+        )
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].split() == ["round", "method", "mismatch", "change", "cost", "elapsed"]
+    assert lines[1].split() == ["1", "admm", "2.00e-03", "inf", "583.2500", "0.50", "s"]
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
+
+
+def test_a_benchmark_is_one_table_with_a_line_for_each_method(small_result: Result) -> None:
+    extra = {"gap_to_optimum": 1e-7, "critical_path_ratio": 2.0}
+    runs = [
+        small_result,
+        replace(small_result, converged=False),
+        refuted(small_result),
+        replace(small_result, check=None),
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(benchmark_table([summary(run) | extra for run in runs]))
+    heading, *lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(name in heading for name in ("cost $", "gap to optimum", "rounds", "critical path s", "OpenDSS"))
+    assert len(lines) == 4
+    assert [line.split()[-1] for line in lines] == ["confirmed", "confirmed", "CONFIRMED", "asked"]
+    assert "NOT CONVERGED" in lines[1]
+    assert "NOT CONFIRMED" in lines[2]
