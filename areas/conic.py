@@ -60,7 +60,8 @@ class ConicSolution:
     fixed_dual: Floats
     """derivative of the optimal value with respect to each fixed column's value"""
     sensitivity: Floats
-    """derivative of the wanted columns with respect to their linear cost; (0, 0) when none were wanted"""
+    """derivative of the wanted columns with respect to their linear cost; (0, 0) when none were wanted, zero
+    where the problem was not solved"""
     status: str
     """one of SOLVED, ``PrimalInfeasible``, or what else Clarabel says"""
     iterations: int
@@ -126,7 +127,7 @@ def solve_conic(
     started = time.perf_counter()
     answer = clarabel.DefaultSolver(p / scale, c / scale, a, b, cones, _settings(careful)).solve()
     x, slack, dual = np.array(answer.x), np.array(answer.s), np.array(answer.z)
-    moved = np.zeros((0, 0))
+    moved = np.zeros((0, 0)) if wanted is None else np.zeros((len(wanted), len(wanted)))
     if wanted is not None and str(answer.status) in SOLVED:
         counts = (problem.counts[0] + len(fixed), problem.counts[1])
         moved = sensitivity(p / scale, a, slack, dual, counts, wanted) / scale

@@ -82,6 +82,7 @@ def model(area: AreaCase) -> AreaModel:
         for i, end in enumerate(ends):
             w, p_tie, q_tie = (boundary[3 * i + k] for k in range(3))
             constraints.append(w == network.v[end.bus] + 2 * end.r * p_tie + 2 * end.x * q_tie)
+            constraints += [cp.abs(p_tie) <= area.flow_limit, cp.abs(q_tie) <= area.flow_limit]
     cost = OBJECTIVES[settings.objective](area, network, None if substation is None else substation[0])
     for device in devices.values():
         constraints += device.constraints

@@ -125,7 +125,7 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
 
 
 def pick_evenly(loads: Sequence[BusRow], percent: float) -> list[BusRow]:
-    """ceil(percent / 100 * n) of the n load buses, evenly along the list, the first and the last among them."""
+    """ceil(percent / 100 * n) of the n load buses, evenly along the list from the first to the last."""
     count = math.ceil(percent / 100 * len(loads) - 1e-9)
     picks = np.floor(np.linspace(1, len(loads), count) + 1e-9).astype(int) - 1
     return [loads[i] for i in picks]

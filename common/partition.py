@@ -63,6 +63,8 @@ class AreaCase:
     has_substation: bool
     tie_ends: tuple[TieEnd, ...]
     """the area's own root first, where it is a child"""
+    flow_limit: float
+    """real and reactive power that no tie of a sensible schedule carries, pu; it keeps every area's answer finite"""
 
 
 @dataclass(frozen=True)
@@ -188,4 +190,14 @@ def _area(
         settings=case.settings,
         has_substation=number == 0,
         tie_ends=tuple(ends),
+        flow_limit=_flow_limit(case),
     )
+
+
+def _flow_limit(case: Case) -> float:
+    """Three times all loads, capacitors and devices of the feeder at their ratings."""
+    horizon = case.horizon
+    loads = sum(abs(complex(row.p_load_kw, row.q_load_kvar)) for row in case.buses) * np.abs(horizon.load).max()
+    capacitors = sum(row.q_cap_kvar for row in case.buses)
+    devices = sum(unit.s_rated_kva for unit in case.pv) + sum(unit.s_rated_kva for unit in case.batteries)
+    return float(3 * (loads + capacitors + devices) / case.settings.base_kva)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +86,8 @@ class Settings(BaseModel):
             raise ValueError(
                 f"soc_initial = {self.soc_initial} is outside soc_min..soc_max = {self.soc_min}..{self.soc_max}."
             )
+        if abs(24 / self.dt_hours - round(24 / self.dt_hours)) > 1e-9 or self.dt_hours > 24:
+            raise ValueError(f"dt_hours = {self.dt_hours} does not divide a day. Use 1, 0.5, 0.25 or the like.")
         if self.objective == "peak" and self.substation_peak_kw is None:
             raise ValueError("objective = peak needs the cap: --set substation_peak_kw=...")
         return self
@@ -93,7 +96,7 @@ class Settings(BaseModel):
 def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
     """Read ``case.toml`` and put the overrides over it. Raises CaseError naming the key."""
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise CaseError(f"{path}: no such file. A case is a folder with a case.toml in it.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -105,9 +108,9 @@ def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
     try:
         return Settings.model_validate(values | dict(overrides))
     except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else ""
-        source = "--set" if key in overrides else str(path)
-        raise CaseError(f"{source}: {explain(error)}") from None
+        reason = explain(error)
+        changed = any(re.search(rf"\b{key}\b", reason) for key in overrides)
+        raise CaseError(f"{'--set' if changed else path}: {reason}") from None
 
 
 def parse_override(text: str) -> tuple[str, str]:

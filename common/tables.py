@@ -32,13 +32,16 @@ def read_table(path: Path, row_type: type[RowType]) -> list[RowType]:
         raise CaseError(f"{path}: no such file. A case folder needs it; see 'Case format' in the README.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CaseError(f"{path}: cannot be read ({error}). Save it as a UTF-8 CSV file.") from None
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    try:
+        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise CaseError(f"{path}, line {reader.line_num}: not valid CSV ({error}). Close every quote.") from None
     if not lines:
         raise CaseError(f"{path}: empty. Its first line must be the header {','.join(row_type.model_fields)}.")
-    header, *cells = csv.reader(line for _, line in lines)
-    header = [name.strip() for name in header]
+    header = [name.strip() for name in lines[0][1]]
     _check_header(path, header, row_type)
-    return [_read_row(path, number, header, row, row_type) for (number, _), row in zip(lines[1:], cells, strict=True)]
+    return [_read_row(path, number, header, cells, row_type) for number, cells in lines[1:]]
 
 
 def _check_header(path: Path, header: list[str], row_type: type[Row]) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, Proposal, Response, join
+from common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, P, Proposal, Response, join
 from common.errors import InfeasibleError, SolverError
 from common.feeder import Floats
 from common.result import History
@@ -24,6 +24,8 @@ HAND_OVER_TO = "admm"
 QUANTITY_NAMES = ("voltage", "real power", "reactive power")
 PROOF_EVERY = 10
 """rounds between attempts to prove that there is nothing to converge to"""
+PROOF_STRETCH = (1.0, 30.0, 1000.0)
+"""how far an attempt follows the way that the prices have gone"""
 
 
 class State(Protocol):
@@ -119,6 +121,8 @@ def run(
             else Residuals(mismatch(boundary, response), change(state.proposal, response, before))
         )
         solved = not any(report.status in (INFEASIBLE, FAILED) for report in response.reports)
+        if not solved and not boundary.ties:
+            raise SolverError(f"area {names[0]}: the conic solver failed, and there is no other round to try.")
         converged = solved and found.within(tolerance)
         cost = sum(report.energy_cost for report in response.reports)
         by = method
@@ -171,23 +175,31 @@ def lower_bound(boundary: Boundary, transport: Transport, response: Response) ->
 
 
 def _refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence[str], response: Response) -> None:
-    """Raise InfeasibleError when the prices prove that no schedule exists: any would cost more than it ever could."""
-    try:
-        bound = lower_bound(boundary, transport, response)
-    except SolverError:
-        return
-    if bound <= boundary.cost_ceiling:
-        return
-    diagnoses = transport.diagnoses(_at_prices(boundary, response.prices()).split(boundary))
-    kinds = [kind for kind in diagnoses[0] if sum(costs[kind] for costs in diagnoses) <= boundary.cost_ceiling]
-    price = np.abs(response.prices()) / boundary.loss_price
-    tie, quantity, period = np.unravel_index(price.argmax(), price.shape)
-    raise InfeasibleError(
-        f"the areas' limits contradict each other, because of {_blame(kinds)}: by their prices every schedule would cost "
-        f"at least {bound:.3g}, far more than serving all load. The dispute is about the {QUANTITY_NAMES[quantity]} "
-        f"between areas {names[boundary.ties[tie].parent]} and {names[boundary.ties[tie].child]} at bus "
-        f"'{boundary.ties[tie].bus}', hour {boundary.hours[period]}. Widen these limits, or add devices."
-    )
+    """Raise InfeasibleError when prices prove that no schedule exists: any would cost more than it ever could.
+
+    Where none exists, prices climb without end in a direction in which the lower bound climbs too, so the way that they
+    have gone is also followed further.
+    """
+    start = np.zeros_like(boundary.forecast)
+    start[:, P] = boundary.energy_price
+    for further in PROOF_STRETCH:
+        price = start + further * (response.prices() - start)
+        proposal = _at_prices(boundary, price)
+        reports = [answer.report for answer in transport.exchange(proposal.split(boundary))]
+        bound = sum(report.dual_objective for report in reports)
+        if any(report.status >= INFEASIBLE for report in reports) or bound <= boundary.cost_ceiling:
+            continue
+        diagnoses = transport.diagnoses(proposal.split(boundary))
+        kinds = [kind for kind in diagnoses[0] if sum(costs[kind] for costs in diagnoses) <= boundary.cost_ceiling]
+        raised = np.abs(price - start) / boundary.loss_price
+        tie, quantity, period = np.unravel_index(raised.argmax(), raised.shape)
+        between = boundary.ties[tie]
+        raise InfeasibleError(
+            f"the areas' limits contradict each other, because of {_blame(kinds)}: by their prices every schedule would "
+            f"cost at least {bound:.3g}, far more than serving all load. The dispute is about the "
+            f"{QUANTITY_NAMES[quantity]} between areas {names[between.parent]} and {names[between.child]} at bus "
+            f"'{between.bus}', hour {boundary.hours[period]}. Widen these limits, or add devices."
+        )
 
 
 def _hand_over(boundary: Boundary, best: tuple[float, Response] | None) -> State:

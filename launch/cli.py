@@ -163,7 +163,7 @@ def benchmark(
     as_json: bool,
 ) -> int:
     """Run several methods on CASE against the centralized baseline and print one table."""
-    names = [name.strip() for name in methods.split(",")]
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
     _check_methods(names)
     case = _read(case_name, periods, overrides)
     rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm)
@@ -235,11 +235,13 @@ def _silence_launcher() -> None:
 def _check_methods(names: list[str]) -> None:
     for name in names:
         if name not in METHODS:
-            raise CaseError(f"--method {name}: unknown method.{did_you_mean(name, METHODS)}")
+            raise CaseError(f"method '{name}' is unknown.{did_you_mean(name, METHODS)}")
 
 
 def _read(name: str, periods: int | None, overrides: tuple[str, ...]) -> Case:
     settings: dict[str, object] = dict(parse_override(text) for text in overrides)
+    if periods is not None and "periods" in settings:
+        raise CaseError("--periods and --set periods=... contradict each other. Use one of them.")
     if periods is not None:
         settings["periods"] = periods
     return read_case(name, settings)

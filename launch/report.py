@@ -156,7 +156,8 @@ def _overview(result: Result) -> Table:
     if result.case.settings.objective != "cost":
         rows.append((f"objective ({result.case.settings.objective})", f"{result.objective:.6f}"))
     if result.lower_bound is not None:
-        rows.append(("certified", f"at most {gap_to_bound(result):.1e} above the optimum (relative)"))
+        away = abs(gap_to_bound(result) or 0.0)
+        rows.append(("lower bound", f"{result.lower_bound:.4f} $, {away:.1e} away (relative)"))
     rows += [
         ("substation energy", f"{figures['substation_energy_kwh']:.2f} kWh"),
         ("substation reactive", f"{figures['substation_reactive_kvarh']:.2f} kvarh"),

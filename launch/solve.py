@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.boundary import make_boundary
+from common.boundary import Boundary, make_boundary
 from common.case import Case
+from common.errors import SolverError
 from common.feeder import Floats
 from common.partition import AreaCase, one_area, partition, without_thevenin
 from common.result import Result
 from common.schedule import join_gap, join_schedule, join_state
-from common.transport import Solver, areas_at_work
-from coordinator.loop import Round, lower_bound, run
+from common.transport import Solver, Transport, areas_at_work
+from coordinator.loop import Outcome, Round, lower_bound, run
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -63,7 +64,7 @@ def solve(
     with areas_at_work(ranks, parts.areas, make_solver) as transport:
         outcome = run(boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=on_round)
         solutions = transport.solutions()
-        bound = lower_bound(boundary, transport, outcome.response) if options.certify else None
+        bound, doubt = _bound(boundary, transport, outcome) if options.certify else (None, [])
     gap = join_gap(case, parts, solutions)
     last = outcome.rounds[-1]
     result = Result(
@@ -85,9 +86,16 @@ def solve(
         ranks=1 if ranks is None else ranks.size,
         check=None,
         versions=library_versions(),
-        notes=(*outcome.notes, *(_loose_branches(case, gap) if outcome.converged else ())),
+        notes=(*outcome.notes, *doubt, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
+
+
+def _bound(boundary: Boundary, transport: Transport, outcome: Outcome) -> tuple[float | None, list[str]]:
+    try:
+        return lower_bound(boundary, transport, outcome.response), []
+    except SolverError as error:
+        return None, [str(error)]
 
 
 def checked(result: Result) -> Result:

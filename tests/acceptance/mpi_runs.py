@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +69,10 @@ class Launch:
             MARK: self._mark,
             **(environment or {}),
         }
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        with ExitStack() as stack:
+            self._out = stack.enter_context(tempfile.TemporaryFile())
+            self._err = stack.enter_context(tempfile.TemporaryFile())
+            self._streams = stack.pop_all()
         self._process = subprocess.Popen(
             command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err
         )
@@ -80,8 +84,7 @@ class Launch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._kill()
-        self._out.close()
-        self._err.close()
+        self._streams.close()
 
     def processes(self) -> dict[int, dict[str, str]]:
         """Environment of each living process of this run, launcher and its helpers included."""

@@ -304,34 +304,46 @@ def test_a_batch_log_has_one_plain_line_a_round(unconverged: tuple[Run, Path]) -
 
 
 @pytest.fixture
-def tampered(solved: Solved, tmp_path: Path) -> Path:
-    """A stored result in which someone has changed what one battery does in one hour."""
-    path = tmp_path / "tampered.h5"
+def stored(solved: Solved, tmp_path: Path) -> Path:
+    """A stored result to be tampered with."""
+    path = tmp_path / "stored.h5"
     shutil.copy(solved.path, path)
-    with h5py.File(path, "r+") as file:
-        file["schedule/batteries/discharge_kw"][0, 2] += 3.0
     return path
 
 
-def test_a_schedule_that_opendss_does_not_confirm_ends_with_4(tampered: Path) -> None:
-    checked = tieflow(tampered.parent, "check", tampered.name)
+def test_a_schedule_that_opendss_does_not_confirm_ends_with_4(stored: Path) -> None:
+    with h5py.File(stored, "r+") as file:
+        file["schedule/pv/q_kvar"][0, 2] -= 5.0
+    checked = tieflow(stored.parent, "check", stored.name)
     assert checked.code == 4, checked.text
     assert "OpenDSS DOES NOT CONFIRM the schedule" in checked.stdout
 
 
-def test_a_violated_limit_is_told_with_element_hour_and_amount(tampered: Path) -> None:
-    checked = tieflow(tampered.parent, "check", tampered.name, "--json")
+def test_a_violated_limit_is_told_with_element_hour_and_amount(stored: Path) -> None:
+    with h5py.File(stored, "r+") as file:
+        bus = file["case/batteries/bus"].asstr()[0]
+        initial = float(file["case/batteries/soc_initial"][0])
+        # The hour of the high price, so the battery discharges; now it keeps what it has and ends too full.
+        kept = float(file["schedule/batteries/discharge_kw"][0, 2])
+        assert kept > 3.0
+        file["schedule/batteries/discharge_kw"][0, 2] = 0.0
+    checked = tieflow(stored.parent, "check", stored.name, "--json")
     assert checked.code == 4, checked.text
     found = checked.json()
     found = found.get("checker", found)
     assert found["passed"] is False
-    with h5py.File(tampered) as file:
-        bus = file["case/batteries/bus"].asstr()[0]
-        initial = float(file["case/batteries/soc_initial"][0])
     terminal = [v for v in found["violations"] if v["kind"] == "terminal SOC"]
     assert [(v["element"], v["hour"]) for v in terminal] == [(bus, 13)], found["violations"]
     assert terminal[0]["limit"] == pytest.approx(initial)
-    assert terminal[0]["value"] < initial - 1e-3
+    assert terminal[0]["value"] > initial + 1e-3
+
+
+def test_a_setpoint_beyond_its_rating_is_not_confirmed(stored: Path) -> None:
+    with h5py.File(stored, "r+") as file:
+        rated = float(file["case/batteries/p_rated_kw"][0])
+        file["schedule/batteries/discharge_kw"][0, 2] = 1.7 * rated
+    checked = tieflow(stored.parent, "check", stored.name)
+    assert checked.code == 4, checked.text
 
 
 def test_a_new_result_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
