@@ -107,8 +107,6 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
         if settings.der_fraction > 0
     ]
     known = {row.bus for row in buses}
-    _check_buses("pv.csv", [row.bus for row in pv], known)
-    _check_buses("batteries.csv", [row.bus for row in batteries], known)
     case = Case(
         name=folder.resolve().name,
         settings=settings,
@@ -119,8 +117,10 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
         horizon=_read_horizon(folder / "profiles.csv", settings),
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
     )
-    _check_inverters(case)
     case.feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
+    _check_buses("pv.csv", [row.bus for row in pv], known)
+    _check_buses("batteries.csv", [row.bus for row in batteries], known)
+    _check_inverters(case)
     return case
 
 
@@ -186,7 +186,7 @@ def _read_horizon(path: Path, settings: Settings) -> Horizon:
             f"hour = 0..{expected - 1}, in order. Add, remove or renumber rows."
         )
     if settings.periods > len(rows):
-        raise CaseError(f"{path}: {len(rows)} rows for periods = {settings.periods}. Choose fewer periods.")
+        raise CaseError(f"periods = {settings.periods}, but {path} has {len(rows)} rows. Choose fewer periods.")
     # The middle of the day: row ceil((rows - T + 1) / 2) - 1 is the first of T.
     first = math.ceil((len(rows) - settings.periods + 1) / 2) - 1
     chosen = rows[first : first + settings.periods]

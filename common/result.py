@@ -59,7 +59,7 @@ class Violation:
     """A limit that the replayed schedule oversteps by more than the tolerance."""
 
     kind: str
-    """``voltage``, ``current``, ``substation power`` or ``SOC``"""
+    """``voltage``, ``current``, ``substation power``, ``SOC``, ``terminal SOC`` or ``rating``"""
     element: str
     """bus or branch name"""
     hour: int

@@ -13,7 +13,14 @@ from common.result import Check, Tolerances, Violation
 from common.schedule import NetworkState, Schedule
 
 DEFAULT_TOLERANCES = Tolerances()
-UNITS = {"voltage": "pu", "current": "A", "substation power": "kW", "SOC": "pu", "terminal SOC": "pu"}
+UNITS = {
+    "voltage": "pu",
+    "current": "A",
+    "substation power": "kW",
+    "SOC": "pu",
+    "terminal SOC": "pu",
+    "rating": "kW or kVA",
+}
 """of a violation's value and limit, by its kind"""
 
 
@@ -45,6 +52,7 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
     }
     allowed = [tolerances.voltage_pu, *[tolerances.power_kw] * 3, tolerances.soc]
     violations = _network_violations(case, found, tolerances) + _battery_violations(case, energy / capacity, tolerances)
+    violations += _rating_violations(case, schedule, tolerances)
     # Written so that NaN does not pass.
     agrees = all(value <= limit for value, limit in zip(errors.values(), allowed, strict=True))
     return Check(
@@ -82,6 +90,28 @@ def _battery_violations(case: Case, soc: Floats, tolerances: Tolerances) -> list
         *_beyond("SOC", names, hours, soc, (low, high), tolerances.soc),
         *_beyond("terminal SOC", names, hours[-1:], soc[:, -1:], (initial, initial), tolerances.soc),
     ]
+
+
+def _rating_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -> list[Violation]:
+    """Setpoints beyond what a device can give. OpenDSS cuts them to the ratings and says nothing."""
+    hours, slack = case.horizon.hour, tolerances.power_kw
+    pv_p = np.array([pv.p_rated_kw for pv in case.pv])[:, None] * case.horizon.pv
+    pv_s = np.array([pv.s_rated_kva for pv in case.pv])[:, None]
+    p_rated, s_rated = (
+        np.array([getattr(b, f) for b in case.batteries])[:, None] for f in ("p_rated_kw", "s_rated_kva")
+    )
+    battery = schedule.batteries
+    found = []
+    if case.pv:
+        names = [pv.bus for pv in case.pv]
+        found += _beyond("rating", names, hours, np.hypot(pv_p, schedule.pv["q_kvar"]), (0.0, pv_s), slack)
+    if case.batteries:
+        names = [unit.bus for unit in case.batteries]
+        net = battery["discharge_kw"] - battery["charge_kw"]
+        for name in ("charge_kw", "discharge_kw"):
+            found += _beyond("rating", names, hours, battery[name], (0.0, p_rated), slack)
+        found += _beyond("rating", names, hours, np.hypot(net, battery["q_kvar"]), (0.0, s_rated), slack)
+    return found
 
 
 def _beyond(

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, P, Proposal, Response, join
+from common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, P, Proposal, Q, Response, join
 from common.errors import InfeasibleError, SolverError
 from common.feeder import Floats
 from common.result import History
@@ -134,7 +134,7 @@ def run(
                 note = f"{method} gave up in round {len(rounds) + 1}: {state.failing}"
                 if method == "enapp":
                     raise InfeasibleError(f"{note}. Use --method {HAND_OVER_TO}.") if infeasible else SolverError(note)
-                notes.append(f"{note}; {HAND_OVER_TO} takes over at its best point")
+                notes.append(f"{note}; {HAND_OVER_TO} takes over at the powers of its best point")
                 method, state = HAND_OVER_TO, _hand_over(boundary, best)
         before = None if infeasible else response
         done = time.perf_counter()
@@ -190,12 +190,13 @@ def _refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence
         if any(report.status >= INFEASIBLE for report in reports) or bound <= boundary.cost_ceiling:
             continue
         diagnoses = transport.diagnoses(proposal.split(boundary))
-        kinds = [kind for kind in diagnoses[0] if sum(costs[kind] for costs in diagnoses) <= boundary.cost_ceiling]
+        lifted = {kind: sum(costs[kind] for costs in diagnoses) for kind in diagnoses[0]}
+        kinds = [kind for kind, cost in lifted.items() if cost <= max(boundary.cost_ceiling, bound / 2)]
         raised = np.abs(price - start) / boundary.loss_price
         tie, quantity, period = np.unravel_index(raised.argmax(), raised.shape)
         between = boundary.ties[tie]
         raise InfeasibleError(
-            f"the areas' limits contradict each other, because of {_blame(kinds)}: by their prices every schedule would "
+            f"the areas' limits contradict each other, because of {_blame(kinds)}: by their prices any schedule would "
             f"cost at least {bound:.3g}, far more than serving all load. The dispute is about the "
             f"{QUANTITY_NAMES[quantity]} between areas {names[between.parent]} and {names[between.child]} at bus "
             f"'{between.bus}', hour {boundary.hours[period]}. Widen these limits, or add devices."
@@ -205,7 +206,10 @@ def _refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence
 def _hand_over(boundary: Boundary, best: tuple[float, Response] | None) -> State:
     if best is None:
         return admm.start(boundary)
-    return admm.start(boundary, middle(best[1]), best[1].prices())
+    # The powers of its best point, not its voltages and prices: where limits are in the way, those went astray.
+    z = boundary.forecast.copy()
+    z[:, [P, Q]] = middle(best[1])[:, [P, Q]]
+    return admm.start(boundary, z)
 
 
 def _at_prices(boundary: Boundary, price: Floats) -> Proposal:

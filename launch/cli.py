@@ -19,7 +19,7 @@ from common.settings import parse_override
 from common.store import check_writable, read_result, write_result
 from common.transport import dismiss, launched_rank, work, world
 from launch.benchmark import compare
-from launch.report import benchmark_table, check_summary, exit_code, json_ready, print_result, print_round, summary
+from launch.report import benchmark_table, exit_code, json_ready, print_result, print_round, summary
 from launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def check(file: Path, write_circuit: Path | None, as_json: bool) -> int:
 
         opendss.write_circuit(result.case, result.schedule, write_circuit)
     if as_json:
-        _print_json(check_summary(result.check))
+        _print_json(summary(result))
     else:
         print_result(Console(), result)
     return exit_code(result)
@@ -200,6 +200,8 @@ def main() -> None:
     except Exception:
         # The other ranks wait for this one: end them all.
         traceback.print_exc()
+        if comm is not None:
+            print(f"tieflow: rank {comm.rank} failed; all ranks end.", file=sys.stderr)
         sys.stderr.flush()
         if comm is None:
             sys.exit(EXIT_ERROR)

@@ -75,7 +75,9 @@ def solve(
         converged=outcome.converged,
         schedule=join_schedule(case, parts, solutions),
         state=join_state(case, parts, solutions),
-        history=outcome.history(),
+        history=replace(outcome.history(), method=(CENTRALIZED,))
+        if options.method == CENTRALIZED
+        else outcome.history(),
         cost=last.cost,
         objective=sum(report.objective for report in outcome.response.reports),
         relaxation_gap_pu=float(gap.max(initial=0.0)),

@@ -238,7 +238,7 @@ def test_a_profile_that_is_no_whole_day_in_order_is_named_with_what_it_needs(
 
 
 def test_a_horizon_longer_than_the_day_is_refused(small: Path) -> None:
-    assert complaint(small, periods=5).startswith(f"{small / 'profiles.csv'}: 4 rows for periods = 5.")
+    assert complaint(small, periods=5) == f"periods = 5, but {small / 'profiles.csv'} has 4 rows. Choose fewer periods."
 
 
 def test_sunshine_beyond_the_inverter_names_the_profile_and_the_bus(small: Path, edit: Edit) -> None:

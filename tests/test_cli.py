@@ -263,7 +263,7 @@ def test_a_schedule_that_opendss_refutes_ends_with_4(tieflow: Tieflow, stored: P
         (["solve", "SMALL", "--set", "v_mim_pu=1"], "Did you mean 'v_min_pu'?"),
         (["solve", "SMALL", "--set", "v_min_pu=high"], "--set: v_min_pu: must be a valid number"),
         (["solve", "SMALL", "--periods", "0"], "periods: must be greater than or equal to 1"),
-        (["solve", "SMALL", "--periods", "5"], "profiles.csv: 4 rows for periods = 5"),
+        (["solve", "SMALL", "--periods", "5"], "profiles.csv has 4 rows. Choose fewer periods"),
         (["solve", "ieee132"], "Did you mean 'ieee123'?"),
         (["show", "nothing.h5"], "nothing.h5: no such file"),
         (["check", "SMALL/buses.csv"], "not an HDF5 file"),

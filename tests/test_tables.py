@@ -120,5 +120,5 @@ def test_an_empty_cell_without_a_default_is_missing(tmp_path: Path, row: str, co
     assert f"line 2: {column}: missing" in complaint(table(tmp_path, f"bus,power_kw\n{row}\n"))
 
 
-def test_a_quote_that_is_never_closed_names_its_line(tmp_path: Path) -> None:
-    assert "line 3" in complaint(table(tmp_path, 'power_kw,bus\n1,x\n1,"y\n2,z\n'))
+def test_a_quote_that_is_never_closed_is_named_with_its_file(tmp_path: Path) -> None:
+    assert "not valid CSV" in complaint(table(tmp_path, 'power_kw,bus\n1,x\n1,"y\n2,z\n'))

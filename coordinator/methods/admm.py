@@ -5,8 +5,8 @@ the mean of the two copies, the price moves by S times half their difference (Bo
 statistical learning via ADMM" (2011), section 7). It converges from anywhere, slowly. The areas also tell how their
 answers move with the prices, so the residual of one ADMM step has a known derivative: a Newton step on it is tried at
 every point, and kept if the residual falls (in the manner of Themelis and Patrinos, "SuperMann" (2019)). Otherwise an
-ADMM step is taken from the last good point, with larger penalties S in the hours that got worse: there the areas' answers
-jump between limits, and a larger S holds them. Good steps bring the penalties down again.
+ADMM step is taken from the last good point, with larger penalties S in the hours that got worse: there the areas'
+answers jump between limits, and a larger S holds them. Good steps bring the penalties down again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
-from common.boundary import CHILD, PARENT, Boundary, P, Proposal, Response
-from common.feeder import Floats
+from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
+from common.feeder import Floats, Ints
 from coordinator.convergence import middle
 
 PENALTY = (4.0, 0.1, 0.1)
 """S of w, p, q over the price of losses"""
 RELAXATION = 1.6
 """over-relaxation of the ADMM steps"""
-FIRST_NEWTON = 3
+FIRST_NEWTON = 2
 """round after which Newton steps are tried; the forecast is too far off for a derivative to mean much"""
 DECREASE = 0.95
 """a Newton step must bring the residual below this share of the last good one"""
@@ -35,7 +35,9 @@ DAMPING = 0.005
 RAISE = 10.0
 """factor on the penalty of an hour that got worse, and its inverse for an hour that did well"""
 GOOD_STEPS = 2
-"""Newton steps kept in a row before the penalties come down"""
+"""Newton steps kept in a row before an hour's raised penalty comes down"""
+LOWERINGS = 20
+"""times that an hour's penalty may come down: in the end the penalties stay, and ADMM converges, if slowly"""
 WORSE_SHARE = 0.1
 """hours with less than this share of the worst hour's squared residual keep their penalty"""
 MAX_RAISE = 1e5
@@ -63,8 +65,10 @@ class State:
     """(tie, quantity, T) price of power into the child, and of w"""
     raised: Floats
     """(T,) factor on the penalties"""
-    good: np.ndarray
+    good: Ints
     """(T,) Newton steps kept since the penalty last changed"""
+    lowered: Ints
+    """(T,) times that the penalty came down"""
     round: int = 1
     trial: bool = False
     """whether the proposal is a Newton step that has yet to prove itself"""
@@ -73,14 +77,14 @@ class State:
     """always None: ADMM does not give up"""
 
 
-def start(boundary: Boundary, z: Floats | None = None, price: Floats | None = None) -> State:
-    """Begin with the forecast and the substation's energy price, or at the point (z, price) of another method."""
-    if price is None:
-        price = np.zeros_like(boundary.forecast)
-        price[:, P] = boundary.energy_price
+def start(boundary: Boundary, z: Floats | None = None) -> State:
+    """Begin with the substation's energy price and the forecast, or the values z of another method."""
+    price = np.zeros_like(boundary.forecast)
+    price[:, P] = boundary.energy_price
     z = boundary.forecast if z is None else z
     periods = boundary.periods
-    state = State(boundary, _nothing(boundary), z, price, np.ones(periods), np.zeros(periods, int))
+    never = np.zeros(periods, np.int64)
+    state = State(boundary, _nothing(boundary), z, price, np.ones(periods), never, never)
     return _at(state, z, price)
 
 
@@ -91,23 +95,31 @@ def update(state: State, response: Response) -> State:
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
     state = replace(state, round=state.round + 1)
-    if state.trial and state.reference is not None:
-        before = state.reference.residual
-        if residual.sum() > DECREASE**2 * before.sum():
+    reference = state.reference
+    unsolved = any(report.status == INFEASIBLE for report in response.reports)
+    if reference is not None and (state.trial or unsolved):
+        before = reference.residual
+        if unsolved or residual.sum() > DECREASE**2 * before.sum():
             worse = (residual > DECREASE**2 * before) & (residual >= WORSE_SHARE * residual.max())
             raised = np.where(worse, np.minimum(state.raised * RAISE, MAX_RAISE), state.raised)
             state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
-            return _at(state, state.reference.z, state.reference.price)
+            return _at(state, reference.z, reference.price)
         state = replace(state, good=state.good + 1)
     reference = Reference(residual, state.z + RELAXATION * step_z, state.price + RELAXATION * step_price)
     state = replace(state, reference=reference)
     if state.round <= FIRST_NEWTON:
         return _at(state, reference.z, reference.price)
     newton_z, newton_price = _newton(state, response, penalty, step_z, step_price)
-    ready = (state.raised > 1) & (state.good >= GOOD_STEPS)
-    lowered = np.where(ready, np.maximum(state.raised / RAISE, 1.0), state.raised)
+    ready = (state.raised > 1) & (state.good >= GOOD_STEPS) & (state.lowered < LOWERINGS)
+    raised = np.where(ready, np.maximum(state.raised / RAISE, 1.0), state.raised)
     # The residual of a point under other penalties cannot be compared: it is a new reference, not a trial.
-    state = replace(state, raised=lowered, good=np.where(ready, 0, state.good), trial=not ready.any())
+    state = replace(
+        state,
+        raised=raised,
+        good=np.where(ready, 0, state.good),
+        lowered=state.lowered + ready,
+        trial=not ready.any(),
+    )
     return _at(state, state.z + newton_z, state.price + newton_price)
 
 
@@ -146,13 +158,14 @@ def _assemble(entries: Sequence[tuple[Floats, np.ndarray, np.ndarray]], diagonal
         (block.ravel(), np.repeat(rows, len(columns)), np.tile(columns, len(rows))) for block, rows, columns in entries
     ]
     everywhere = np.arange(len(diagonal))
-    values, rows, columns = (np.concatenate(part) for part in zip(*blocks, (diagonal, everywhere, everywhere)))
+    blocks.append((diagonal, everywhere, everywhere))
+    values, rows, columns = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return sp.csc_array((values, (rows, columns)), shape=(len(diagonal), len(diagonal)))
 
 
 def _penalty(state: State) -> Floats:
     """(tie, quantity, T)"""
-    by_hour = np.array(PENALTY)[:, None] * state.boundary.loss_price * state.raised
+    by_hour: Floats = np.array(PENALTY)[:, None] * state.boundary.loss_price * state.raised
     return np.broadcast_to(by_hour, state.z.shape)
 
 

@@ -18,14 +18,21 @@ def commands() -> list[str]:
     return [line for line in lines if not line.startswith("./launch/")]
 
 
-def test_every_command_of_the_readme_succeeds(tmp_path: Path, mpi_environment: dict[str, str]) -> None:
+def environment() -> dict[str, str]:
+    """This environment's commands first, and what Open MPI wants of root on two cores."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    as_root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**os.environ, **as_root, "PATH": path, "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+
+
+def test_every_command_of_the_readme_succeeds(tmp_path: Path) -> None:
     assert len(commands()) >= 6
     for command in commands():
         done = subprocess.run(
-            command, shell=True, cwd=tmp_path, env=mpi_environment, capture_output=True, text=True, timeout=120
+            command, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert (tmp_path / "ieee123.dss").read_text(encoding="utf-8").count("solve") == 24 or True
+    assert "new circuit" in (tmp_path / "ieee123.dss").read_text(encoding="utf-8")
 
 
 def test_the_settings_table_of_the_readme_is_complete() -> None:
@@ -35,13 +42,11 @@ def test_the_settings_table_of_the_readme_is_complete() -> None:
     assert set(Settings.model_fields) - named == {"title"}
 
 
-def test_the_python_example_of_the_readme_runs(tmp_path: Path, mpi_environment: dict[str, str]) -> None:
+def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     example = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert example is not None
     solve = [sys.executable, "-m", "launch", "solve", "ieee123"]
-    subprocess.run(solve, cwd=tmp_path, env=mpi_environment, check=True, capture_output=True, timeout=120)
-    code = example[1].replace("h5py, pandas", "h5py, pandas, os") + "\nprint(voltage.shape)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout.strip() == "(128, 5)", done.stderr
+    subprocess.run(solve, cwd=tmp_path, env=environment(), check=True, capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", example[1]], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert len(done.stdout.split()) >= 5, done.stderr
+    assert done.stdout.startswith("[1.0")
