@@ -191,7 +191,8 @@ def _refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence
             continue
         diagnoses = transport.diagnoses(proposal.split(boundary))
         lifted = {kind: sum(costs[kind] for costs in diagnoses) for kind in diagnoses[0]}
-        kinds = [kind for kind, cost in lifted.items() if cost <= max(boundary.cost_ceiling, bound / 2)]
+        # NaN too: a kind without which the proof falls is to blame.
+        kinds = [kind for kind, cost in lifted.items() if not cost > max(boundary.cost_ceiling, bound / 2)]
         raised = np.abs(price - start) / boundary.loss_price
         tie, quantity, period = np.unravel_index(raised.argmax(), raised.shape)
         between = boundary.ties[tie]

@@ -65,6 +65,9 @@ def solve(
         outcome = run(boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=on_round)
         solutions = transport.solutions()
         bound, doubt = _bound(boundary, transport, outcome) if options.certify else (None, [])
+    history = outcome.history()
+    if options.method == CENTRALIZED:
+        history = replace(history, method=(CENTRALIZED,))
     gap = join_gap(case, parts, solutions)
     last = outcome.rounds[-1]
     result = Result(

@@ -120,9 +120,9 @@ def test_show_prints_the_stored_figures_again(tieflow: Tieflow, small: Path) -> 
 def test_check_replays_the_stored_schedule(tieflow: Tieflow, stored: Path, small_result: Result) -> None:
     ended = tieflow("check", stored, "--json")
     assert ended.code == 0
-    assert set(ended.json) >= CHECKER_KEYS
-    assert ended.json["passed"]
-    assert ended.json["cost"] == pytest.approx(small_result.cost, rel=1e-6)
+    assert set(ended.json["checker"]) >= CHECKER_KEYS
+    assert ended.json["checker"]["passed"]
+    assert ended.json["checker"]["cost"] == pytest.approx(small_result.cost, rel=1e-6)
     assert "OpenDSS confirms the schedule" in tieflow("check", stored).out
 
 
@@ -162,7 +162,7 @@ def test_every_method_solves_the_small_case_to_the_same_cost(
     ended = tieflow("solve", small, "--method", method, "--json")
     assert ended.code == 0
     assert ended.json["method"] == method
-    assert ended.json["methods_used"] == ["admm" if method == "centralized" else method]
+    assert ended.json["methods_used"] == [method]
     assert ended.json["cost"] == pytest.approx(small_result.cost, rel=1e-3 if method == "enapp" else 1e-5)
 
 
@@ -242,8 +242,8 @@ def test_a_schedule_that_opendss_refutes_ends_with_4(tieflow: Tieflow, stored: P
     assert tieflow("show", stored).code == 0
     ended = tieflow("check", stored, "--json")
     assert ended.code == 4
-    assert not ended.json["passed"]
-    assert ended.json["max_substation_error_kw"] == pytest.approx(5, rel=0.1)
+    assert not ended.json["checker"]["passed"]
+    assert ended.json["checker"]["max_substation_error_kw"] == pytest.approx(5, rel=0.1)
     assert "DOES NOT CONFIRM" in tieflow("check", stored).out
 
 

@@ -132,9 +132,22 @@ def test_replay_agrees_with_an_independent_power_flow(seed: int, bus_count: int)
 
 @pytest.mark.parametrize("periods", [5, 24])
 def test_replay_of_the_shipped_case_agrees_with_an_independent_power_flow(periods: int) -> None:
-    case = read_case("ieee123", {"periods": periods})
+    case = read_case("ieee123", {"periods": periods, "capacitor_model": "constant_impedance"})
     schedule = random_schedule(case)
     assert_same(replay(case, schedule).state, sweep(case, schedule))
+
+
+def test_constant_power_capacitors_give_their_rated_kvar_at_any_voltage() -> None:
+    case = read_case("ieee123", {"capacitor_model": "constant_power"})
+    schedule = random_schedule(case)
+    as_loads = tuple(
+        row.model_copy(update={"q_cap_kvar": 0.0, "q_load_kvar": row.q_load_kvar - row.q_cap_kvar})
+        for row in case.buses
+    )
+    # A load follows the load profile; a capacitor does not.
+    flat = replace(case.horizon, load=np.ones_like(case.horizon.load))
+    expected = sweep(replace(case, buses=as_loads, horizon=flat), schedule)
+    assert_same(replay(replace(case, horizon=flat), schedule).state, expected)
 
 
 def test_stored_energy_follows_charging_and_discharging_losses() -> None:
