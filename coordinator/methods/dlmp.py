@@ -20,7 +20,7 @@ from coordinator.methods.enapp import held
 
 CURVATURE = 2.0
 """h: how much more than the path's own losses a change of power costs upstream"""
-MEMORY = 8
+MEMORY = 12
 PATIENCE = 8
 """rounds without halving the best mismatch after which the method gives up"""
 
