@@ -152,7 +152,8 @@ def run(
             )
         )
         on_round(rounds[-1])
-        if not converged and len(rounds) % PROOF_EVERY == 0 and not infeasible:
+        # Not after the last round, whose answers the areas must keep: they are what is stored.
+        if not converged and len(rounds) % PROOF_EVERY == 0 and len(rounds) < max_rounds and not infeasible:
             _refuse_impossible(boundary, transport, names, response)
     if repeated:
         notes.append(f"{repeated} of {len(rounds) * len(names)} area solves needed a second, more careful attempt")

@@ -90,3 +90,17 @@ def limited(from_bus: str, to_bus: str, amperes: float) -> Case:
         for row in case.branches
     ]
     return replace(case, branches=tuple(rows))
+
+
+def test_enapp_with_an_area_that_cannot_live_with_its_voltage_says_what_to_use_instead() -> None:
+    with pytest.raises(InfeasibleError, match="enapp gave up in round 2: .* Use --method admm"):
+        agree(read_case("ieee123", {"der_fraction": 0.35, "v_min_pu": 1.0095}), "enapp")
+
+
+def test_an_attempt_to_prove_infeasibility_does_not_touch_what_is_stored() -> None:
+    case = read_case("ieee123", {"der_fraction": 0.35, "v_min_pu": 1.0088})
+    parts = partition(case)
+    transport = InProcess([AreaWorker(area) for area in parts.areas])
+    outcome = run(make_boundary(parts), transport, list("1234"), "admm", 1e-9, 20)
+    kept = transport.solutions()[1].values["boundary"].reshape(-1, 3, len(case.horizon))
+    assert np.array_equal(kept, outcome.response.value[make_boundary(parts).ends[1]])

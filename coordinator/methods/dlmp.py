@@ -16,7 +16,7 @@ from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q,
 from common.feeder import Floats
 from coordinator.anderson import Anderson, accelerate
 from coordinator.convergence import mismatch
-from coordinator.methods.enapp import held
+from coordinator.methods.enapp import CANNOT_LIVE, held
 
 CURVATURE = 2.0
 """h: how much more than the path's own losses a change of power costs upstream"""
@@ -49,7 +49,7 @@ def update(state: State, response: Response) -> State:
     """Hand values and prices over, accelerated; give up on an infeasible area or when the mismatch stops falling."""
     boundary = state.boundary
     if any(report.status == INFEASIBLE for report in response.reports):
-        return replace(state, failing="an area cannot live with the voltage that its parent offers")
+        return replace(state, failing=CANNOT_LIVE)
     best, since = state.best
     now = mismatch(boundary, response)
     progress = (now, 0) if now <= best / 2 else (best, since + 1)

@@ -7,12 +7,14 @@ its reactive power costs upstream. The algorithm of the multi-period case study 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common.boundary import CHILD, PARENT, Boundary, P, Proposal, Q, Response, W
+from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response, W
 from common.feeder import Floats
+
+CANNOT_LIVE = "an area cannot live with the voltage that its parent offers"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ def start(boundary: Boundary) -> State:
 
 
 def update(state: State, response: Response) -> State:
-    """Hand each side's answer to the other."""
+    """Hand each side's answer to the other; give up on an infeasible area."""
+    if any(report.status == INFEASIBLE for report in response.reports):
+        return replace(state, failing=CANNOT_LIVE)
     v = response.value[:, PARENT, W]
     p, q = response.value[:, CHILD, P], response.value[:, CHILD, Q]
     return State(state.boundary, _propose(state.boundary, v, p, q))
