@@ -20,7 +20,7 @@ from coordinator.methods.enapp import CANNOT_LIVE, held
 
 CURVATURE = 2.0
 """h: how much more than the path's own losses a change of power costs upstream"""
-MEMORY = 12
+MEMORY = 8
 PATIENCE = 8
 """rounds without halving the best mismatch after which the method gives up"""
 
