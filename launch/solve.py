@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 CENTRALIZED = "centralized"
 METHODS = ("admm", "dlmp", "enapp", CENTRALIZED)
-LOOSE_PU = 1e-5
-"""l v - p^2 - q^2 above which a branch's relaxation counts as loose; the solver's own accuracy leaves up to 1e-6"""
+LOOSE_PU = 1e-6
+"""l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
 LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "qdldl", "mpi4py", "opendssdirect.py", "h5py")
 
 
