@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,8 @@ def main() -> None:
         sys.stderr.flush()
         if comm is None:
             sys.exit(EXIT_ERROR)
+        # A launcher may drop what it has not passed on yet when it is told to abort.
+        time.sleep(0.5)
         _silence_launcher()
         comm.Abort(EXIT_ERROR)
     sys.exit(code)
