@@ -12,6 +12,9 @@ from common.settings import Efficiency, Positive, Share
 from common.tables import Row
 
 BusName = Annotated[str, Field(min_length=1)]
+Phases = Annotated[str, Field(pattern=r"^(\d+(\.\d+)*|\d+-\d+)?$")]
+"""where a device of a multi-phase feeder is connected, by OpenDSS's node numbers: ``1.2.3`` or ``2`` from each phase to
+ground, ``1-2`` between two phases; empty for all phases of its bus, and on a balanced feeder"""
 
 
 class PV(Row):
@@ -20,6 +23,9 @@ class PV(Row):
     bus: BusName
     p_rated_kw: Positive
     s_rated_kva: Positive
+    phases: Phases = ""
+    profile: str = ""
+    """load shape of the circuit that it follows instead of ``pv_pu``"""
 
     @model_validator(mode="after")
     def _consistent(self) -> PV:
@@ -40,6 +46,7 @@ class Battery(Row):
     soc_min: Share = 0.30
     soc_max: Share = 0.95
     soc_initial: Share = 0.625
+    phases: Phases = ""
 
     @property
     def q_max_kvar(self) -> float:
