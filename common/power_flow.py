@@ -1,0 +1,207 @@
+"""AC power flow of a multi-phase feeder or an area of it, all periods at once.
+
+Every branch is a two-port from its primitive admittance Y: the voltage at its child end is A V_p - Z I, the current into
+its parent end C V_p + D I, where I is what it delivers into the child bus, Z = Y_cc^-1, A = -Z Y_cp, C = Y_pp + Y_pc A
+and D = -Y_pc Z. With a current balance at every node this is one sparse linear system in V and I, factorized once; loads
+and devices are iterated as current sources (the implicit Z-bus Gauss method, Chen et al., "Distribution system power
+flow analysis - a rigid approach" (1991)). Unlike a bus admittance matrix, whose digits drown in the admittance of
+switches, it keeps full accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+
+from common.errors import SolverError
+from common.feeder import Floats, Ints
+from common.multiphase import Complexes, Element, Legs, MultiphaseFeeder, admittance, incidence
+
+TOLERANCE = 1e-10
+"""largest change of a voltage, pu, at which the iteration has converged"""
+ITERATIONS = 200
+ROUNDING = 4e-16
+"""a two-port's C below this share of its largest admittance is what rounding left of zero"""
+
+
+@dataclass(frozen=True)
+class Injections:
+    """Constant powers put into the feeder between pairs of nodes."""
+
+    a: Ints
+    """(leg,)"""
+    b: Ints
+    """(leg,) node or GROUND"""
+    s: Complexes
+    """(leg, T)"""
+
+
+@dataclass(frozen=True)
+class TwoPorts:
+    """The branches' two-ports as (node, node) matrices: row and column of Z and columns of D by the branch's child node,
+    columns of A and C and rows of C and D by its parent node."""
+
+    a: sp.csr_array
+    z: sp.csr_array
+    c: sp.csr_array
+    """shunts of the buses included"""
+    d: sp.csr_array
+
+
+def two_ports(feeder: MultiphaseFeeder) -> TwoPorts:
+    """The two-port of every branch. Raises SolverError for a branch whose child end floats."""
+    a: list[Element]
+    a, z, c, d = [], [], [], []
+    for k, branch in enumerate(feeder.branches):
+        child = feeder.node_bus[branch.nodes] == k + 1
+        at_p, at_c = branch.nodes[~child], branch.nodes[child]
+        pp, pc = branch.y[np.ix_(~child, ~child)], branch.y[np.ix_(~child, child)]
+        cp, cc = branch.y[np.ix_(child, ~child)], branch.y[np.ix_(child, child)]
+        try:
+            impedance = np.linalg.inv(cc)
+        except np.linalg.LinAlgError:
+            raise SolverError(f"{branch.name}: its end at bus '{feeder.buses[k + 1]}' floats.") from None
+        transfer = -impedance @ cp
+        through = pp + pc @ transfer
+        through[np.abs(through) < ROUNDING * np.abs(branch.y).max()] = 0.0
+        a.append((at_c, at_p, transfer))
+        z.append((at_c, at_c, impedance))
+        c.append((at_p, at_p, through))
+        d.append((at_p, at_c, -pc @ impedance))
+    size = len(feeder.node_bus)
+    shunts = admittance(feeder, feeder.shunts)
+    return TwoPorts(_scatter(a, size), _scatter(z, size), _scatter(c, size) + shunts.tocsr(), _scatter(d, size))
+
+
+def _scatter(blocks: Sequence[tuple[Ints, Ints, Complexes]], size: int) -> sp.csr_array:
+    if not blocks:
+        return sp.csr_array((size, size), dtype=complex)
+    rows = np.concatenate([np.repeat(r, len(c)) for r, c, _ in blocks])
+    columns = np.concatenate([np.tile(c, len(r)) for r, c, _ in blocks])
+    return sp.csr_array((np.concatenate([m.ravel() for _, _, m in blocks]), (rows, columns)), shape=(size, size))
+
+
+class PowerFlow:
+    """A feeder factorized once, for many power flows."""
+
+    def __init__(self, feeder: MultiphaseFeeder, multipliers: Floats) -> None:
+        """``multipliers`` (leg, T) scale the feeder's legs. Raises SolverError for a feeder with a floating part."""
+        self.feeder = feeder
+        self.multipliers = multipliers
+        self.ports = two_ports(feeder)
+        roots = feeder.roots
+        self.load_incidence = incidence(feeder.legs.a, feeder.legs.b, len(feeder.node_bus))
+        self.system = tableau(self.ports, roots)
+        self._from_root = self.ports.a[roots:, :roots]
+        try:
+            self._factors = spla.splu(self.system)
+        except RuntimeError as error:
+            raise SolverError(f"the feeder's equations are singular: part of it floats ({error}).") from None
+
+    def linear(self, v_root: Complexes, drawn: Complexes) -> tuple[Complexes, Complexes]:
+        """(node, T) voltages and currents into each node from its branch, ``drawn`` (node, T) taken from the nodes."""
+        roots = self.feeder.roots
+        count = len(drawn) - roots
+        found = self._factors.solve(np.concatenate([self._from_root @ v_root, drawn[roots:]]))
+        return np.concatenate([v_root, found[:count]]), np.concatenate([0 * v_root, found[count:]])
+
+    def impedance(self, nodes: Ints) -> Complexes:
+        """(n, n) Thevenin impedance matrix seen at the given nodes, loads left out."""
+        drawn = np.zeros((len(self.feeder.node_bus), len(nodes)), complex)
+        drawn[nodes, np.arange(len(nodes))] = -1.0
+        return self.linear(np.zeros((self.feeder.roots, len(nodes)), complex), drawn)[0][nodes]
+
+    def solve(
+        self, v_root: Complexes, injections: Injections, start: Complexes | None = None
+    ) -> tuple[Complexes, Complexes]:
+        """(node, T) voltages and currents into each node from its branch, at ``v_root`` (root node, T).
+
+        Raises SolverError when the iteration does not converge.
+        """
+        feeder = self.feeder
+        devices = incidence(injections.a, injections.b, len(feeder.node_bus))
+        v = self.linear(v_root, np.zeros((len(feeder.node_bus), v_root.shape[1])))[0] if start is None else start
+        change = np.inf
+        with np.errstate(all="ignore"):
+            for _ in range(ITERATIONS):
+                currents = leg_currents(feeder.legs, self.load_incidence @ v, self.multipliers)
+                drawn = self.load_incidence.T @ currents - devices.T @ np.conj(injections.s / (devices @ v))
+                following, i = self.linear(v_root, drawn)
+                # Where nothing fixes the voltage to ground, it is rounding noise.
+                change, v = float(np.abs(following - v)[feeder.grounded].max(initial=0.0)), following
+                if change < TOLERANCE:
+                    return v, i
+                if not np.isfinite(change):
+                    break
+        raise SolverError(f"the power flow did not converge in {ITERATIONS} iterations (last change {change:.1e} pu).")
+
+
+def tableau(ports: TwoPorts, roots: int) -> sp.csc_array:
+    """The equations of V and I at all nodes but the roots: voltage drops first, then current balances."""
+    a, z, c, d = (matrix[roots:, roots:] for matrix in (ports.a, ports.z, ports.c, ports.d))
+    one = sp.eye_array(a.shape[0])
+    # A node that its bus's branch does not reach, such as a neutral brought out below, is not fed: there I = 0.
+    fed = np.diff(ports.z[roots:].indptr) > 0
+    return sp.block_array(
+        [[sp.diags_array(1.0 * fed) - a, z + sp.diags_array(1.0 * ~fed)], [-c, one - d]], format="csc"
+    )
+
+
+def leg_currents(legs: Legs, v: Complexes, multipliers: Floats) -> Complexes:
+    """(leg, T) current that each leg draws at its voltage ``v`` (leg, T)."""
+    r = np.abs(v) / legs.v_rated[:, None]
+    p, q = _powers(legs, r)
+    current: Complexes = multipliers * np.conj((p + 1j * q) / v)
+    return current
+
+
+def leg_sensitivities(legs: Legs, v: Complexes, multipliers: Floats) -> tuple[Complexes, Complexes]:
+    """(leg, T) derivatives of the drawn current with respect to the leg's voltage and to its conjugate."""
+    r = np.abs(v) / legs.v_rated[:, None]
+    p, q = (multipliers * power for power in _powers(legs, r))
+    slope_p, slope_q = (multipliers * slope for slope in _slopes(legs, r))
+    # i = conj(s / v): ds = (s' r / 2) (dv / v + conj(dv / v)), s' the derivative with respect to r.
+    half = np.conj(slope_p + 1j * slope_q) * r / 2
+    by_v = half / (np.conj(v) * v)
+    by_conjugate = (half - np.conj(p + 1j * q)) / np.conj(v) ** 2
+    return by_v, by_conjugate
+
+
+def _powers(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
+    """Real and reactive power of each leg at the voltage r, per rated: (leg, T) each."""
+    p = legs.s.real[:, None] * _factor(legs, legs.alpha[:, None], r)
+    q = legs.s.imag[:, None] * _factor(legs, legs.beta[:, None], r)
+    return p, q
+
+
+def _slopes(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
+    p = legs.s.real[:, None] * _factor_slope(legs, legs.alpha[:, None], r)
+    q = legs.s.imag[:, None] * _factor_slope(legs, legs.beta[:, None], r)
+    return p, q
+
+
+def _factor(legs: Legs, exponent: Floats, r: Floats) -> Floats:
+    """Power over rated power at the voltage r."""
+    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
+    inside: Floats = np.clip(r, least, most) ** exponent
+    factor = np.where(r > most, most ** (edge - 2) * r**2, inside)
+    return np.where(r < least, _low_current(legs, r)[0] * r, factor)
+
+
+def _factor_slope(legs: Legs, exponent: Floats, r: Floats) -> Floats:
+    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
+    inside: Floats = exponent * np.clip(r, least, most) ** (exponent - 1)
+    slope = np.where(r > most, most ** (edge - 2) * 2 * r, inside)
+    current, current_slope = _low_current(legs, r)
+    return np.where(r < least, current_slope * r + current, slope)
+
+
+def _low_current(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
+    """Current below v_min over the rated one, and its slope."""
+    low, least, edge = legs.v_low[:, None], legs.v_min[:, None], legs.edge[:, None]
+    slope = np.where(r < low, 1.0, (least ** (edge - 1) - low) / np.maximum(least - low, 1e-9))
+    return np.where(r < low, r, low + slope * (r - low)), slope
