@@ -102,13 +102,15 @@ def compile_problem(problem: cp.Problem, variables: Mapping[str, cp.Variable]) -
 def solve_conic(
     problem: ConicProblem,
     linear: Floats | None = None,
-    curvature: Floats | None = None,
+    curvature: sp.csc_matrix | None = None,
     fixed: Ints | None = None,
     fixed_to: Floats | None = None,
     wanted: Ints | None = None,
     careful: bool = False,
 ) -> ConicSolution:
-    """Minimize the problem's cost plus ``linear``'x + 1/2 x' diag(``curvature``) x with columns ``fixed`` held.
+    """Minimize the problem's cost plus ``linear``'x + 1/2 x' ``curvature`` x with columns ``fixed`` held.
+
+    ``curvature`` is symmetric, given by its upper triangle.
 
     ``wanted`` columns get their sensitivities. ``careful`` turns on what the fast settings leave out. A solver status
     other than SOLVED is returned, not raised: the caller knows what it means.
@@ -117,7 +119,7 @@ def solve_conic(
     fixed = np.zeros(0, np.int64) if fixed is None else fixed
     fixed_to = np.zeros(0) if fixed_to is None else fixed_to
     c = problem.c if linear is None else problem.c + linear
-    p = problem.p if curvature is None else problem.p + sp.diags_array(curvature, format="csc")
+    p = problem.p if curvature is None else sp.csc_matrix(problem.p + curvature)
     hold = sp.csc_matrix((np.ones(len(fixed)), (np.arange(len(fixed)), fixed)), shape=(len(fixed), size))
     a = sp.vstack([hold, problem.a], format="csc") if len(fixed) else problem.a
     b = np.concatenate([fixed_to, problem.b])

@@ -35,7 +35,7 @@ def pv_model(units: Sequence[PV], horizon: Horizon, settings: Settings) -> Devic
     """PV follows its profile; |q| <= sqrt(s_rated^2 - p^2) in every period."""
     rated = _column([unit.p_rated_kw for unit in units], settings)
     s_rated = _column([unit.s_rated_kva for unit in units], settings)
-    p = rated * horizon.pv
+    p = rated * np.array([horizon.pv_profile(unit) for unit in units])
     room = np.sqrt(np.maximum(s_rated**2 - p**2, 0.0))
     q = cp.Variable(p.shape, name="q")
     return DeviceModel(

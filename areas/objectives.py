@@ -8,10 +8,11 @@ import cvxpy as cp
 import numpy as np
 
 from areas.branch_flow import BranchFlow
+from common.feeder import Feeder
 from common.partition import AreaCase
 
 
-def energy_cost(area: AreaCase, network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
+def energy_cost(area: AreaCase[Feeder], network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
     """Price of substation energy, $."""
     if substation_p is None:
         return cp.Constant(0.0)
@@ -19,7 +20,7 @@ def energy_cost(area: AreaCase, network: BranchFlow, substation_p: cp.Expression
     return cp.sum(cp.multiply(horizon.price * horizon.dt * area.settings.base_kva, substation_p))
 
 
-def losses(area: AreaCase, network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
+def losses(area: AreaCase[Feeder], network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
     """Energy lost in the branches, kWh."""
     r = area.feeder.r[~area.feeder.is_switch]
     if not len(r):
@@ -27,7 +28,7 @@ def losses(area: AreaCase, network: BranchFlow, substation_p: cp.Expression | No
     return area.horizon.dt * area.settings.base_kva * cp.sum(r @ network.l)
 
 
-def voltage_deviation(area: AreaCase, network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
+def voltage_deviation(area: AreaCase[Feeder], network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
     """Energy cost plus the weighted sum of (v - 1)^2 over buses and periods, v the squared voltage.
 
     A tie's bus counts in the area that owns it. The energy cost keeps the cone relaxation tight.
@@ -37,7 +38,7 @@ def voltage_deviation(area: AreaCase, network: BranchFlow, substation_p: cp.Expr
     return energy_cost(area, network, substation_p) + deviation
 
 
-OBJECTIVES: dict[str, Callable[[AreaCase, BranchFlow, cp.Expression | None], cp.Expression]] = {
+OBJECTIVES: dict[str, Callable[[AreaCase[Feeder], BranchFlow, cp.Expression | None], cp.Expression]] = {
     "cost": energy_cost,
     "losses": losses,
     "voltage_deviation": voltage_deviation,

@@ -46,7 +46,7 @@ def sensitivity(
     )
     weights = sp.block_diag([sp.diags_array(linear), cones], format="csr")
     hessian = p + sp.triu(p, 1).T + g.T @ weights @ g
-    balance, factors = _factorize(hessian, e)
+    balance, factors = factorize(hessian, e)
     moved = np.empty((len(columns), len(columns)))
     right = np.zeros(size + equalities)
     for i, column in enumerate(columns):
@@ -56,7 +56,7 @@ def sensitivity(
     return (moved + moved.T) / 2
 
 
-def _factorize(hessian: sp.csc_array, e: sp.csc_matrix) -> tuple[Floats, qdldl.Solver]:
+def factorize(hessian: sp.csc_array, e: sp.csc_matrix) -> tuple[Floats, qdldl.Solver]:
     """Factors of the system after symmetric scaling by the returned vector."""
     size, equalities = hessian.shape[0], e.shape[0]
     for regularization in REGULARIZATIONS:

@@ -14,6 +14,7 @@ from areas.branch_flow import BranchFlow, branch_flow
 from areas.conic import ConicProblem, compile_problem
 from areas.device_models import DeviceModel, battery_model, pv_model
 from areas.objectives import OBJECTIVES
+from common.feeder import Feeder
 from common.partition import AreaCase
 
 
@@ -45,7 +46,7 @@ class AreaModel:
         return {name: variable for name, variable in named.items() if variable is not None and variable.size}
 
 
-def model(area: AreaCase) -> AreaModel:
+def model(area: AreaCase[Feeder]) -> AreaModel:
     """Write the area's problem.
 
     Each tie end has the boundary variables w = v + 2 r p + 2 x q, p and q, where v is the squared voltage of the split
@@ -53,7 +54,7 @@ def model(area: AreaCase) -> AreaModel:
     """
     feeder, settings, ends = area.feeder, area.settings, area.tie_ends
     bus_count, periods = len(feeder.buses), len(area.horizon)
-    devices = _devices(area)
+    devices = device_models(area)
     p: Any = -np.outer(feeder.p_load, area.horizon.load)
     q: Any = -np.outer(feeder.q_load, area.horizon.load)
     constant_power = settings.capacitor_model == "constant_power"
@@ -73,7 +74,7 @@ def model(area: AreaCase) -> AreaModel:
             constraints.append(substation[0] <= settings.substation_peak_kw / settings.base_kva)
     boundary = cp.Variable((3 * len(ends), periods), name="boundary") if ends else None
     if boundary is not None:
-        into = _incidence([end.bus for end in ends], bus_count)
+        into = _incidence([int(end.nodes[0]) for end in ends], bus_count)
         into = into @ sp.diags_array([1.0 if end.side == "child" else -1.0 for end in ends])
         p, q = p + into @ boundary[1::3], q + into @ boundary[2::3]
     v_root = settings.substation_v_pu if area.has_substation else None
@@ -81,7 +82,8 @@ def model(area: AreaCase) -> AreaModel:
     if boundary is not None:
         for i, end in enumerate(ends):
             w, p_tie, q_tie = (boundary[3 * i + k] for k in range(3))
-            constraints.append(w == network.v[end.bus] + 2 * end.r * p_tie + 2 * end.x * q_tie)
+            z = complex(end.z[0, 0])
+            constraints.append(w == network.v[int(end.nodes[0])] + 2 * z.real * p_tie + 2 * z.imag * q_tie)
             constraints += [cp.abs(p_tie) <= area.flow_limit, cp.abs(q_tie) <= area.flow_limit]
     cost = OBJECTIVES[settings.objective](area, network, None if substation is None else substation[0])
     for device in devices.values():
@@ -91,13 +93,13 @@ def model(area: AreaCase) -> AreaModel:
     return AreaModel(problem, network, devices, substation, boundary)
 
 
-def build(area: AreaCase) -> ConicProblem:
+def build(area: AreaCase[Feeder]) -> ConicProblem:
     """Write the area's problem and compile it."""
     written = model(area)
     return compile_problem(written.problem, written.variables())
 
 
-def _devices(area: AreaCase) -> dict[str, DeviceModel]:
+def device_models(area: AreaCase[Any]) -> dict[str, DeviceModel]:
     devices = {}
     if area.pv:
         devices["pv"] = pv_model(area.pv, area.horizon, area.settings)

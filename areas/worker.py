@@ -10,19 +10,20 @@ import numpy as np
 
 from areas.branch_flow import relaxation_gap
 from areas.conic import SOLVED as ACCEPTED
-from areas.conic import ConicProblem, ConicSolution, solve_conic
+from areas.conic import ConicSolution
+from areas.proposals import attempt, boundary_columns, slope_at, solve_at
 from areas.subproblem import build
-from common.boundary import FAILED, INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, AreaReport, AreaResponse
-from common.feeder import Floats, Ints
+from common.boundary import AreaProposal, AreaReport, AreaResponse
+from common.feeder import Feeder, Floats, Ints
 from common.partition import AreaCase
 from common.schedule import AreaSolution
 
 
-def _with_settings(**changes: object) -> Callable[[AreaCase], AreaCase]:
+def _with_settings(**changes: object) -> Callable[[AreaCase[Feeder]], AreaCase[Feeder]]:
     return lambda area: replace(area, settings=area.settings.model_copy(update=changes))
 
 
-LIMITS: dict[str, Callable[[AreaCase], AreaCase]] = {
+LIMITS: dict[str, Callable[[AreaCase[Feeder]], AreaCase[Feeder]]] = {
     "voltage limits (v_min_pu, v_max_pu)": _with_settings(v_min_pu=0.5, v_max_pu=1.5),
     "the substation power cap (substation_peak_kw)": _with_settings(substation_peak_kw=None),
     "branch current limits (i_max_a)": lambda area: replace(
@@ -36,7 +37,7 @@ LIMITS: dict[str, Callable[[AreaCase], AreaCase]] = {
 class AreaWorker:
     """An area's compiled problem and its last answer. The model is written and compiled once, here."""
 
-    def __init__(self, area: AreaCase) -> None:
+    def __init__(self, area: AreaCase[Feeder]) -> None:
         self.area = area
         self._conic = build(area)
         self._x = np.zeros(len(self._conic.c))
@@ -44,20 +45,10 @@ class AreaWorker:
     def respond(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal."""
         started = time.perf_counter()
-        answer = _solve(self._conic, proposal)
-        status = SOLVED
-        # Of infeasibility too the solver is to be sure before it is believed.
-        if answer.status not in ACCEPTED:
-            again = _solve(self._conic, proposal, careful=True)
-            answer = replace(again, seconds=again.seconds + answer.seconds)
-            status = SOLVED_AGAIN
-        if answer.status not in ACCEPTED:
-            status = INFEASIBLE if answer.status == "PrimalInfeasible" else FAILED
+        answer, status = solve_at(self.area, self._conic, proposal)
         self._x = answer.x
-        value = answer.x[_boundary_columns(self._conic, proposal)]
-        slope = -(proposal.price + proposal.curvature * (value - proposal.target))
-        fixed = np.broadcast_to(proposal.fixed[..., None], value.shape)
-        slope[fixed] = answer.fixed_dual - proposal.price[fixed]
+        value = answer.x[boundary_columns(self._conic, proposal)]
+        slope = slope_at(self.area, proposal, answer, value)
         return AreaResponse(value, slope, answer.sensitivity, self._report(answer, status, started))
 
     def solution(self) -> AreaSolution:
@@ -68,7 +59,7 @@ class AreaWorker:
     def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
         """The least cost at a proposal without each kind of limit: inf where even that is infeasible, NaN where
         the solver cannot tell."""
-        return {kind: _least_cost(build(lift(self.area)), proposal) for kind, lift in LIMITS.items()}
+        return {kind: _least_cost(lift(self.area), proposal) for kind, lift in LIMITS.items()}
 
     def _report(self, answer: ConicSolution, status: int, started: float) -> AreaReport:
         conic, x = self._conic, answer.x
@@ -83,6 +74,8 @@ class AreaWorker:
             objective=conic.cost(x),
             dual_objective=answer.dual_objective,
             relaxation_gap=float(self._gap().max(initial=0.0)),
+            model_error=0.0,
+            kept=0.0,
             iterations=float(answer.iterations),
             solve_s=answer.seconds,
             area_s=time.perf_counter() - started,
@@ -98,23 +91,8 @@ class AreaWorker:
         return np.zeros((0, periods)) if columns is None else self._x[columns]
 
 
-def _solve(conic: ConicProblem, proposal: AreaProposal, careful: bool = False) -> ConicSolution:
-    columns = _boundary_columns(conic, proposal)
-    linear, curvature = np.zeros((2, len(conic.c)))
-    linear[columns] = proposal.price - proposal.curvature * proposal.target
-    curvature[columns] = proposal.curvature
-    fixed = np.broadcast_to(proposal.fixed[..., None], columns.shape)
-    wanted = columns.ravel() if proposal.sensitivities else None
-    return solve_conic(conic, linear, curvature, columns[fixed], proposal.target[fixed], wanted, careful)
-
-
-def _boundary_columns(conic: ConicProblem, proposal: AreaProposal) -> Ints:
-    """(end, quantity, T)"""
-    return conic.columns.get("boundary", np.zeros(0, np.int64)).reshape(proposal.price.shape)
-
-
-def _least_cost(conic: ConicProblem, proposal: AreaProposal) -> float:
-    answer = _solve(conic, proposal, careful=True)
+def _least_cost(area: AreaCase[Feeder], proposal: AreaProposal) -> float:
+    answer = attempt(area, build(area), proposal, careful=True)
     if answer.status in ACCEPTED:
         return answer.dual_objective
     return np.inf if answer.status == "PrimalInfeasible" else np.nan

@@ -1,8 +1,13 @@
 """What crosses the ties: the arrays that a coordination method proposes and the areas answer.
 
-Boundary quantities of a tie, in this order: w = v + 2 r p + 2 x q (v the squared voltage of the split bus, r + jx the
-tie's Thevenin impedance), p and q (power from the parent area into the child). Axes: tie, side (parent, child),
-quantity, period. All per unit.
+Every conductor of a tie has boundary quantities in this order: w, p, q (power from the parent area into the child) and,
+in a multi-phase feeder, the angle a. With Z the tie's Thevenin impedance and s = p + jq
+
+    balanced:     w = v + 2 Re(Z conj(s)), v the squared voltage of the split bus
+    multi-phase:  w + j a = ln(V / V_no_load) + Z conj(s), over the tie's conductors
+
+so that w and a hardly move for the parent when the power does. Axes: conductor, side (parent, child), quantity, period.
+All per unit.
 """
 
 from __future__ import annotations
@@ -11,14 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from common.feeder import Floats, Ints
+from common.feeder import Complexes, Feeder, Floats, Ints
 from common.partition import AreaCase, Partition, Tie
 
 PARENT, CHILD = 0, 1
-W, P, Q = 0, 1, 2
-QUANTITIES = 3
+W, P, Q, ANGLE = 0, 1, 2, 3
+BALANCED = ("voltage", "real power", "reactive power")
+MULTIPHASE = (*BALANCED, "angle")
+"""names of the quantities"""
 
 
 @dataclass(frozen=True)
@@ -27,10 +35,13 @@ class Boundary:
 
     ties: tuple[Tie, ...]
     ends: tuple[tuple[Ints, Ints], ...]
-    """for each area, tie and side of its tie ends"""
-    r: Floats
-    """(tie, 1, 1) Thevenin resistance"""
-    x: Floats
+    """for each area, conductor and side of its tie ends, conductor by conductor"""
+    quantities: tuple[str, ...]
+    """BALANCED or MULTIPHASE"""
+    conductors: tuple[tuple[int, int], ...]
+    """(conductor,) tie and phase"""
+    drop: sp.csr_array
+    """(conductor, conductor) complex: w is the voltage (squared magnitude, or logarithm) plus drop conj(s)"""
     hours: tuple[int, ...]
     """(T,) for messages"""
     energy_price: Floats
@@ -38,27 +49,44 @@ class Boundary:
     loss_price: Floats
     """(T,) what a unit of losses costs"""
     forecast: Floats
-    """(tie, quantity, T) the boundary if devices idled and lines lost nothing"""
+    """(conductor, quantity, T) the boundary if devices idled; in a balanced feeder also as if lines lost nothing"""
     cost_ceiling: float
-    """an objective that no schedule worth having reaches"""
+    """an objective that no schedule worth having reaches; inf where limits can be overstepped at a price"""
 
     @property
     def periods(self) -> int:
         return len(self.loss_price)
 
     def zeros(self) -> Floats:
-        """An array of shape (tie, side, quantity, T)."""
-        return np.zeros((len(self.ties), 2, QUANTITIES, self.periods))
+        """An array of shape (conductor, side, quantity, T)."""
+        return np.zeros((len(self.conductors), 2, len(self.quantities), self.periods))
 
     def physical(self, value: Floats) -> Floats:
-        """(tie, side, quantity, T) of (w, p, q) as the same of (v, p, q)."""
-        v = value[..., W, :] - 2 * self.r * value[..., P, :] - 2 * self.x * value[..., Q, :]
-        return np.stack([v, value[..., P, :], value[..., Q, :]], axis=-2)
+        """(conductor, side, quantity, T) with w and a replaced by the voltage and its angle."""
+        s = (value[:, :, P] + 1j * value[:, :, Q]).reshape(len(value), 2 * self.periods)
+        drop = (self.drop @ np.conj(s)).reshape(value[:, :, W].shape)
+        found = value.copy()
+        found[:, :, W] -= drop.real
+        if len(self.quantities) > ANGLE:
+            found[:, :, ANGLE] -= drop.imag
+        return found
+
+    @property
+    def can_soften(self) -> bool:
+        """Whether areas can answer with softened limits: a multi-phase area's problem is quadratic."""
+        return len(self.quantities) > ANGLE
+
+    @property
+    def voltages(self) -> list[int]:
+        """Positions of the quantities that tell the voltage."""
+        return [W, ANGLE][: len(self.quantities) - 2]
 
 
 @dataclass(frozen=True)
 class AreaProposal:
-    """One area's part of a round: it minimizes its own cost + price'b + 1/2 (b - target)' curvature (b - target)."""
+    """One area's part of a round: it minimizes its own cost + price'b + 1/2 (b - target)' curvature (b - target), plus
+    ``upstream`` times the losses that a change of its own power from the target makes on the way from the substation.
+    """
 
     price: Floats
     """(end, quantity, T)"""
@@ -68,8 +96,14 @@ class AreaProposal:
     """(end, quantity, T), >= 0"""
     fixed: NDArray[np.bool_]
     """(end, quantity) held at its target"""
-    sensitivities: bool
+    upstream: Floats
+    """(T,) >= 0"""
+    sensitivities: bool = False
     """whether the answer shall tell how it moves with the price"""
+    is_point: bool = False
+    """whether the targets are a point of the whole boundary, at which models that are not exact are to be corrected"""
+    barrier: float = 0.0
+    """$ of the logarithmic barrier that softens the area's limits; 0 for exact limits"""
 
 
 @dataclass(frozen=True)
@@ -99,6 +133,10 @@ class AreaReport:
     """lower bound on own cost and boundary terms together"""
     relaxation_gap: float
     """largest l v - p^2 - q^2"""
+    model_error: float
+    """largest difference between the voltages of a linearized model and of an AC power flow, pu"""
+    kept: float
+    """1 where the power flow failed at the proposed point and the model was kept as it was"""
     iterations: float
     solve_s: float
     """conic solver and sensitivities"""
@@ -112,24 +150,32 @@ SOLVED, SOLVED_AGAIN, INFEASIBLE, FAILED = range(4)
 
 @dataclass(frozen=True)
 class Proposal:
-    """A round's proposal to all areas; arrays (tie, side, quantity, T), see AreaProposal."""
+    """A round's proposal to all areas; arrays (conductor, side, quantity, T), see AreaProposal."""
 
     price: Floats
     target: Floats
     curvature: Floats
     fixed: NDArray[np.bool_]
-    """(tie, side, quantity)"""
+    """(conductor, side, quantity)"""
+    upstream: Floats | None = None
+    """(T,)"""
     sensitivities: bool = False
+    is_point: bool = False
+    barrier: float = 0.0
 
     def split(self, boundary: Boundary) -> list[AreaProposal]:
         """Each area's part."""
+        upstream = np.zeros(boundary.periods) if self.upstream is None else self.upstream
         return [
             AreaProposal(
                 self.price[end],
                 self.target[end],
                 self.curvature[end],
                 self.fixed[end],
+                upstream,
                 sensitivities=self.sensitivities,
+                is_point=self.is_point,
+                barrier=self.barrier,
             )
             for end in boundary.ends
         ]
@@ -140,14 +186,14 @@ class Response:
     """A round's answers of all areas."""
 
     value: Floats
-    """(tie, side, quantity, T)"""
+    """(conductor, side, quantity, T)"""
     slope: Floats
     sensitivities: tuple[Floats, ...]
     """of each area; see AreaResponse"""
     reports: tuple[AreaReport, ...]
 
     def prices(self) -> Floats:
-        """(tie, quantity, T) what a unit into the child is worth to the parent: the mean of both sides' opinions."""
+        """(conductor, quantity, T) what a unit into the child is worth to the parent: the mean of both opinions."""
         return (self.slope[:, PARENT] - self.slope[:, CHILD]) / 2
 
 
@@ -167,6 +213,9 @@ def join(boundary: Boundary, responses: Sequence[AreaResponse]) -> Response:
 def make_boundary(parts: Partition) -> Boundary:
     """The boundary of a partition, with the forecast that every method starts from."""
     area = parts.areas[0]
+    balanced = isinstance(area.feeder, Feeder)
+    counts = [len(tie.phases) for tie in parts.ties]
+    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     horizon, settings = area.horizon, area.settings
     worth = np.full(len(horizon), horizon.dt * settings.base_kva)
     pays_energy = settings.objective != "losses"
@@ -174,19 +223,29 @@ def make_boundary(parts: Partition) -> Boundary:
         ties=parts.ties,
         ends=tuple(
             (
-                np.array([end.tie for end in part.tie_ends], np.int64),
-                np.array([PARENT if end.side == "parent" else CHILD for end in part.tie_ends], np.int64),
+                _joined([np.arange(first[end.tie], first[end.tie + 1]) for end in part.tie_ends]),
+                _joined([np.full(counts[end.tie], PARENT if end.side == "parent" else CHILD) for end in part.tie_ends]),
             )
             for part in parts.areas
         ),
-        r=np.array([tie.r for tie in parts.ties]).reshape(-1, 1, 1),
-        x=np.array([tie.x for tie in parts.ties]).reshape(-1, 1, 1),
+        quantities=BALANCED if balanced else MULTIPHASE,
+        conductors=tuple((i, phase) for i, tie in enumerate(parts.ties) for phase in tie.phases),
+        drop=_block_diagonal([(2 if balanced else 1) * tie.z for tie in parts.ties]),
         hours=horizon.hour,
         energy_price=worth * horizon.price if pays_energy else np.zeros(len(horizon)),
         loss_price=np.maximum(worth * horizon.price, 1e-3 * worth) if pays_energy else worth,
-        forecast=_forecast(parts),
-        cost_ceiling=_cost_ceiling(parts, worth * np.maximum(horizon.price, 1.0)),
+        forecast=_forecast(parts) if parts.forecast is None else parts.forecast,
+        cost_ceiling=_cost_ceiling(parts, worth * np.maximum(horizon.price, 1.0)) if balanced else np.inf,
     )
+
+
+def _joined(parts: Sequence[Ints]) -> Ints:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _block_diagonal(blocks: Sequence[Complexes]) -> sp.csr_array:
+    empty = sp.csr_array((0, 0), dtype=complex)
+    return sp.csr_array(sp.block_diag(blocks)) if blocks else empty
 
 
 def _cost_ceiling(parts: Partition, price: Floats) -> float:
@@ -200,7 +259,7 @@ def _cost_ceiling(parts: Partition, price: Floats) -> float:
 
 
 def _forecast(parts: Partition) -> Floats:
-    forecast = np.zeros((len(parts.ties), QUANTITIES, len(parts.areas[0].horizon)))
+    forecast = np.zeros((len(parts.ties), len(BALANCED), len(parts.areas[0].horizon)))
     forecast[:, W] = parts.areas[0].settings.substation_v_pu ** 2
     parent_tie = {tie.child: i for i, tie in enumerate(parts.ties)}
     for number, area in enumerate(parts.areas):
@@ -213,7 +272,7 @@ def _forecast(parts: Partition) -> Floats:
     return forecast
 
 
-def _net_load(area: AreaCase) -> tuple[Floats, Floats]:
+def _net_load(area: AreaCase[Feeder]) -> tuple[Floats, Floats]:
     """(T,) real and reactive load less what PV and capacitors give."""
     feeder, horizon = area.feeder, area.horizon
     pv = sum(unit.p_rated_kw for unit in area.pv) / area.settings.base_kva

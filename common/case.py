@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import Field
 from common.devices import PV, Battery, BusName
 from common.errors import CaseError, did_you_mean
 from common.feeder import BranchRow, BusRow, Feeder, Floats, make_feeder
+from common.multiphase import MultiphaseFeeder, connection
 from common.settings import NotNegative, Settings, read_settings
 from common.tables import Row, read_table
 
@@ -52,9 +54,15 @@ class Horizon:
     """$ per kWh of substation energy"""
     dt: float
     """hours per period"""
+    shapes: Mapping[str, Floats] = field(default_factory=dict)
+    """(T,) multipliers of each load shape of the circuit, by name"""
 
     def __len__(self) -> int:
         return len(self.hour)
+
+    def pv_profile(self, unit: PV) -> Floats:
+        """(T,) real power of a PV system per rated power."""
+        return self.shapes[unit.profile] if unit.profile else self.pv
 
 
 @dataclass(frozen=True)
@@ -70,11 +78,25 @@ class Case:
     horizon: Horizon
     areas: tuple[AreaRow, ...]
     """empty when the feeder is one area"""
+    circuit: str = ""
+    """OpenDSS commands that build the feeder of a multi-phase case, which has no tables of buses and branches"""
+
+    @property
+    def is_balanced(self) -> bool:
+        return self.settings.model == "balanced"
 
     @cached_property
     def feeder(self) -> Feeder:
-        """The feeder in per unit."""
+        """The balanced feeder in per unit."""
         return make_feeder(self.buses, self.branches, self.settings)
+
+    @cached_property
+    def network(self) -> MultiphaseFeeder:
+        """The multi-phase feeder in per unit, from OpenDSS's own objects."""
+        # Loads OpenDSS, which balanced cases do without until they are checked.
+        from common.extraction import compiled, extract_feeder
+
+        return extract_feeder(compiled(self.circuit), self.settings.base_kva)
 
 
 def find_case(name: str) -> Path:
@@ -95,6 +117,8 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
     """Read a shipped case or a case folder; ``overrides`` replace settings. Raises CaseError for anything wrong."""
     folder = find_case(name)
     settings = read_settings(folder / "case.toml", overrides or {})
+    if settings.model != "balanced":
+        return _read_multiphase(folder, settings)
     buses = read_table(folder / "buses.csv", BusRow)
     branches = read_table(folder / "branches.csv", BranchRow)
     loads = [row for row in buses if row.p_load_kw > 0]
@@ -118,8 +142,52 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
     )
     case.feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
-    _check_buses("pv.csv", [row.bus for row in pv], known)
-    _check_buses("batteries.csv", [row.bus for row in batteries], known)
+    for table, units in (("pv.csv", case.pv), ("batteries.csv", case.batteries)):
+        _check_places(table, units, known)
+        for unit in units:
+            if unit.phases:
+                raise CaseError(f"{table}: phases at bus '{unit.bus}', but the case is balanced. Leave them empty.")
+    _check_inverters(case)
+    return case
+
+
+def _read_multiphase(folder: Path, settings: Settings) -> Case:
+    from common.extraction import compiled, load_shapes
+
+    path = folder / "circuit.dss"
+    try:
+        circuit = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaseError(
+            f"{path}: cannot be read ({error}). 'tieflow import' writes it from an OpenDSS model."
+        ) from None
+    horizon = _read_horizon(folder / "profiles.csv", settings)
+    try:
+        shapes = load_shapes(compiled(circuit), horizon.hour, horizon.dt)
+        case = Case(
+            name=folder.resolve().name,
+            settings=settings,
+            buses=(),
+            branches=(),
+            pv=tuple(_optional(folder / "pv.csv", PV)),
+            batteries=tuple(_optional(folder / "batteries.csv", Battery)),
+            horizon=replace(horizon, shapes=shapes),
+            areas=tuple(_optional(folder / "areas.csv", AreaRow)),
+            circuit=circuit,
+        )
+        known = set(case.network.buses[1:])
+    except CaseError as error:
+        raise CaseError(f"{path}: {error}") from None
+    for table, units in (("pv.csv", case.pv), ("batteries.csv", case.batteries)):
+        _check_places(table, units, known)
+        for unit in units:
+            try:
+                connection(case.network, unit.bus, unit.phases)
+            except CaseError as error:
+                raise CaseError(f"{table}: {error}") from None
+    for unit in case.pv:
+        if unit.profile and unit.profile not in shapes:
+            raise CaseError(f"pv.csv: unknown profile '{unit.profile}'.{did_you_mean(unit.profile, shapes)}")
     _check_inverters(case)
     return case
 
@@ -156,20 +224,21 @@ def _optional(path: Path, row_type: type[RowType]) -> list[RowType]:
     return read_table(path, row_type) if path.exists() else []
 
 
-def _check_buses(table: str, buses: Sequence[str], known: set[str]) -> None:
-    for bus in buses:
-        if bus not in known:
-            raise CaseError(f"{table}: unknown bus '{bus}'.{did_you_mean(bus, known)}")
-        if buses.count(bus) > 1:
+def _check_places(table: str, units: Sequence[PV | Battery], known: set[str]) -> None:
+    counts = Counter(unit.place for unit in units)
+    for unit in units:
+        if unit.bus not in known:
+            raise CaseError(f"{table}: unknown bus '{unit.bus}'.{did_you_mean(unit.bus, known)}")
+        if counts[unit.place] > 1:
             raise CaseError(
-                f"{table}: duplicate device at bus '{bus}'. Add the ratings up in one line (the percentage "
+                f"{table}: duplicate device at bus '{unit.place}'. Add the ratings up in one line (the percentage "
                 "settings of case.toml place devices too; set them to 0 to place all by file)."
             )
 
 
 def _check_inverters(case: Case) -> None:
     for pv in case.pv:
-        peak = float(case.horizon.pv.max())
+        peak = float(case.horizon.pv_profile(pv).max())
         if pv.p_rated_kw * peak > pv.s_rated_kva * (1 + 1e-12):
             raise CaseError(
                 f"profiles.csv: pv_pu = {peak:g} asks {pv.p_rated_kw * peak:g} kW of the {pv.s_rated_kva:g} kVA "

@@ -17,6 +17,10 @@ Phases = Annotated[str, Field(pattern=r"^(\d+(\.\d+)*|\d+-\d+)?$")]
 ground, ``1-2`` between two phases; empty for all phases of its bus, and on a balanced feeder"""
 
 
+def place(bus: str, phases: str) -> str:
+    return f"{bus}.{phases}" if phases else bus
+
+
 class PV(Row):
     """A PV system: its real power follows the case's ``pv_pu`` profile, its reactive power is a decision."""
 
@@ -26,6 +30,11 @@ class PV(Row):
     phases: Phases = ""
     profile: str = ""
     """load shape of the circuit that it follows instead of ``pv_pu``"""
+
+    @property
+    def place(self) -> str:
+        """Its bus, with its phases where they are given: no two devices of a kind share one."""
+        return place(self.bus, self.phases)
 
     @model_validator(mode="after")
     def _consistent(self) -> PV:
@@ -47,6 +56,11 @@ class Battery(Row):
     soc_max: Share = 0.95
     soc_initial: Share = 0.625
     phases: Phases = ""
+
+    @property
+    def place(self) -> str:
+        """Its bus, with its phases where they are given: no two devices of a kind share one."""
+        return place(self.bus, self.phases)
 
     @property
     def q_max_kvar(self) -> float:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from opendssdirect import DSSException, dss
 
 from common.errors import CaseError
-from common.feeder import Floats
-from common.multiphase import FIXED, GROUND, Complexes, Element, Legs, MultiphaseFeeder
+from common.feeder import Bools, Complexes, Floats
+from common.multiphase import FIXED, GROUND, Element, Legs, MultiphaseFeeder
 from common.power_flow import PowerFlow
 
 BRANCH_CLASSES = ("line", "transformer", "autotrans", "reactor", "capacitor")
@@ -39,6 +40,20 @@ class _Raw:
 
     def buses(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(bus for bus, _ in self.nodes))
+
+
+def compiled(text: str) -> Any:
+    """An engine with the circuit that the OpenDSS commands build, solved. Raises CaseError where that fails."""
+    engine = dss.NewContext()
+    engine.Basic.AllowChangeDir(False)
+    engine.Basic.AllowForms(False)
+    try:
+        engine.Text.Commands(text)
+        engine.Text.Command("set mode=snapshot controlmode=off tolerance=1e-10 maxiterations=200")
+        engine.Solution.Solve()
+    except DSSException as error:
+        raise CaseError(f"OpenDSS refuses the circuit: {error.args[-1]}") from None
+    return engine
 
 
 def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
@@ -347,7 +362,7 @@ def _pairs(name: str, active: Any, delta: bool) -> list[tuple[Node, Node | None]
     return pairs
 
 
-def _grounded(feeder: MultiphaseFeeder) -> np.ndarray:
+def _grounded(feeder: MultiphaseFeeder) -> Bools:
     """(node,) False behind a transformer without a path to ground on the side away from the source."""
     grounded = np.ones(len(feeder.node_bus), bool)
     for k, branch in enumerate(feeder.branches):
@@ -363,7 +378,7 @@ def _grounded(feeder: MultiphaseFeeder) -> np.ndarray:
 
 def _refuse_floating_loads(feeder: MultiphaseFeeder) -> None:
     legs = feeder.legs
-    floating = np.flatnonzero(~feeder.grounded[legs.a]) if len(legs) else []
+    floating = np.flatnonzero(~feeder.grounded[legs.a])
     if len(floating):
         name, node = legs.name[floating[0]], feeder.node_names[legs.a[floating[0]]]
         raise CaseError(

@@ -22,6 +22,8 @@ from common.tables import Row
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Complexes = NDArray[np.complex128]
+Bools = NDArray[np.bool_]
 
 
 class BusRow(Row):

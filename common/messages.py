@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from common.boundary import QUANTITIES, AreaProposal, AreaReport, AreaResponse
-from common.feeder import Floats
+from common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaReport, AreaResponse
+from common.feeder import Feeder, Floats
 from common.partition import AreaCase
 
 
@@ -27,15 +28,16 @@ class Command(IntEnum):
     STOP = 3
 
 
-HEADER = ("command", "sensitivities")
+HEADER = ("command", "sensitivities", "is_point", "barrier")
 """numbers before the areas' fields in a message to a rank"""
 
-# Shapes are made of: end (the area's tie ends), quantity, period, boundary (all three multiplied).
+# Shapes are made of: end (the conductors of the area's tie ends), quantity, period, boundary (all three multiplied).
 PROPOSAL_FIELDS: dict[str, tuple[str, ...]] = {
     "price": ("end", "quantity", "period"),
     "target": ("end", "quantity", "period"),
     "curvature": ("end", "quantity", "period"),
     "fixed": ("end", "quantity"),
+    "upstream": ("period",),
 }
 RESPONSE_FIELDS: dict[str, tuple[str, ...]] = {
     "value": ("end", "quantity", "period"),
@@ -46,6 +48,8 @@ RESPONSE_FIELDS: dict[str, tuple[str, ...]] = {
     "objective": (),
     "dual_objective": (),
     "relaxation_gap": (),
+    "model_error": (),
+    "kept": (),
     "iterations": (),
     "solve_s": (),
     "area_s": (),
@@ -58,14 +62,16 @@ class Layout:
     """The sizes of one area's messages."""
 
     ends: int
+    quantities: int
     periods: int
 
     @classmethod
-    def of(cls, area: AreaCase) -> Layout:
-        return cls(len(area.tie_ends), len(area.horizon))
+    def of(cls, area: AreaCase[Any]) -> Layout:
+        quantities = len(BALANCED if isinstance(area.feeder, Feeder) else MULTIPHASE)
+        return cls(sum(len(end.nodes) for end in area.tie_ends), quantities, len(area.horizon))
 
     def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
-        sizes = {"end": self.ends, "quantity": QUANTITIES, "period": self.periods}
+        sizes = {"end": self.ends, "quantity": self.quantities, "period": self.periods}
         sizes["boundary"] = prod(sizes.values())
         return tuple(sizes[axis] for axis in axes)
 
@@ -88,7 +94,8 @@ def response_message_size(layouts: Sequence[Layout]) -> int:
 
 def pack_proposals(buffer: Floats, command: Command, proposals: Sequence[AreaProposal]) -> None:
     """Fill the message to a rank; ``proposals`` may be empty for commands that need none."""
-    buffer[: len(HEADER)] = command, any(proposal.sensitivities for proposal in proposals)
+    asked = (max((getattr(proposal, name) for proposal in proposals), default=0) for name in HEADER[1:])
+    buffer[: len(HEADER)] = command, *asked
     arrays = (np.asarray(getattr(proposal, name)) for proposal in proposals for name in PROPOSAL_FIELDS)
     _fill(buffer[len(HEADER) :], arrays)
 
@@ -106,7 +113,10 @@ def unpack_proposals(buffer: Floats, layouts: Sequence[Layout]) -> list[AreaProp
             target=fields["target"],
             curvature=fields["curvature"],
             fixed=fields["fixed"].astype(bool),
+            upstream=fields["upstream"],
             sensitivities=bool(buffer[1]),
+            is_point=bool(buffer[2]),
+            barrier=float(buffer[3]),
         )
         for fields in views
     ]

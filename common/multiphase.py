@@ -6,18 +6,16 @@ Node 0 of OpenDSS is ground and never appears.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from common.errors import CaseError
-from common.feeder import Floats, Ints
+from common.feeder import Bools, Complexes, Floats, Ints
 
-Complexes = NDArray[np.complex128]
 GROUND = -1
 """the other end of a leg from a phase to ground"""
 ENERGIZED_PU = 0.5
@@ -105,7 +103,7 @@ class MultiphaseFeeder:
     legs: Legs
     v_no_load: Complexes
     """(node,) voltage without loads"""
-    grounded: NDArray[np.bool_]
+    grounded: Bools
     """(node,) whether the node's voltage to ground means something: false behind an ungrounded secondary"""
     coordinates: Floats
     """(bus, 2) NaN where unknown"""
@@ -118,12 +116,15 @@ class MultiphaseFeeder:
     @cached_property
     def node_index(self) -> dict[tuple[int, int], int]:
         """Node index of each bus index and phase."""
-        return {(int(bus), int(phase)): i for i, (bus, phase) in enumerate(zip(self.node_bus, self.node_phase))}
+        return {node: i for i, node in enumerate(self._nodes())}
 
     @cached_property
     def node_names(self) -> tuple[str, ...]:
         """(node,) as OpenDSS writes them: ``bus.phase``."""
-        return tuple(f"{self.buses[bus]}.{phase}" for bus, phase in zip(self.node_bus, self.node_phase))
+        return tuple(f"{self.buses[bus]}.{phase}" for bus, phase in self._nodes())
+
+    def _nodes(self) -> Iterator[tuple[int, int]]:
+        return zip(self.node_bus.tolist(), self.node_phase.tolist(), strict=True)
 
     @property
     def roots(self) -> int:
@@ -131,9 +132,9 @@ class MultiphaseFeeder:
         return int((self.node_bus == 0).sum())
 
     @cached_property
-    def limited(self) -> NDArray[np.bool_]:
+    def limited(self) -> Bools:
         """(node,) whether voltage limits hold there: not at bus 0, dead nodes and behind ungrounded secondaries."""
-        limited: NDArray[np.bool_] = (np.abs(self.v_no_load) > ENERGIZED_PU) & self.grounded
+        limited: Bools = (np.abs(self.v_no_load) > ENERGIZED_PU) & self.grounded
         limited[: self.roots] = False
         return limited
 

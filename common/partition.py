@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from common.case import Case, Horizon
 from common.devices import PV, Battery
 from common.errors import CaseError, did_you_mean
-from common.feeder import Feeder
+from common.feeder import Complexes, Feeder, Floats, Ints
+from common.multiphase import MultiphaseFeeder
 from common.settings import Settings
 
 Side = Literal["parent", "child"]
+AnyFeeder = TypeVar("AnyFeeder", Feeder, MultiphaseFeeder)
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,11 @@ class Tie:
     """area nearer the substation"""
     child: int
     """area rooted at the tie"""
-    r: float
-    """path resistance from the substation to the bus, pu"""
-    x: float
+    z: Complexes
+    """(conductor, conductor) Thevenin impedance seen at the tie from the substation's side, pu; in a multi-phase feeder
+    over the no-load voltages of its row and, conjugated, of its column"""
+    phases: tuple[int, ...] = (1,)
+    """(conductor,)"""
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,18 @@ class TieEnd:
     tie: int
     """position in Partition.ties"""
     side: Side
-    bus: int
-    """bus index in the area's feeder"""
-    r: float
-    """Thevenin resistance that the boundary variable w = v + 2 r p + 2 x q is made with, pu"""
-    x: float
+    nodes: Ints
+    """(conductor,) of the split bus: node index in the area's feeder, in a balanced feeder the bus index"""
+    z: Complexes
+    """(conductor, conductor) the tie's impedance that the boundary variable w is made with; see ``common.boundary``"""
 
 
 @dataclass(frozen=True)
-class AreaCase:
+class AreaCase(Generic[AnyFeeder]):
     """All that one area needs to build and solve its part."""
 
     name: str
-    feeder: Feeder
+    feeder: AnyFeeder
     pv: tuple[PV, ...]
     batteries: tuple[Battery, ...]
     horizon: Horizon
@@ -66,18 +69,26 @@ class AreaCase:
     flow_limit: float
     """real and reactive power that no tie of a sensible schedule carries, pu; it keeps every area's answer finite"""
 
+    @property
+    def devices(self) -> tuple[PV | Battery, ...]:
+        """Every device, kind by kind."""
+        return (*self.pv, *self.batteries)
+
 
 @dataclass(frozen=True)
 class Partition:
     """A case in areas. Area 0 holds the substation."""
 
-    areas: tuple[AreaCase, ...]
+    areas: tuple[AreaCase[Any], ...]
     ties: tuple[Tie, ...]
+    forecast: Floats | None = None
+    """(conductor, quantity, T) the boundary with idle devices, where the whole feeder's power flow is known"""
 
 
 def one_area(case: Case) -> Partition:
     """The whole feeder as a single area without ties: the centralized problem."""
-    return _cut(case, np.zeros(len(case.feeder.buses), np.int64), ["all"])
+    feeder = case.feeder if case.is_balanced else case.network
+    return _cut(case, np.zeros(len(feeder.buses), np.int64), ["all"])
 
 
 def partition(case: Case) -> Partition:
@@ -87,10 +98,19 @@ def partition(case: Case) -> Partition:
     """
     if not case.areas:
         return one_area(case)
+    area_of, names = area_numbers(case)
+    return _cut(case, area_of, names)
+
+
+def area_numbers(case: Case) -> tuple[Ints, list[str]]:
+    """(bus,) area of each bus of the feeder as areas.csv says, numbered in the order of their first bus, and their
+    names. Raises CaseError when a bus has no area or two, or an area is not connected."""
     area_of: dict[str, str] = {}
-    buses = case.feeder.buses
+    feeder = case.feeder if case.is_balanced else case.network
+    # The ideal source of a multi-phase feeder is no bus of the user's: it goes with the bus that it feeds.
+    buses = feeder.buses if case.is_balanced else feeder.buses[1:]
     for row in case.areas:
-        if row.bus not in case.feeder.index:
+        if row.bus not in buses:
             raise CaseError(f"areas.csv: unknown bus '{row.bus}'.{did_you_mean(row.bus, buses)}")
         if row.bus in area_of:
             raise CaseError(f"areas.csv: bus '{row.bus}' appears twice. Keep one line for each bus.")
@@ -101,21 +121,20 @@ def partition(case: Case) -> Partition:
             f"areas.csv: no area for {len(missing)} bus(es): {', '.join(missing[:10])}. Add a line for each bus."
         )
     names = list(dict.fromkeys(area_of[bus] for bus in buses))
-    _check_connected(case.feeder, area_of)
-    return _cut(case, np.array([names.index(area_of[bus]) for bus in buses]), names)
+    area_of = {feeder.buses[0]: area_of[buses[0]]} | area_of
+    _check_connected(feeder, area_of)
+    return np.array([names.index(area_of[bus]) for bus in feeder.buses]), names
 
 
 def without_thevenin(parts: Partition) -> Partition:
     """The same areas, with v itself as the boundary voltage w."""
-    return Partition(
-        areas=tuple(
-            replace(area, tie_ends=tuple(replace(end, r=0.0, x=0.0) for end in area.tie_ends)) for area in parts.areas
-        ),
-        ties=tuple(replace(tie, r=0.0, x=0.0) for tie in parts.ties),
+    areas = tuple(
+        replace(area, tie_ends=tuple(replace(end, z=0 * end.z) for end in area.tie_ends)) for area in parts.areas
     )
+    return replace(parts, areas=areas, ties=tuple(replace(tie, z=0 * tie.z) for tie in parts.ties))
 
 
-def _check_connected(feeder: Feeder, area_of: Mapping[str, str]) -> None:
+def _check_connected(feeder: Feeder | MultiphaseFeeder, area_of: Mapping[str, str]) -> None:
     """In a tree, an area is connected if and only if one bus only has its parent in another area."""
     head: dict[str, str] = {area_of[feeder.buses[0]]: feeder.buses[0]}
     for k, parent in enumerate(feeder.parent):
@@ -131,7 +150,11 @@ def _check_connected(feeder: Feeder, area_of: Mapping[str, str]) -> None:
         head[area] = bus
 
 
-def _cut(case: Case, area_of: np.ndarray, names: list[str]) -> Partition:
+def _cut(case: Case, area_of: Ints, names: list[str]) -> Partition:
+    if not case.is_balanced:
+        from common.multiphase_partition import cut_multiphase
+
+        return cut_multiphase(case, area_of, names)
     feeder = case.feeder
     r_path, x_path = feeder.path_impedance()
     crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]
@@ -140,8 +163,7 @@ def _cut(case: Case, area_of: np.ndarray, names: list[str]) -> Partition:
             bus=feeder.buses[feeder.parent[k]],
             parent=int(area_of[feeder.parent[k]]),
             child=int(area_of[k + 1]),
-            r=float(r_path[feeder.parent[k]]),
-            x=float(x_path[feeder.parent[k]]),
+            z=np.array([[complex(r_path[feeder.parent[k]], x_path[feeder.parent[k]])]]),
         )
         for k in crossing
     )
@@ -151,7 +173,7 @@ def _cut(case: Case, area_of: np.ndarray, names: list[str]) -> Partition:
 
 def _area(
     case: Case, area_of: np.ndarray, ties: tuple[Tie, ...], crossing: list[int], number: int, name: str
-) -> AreaCase:
+) -> AreaCase[Feeder]:
     feeder = case.feeder
     own = np.flatnonzero(area_of == number)
     root_tie = next((i for i, tie in enumerate(ties) if tie.child == number), None)
@@ -172,11 +194,9 @@ def _area(
         q_load=feeder.q_load[buses] * owned,
         q_cap=feeder.q_cap[buses] * owned,
     )
-    ends = (
-        [] if root_tie is None else [TieEnd(tie=root_tie, side="child", bus=0, r=ties[root_tie].r, x=ties[root_tie].x)]
-    )
+    ends = [] if root_tie is None else [TieEnd(root_tie, "child", np.array([0]), ties[root_tie].z)]
     ends += [
-        TieEnd(tie=i, side="parent", bus=position[feeder.index[tie.bus]], r=tie.r, x=tie.x)
+        TieEnd(i, "parent", np.array([position[feeder.index[tie.bus]]]), tie.z)
         for i, tie in enumerate(ties)
         if tie.parent == number
     ]

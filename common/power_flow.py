@@ -1,25 +1,25 @@
 """AC power flow of a multi-phase feeder or an area of it, all periods at once.
 
-Every branch is a two-port from its primitive admittance Y: the voltage at its child end is A V_p - Z I, the current into
-its parent end C V_p + D I, where I is what it delivers into the child bus, Z = Y_cc^-1, A = -Z Y_cp, C = Y_pp + Y_pc A
-and D = -Y_pc Z. With a current balance at every node this is one sparse linear system in V and I, factorized once; loads
-and devices are iterated as current sources (the implicit Z-bus Gauss method, Chen et al., "Distribution system power
-flow analysis - a rigid approach" (1991)). Unlike a bus admittance matrix, whose digits drown in the admittance of
-switches, it keeps full accuracy.
+Every branch is a two-port from its primitive admittance Y: the voltage at its child end is A V_p - Z I, the current
+into its parent end C V_p + D I, where I is what it delivers into the child bus, Z = Y_cc^-1, A = -Z Y_cp, C = Y_pp +
+Y_pc A and D = -Y_pc Z. With a current balance at every node this is one sparse linear system in V and I, factorized
+once; loads and devices are iterated as current sources (the implicit Z-bus Gauss method, Chen et al., "Distribution
+system power flow analysis - a rigid approach" (1991)). Unlike a bus admittance matrix, whose digits drown in the
+admittance of switches, it keeps full accuracy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from common.errors import SolverError
-from common.feeder import Floats, Ints
-from common.multiphase import Complexes, Element, Legs, MultiphaseFeeder, admittance, incidence
+from common.feeder import Complexes, Floats, Ints
+from common.multiphase import Legs, MultiphaseFeeder, admittance, incidence
 
 TOLERANCE = 1e-10
 """largest change of a voltage, pu, at which the iteration has converged"""
@@ -42,8 +42,7 @@ class Injections:
 
 @dataclass(frozen=True)
 class TwoPorts:
-    """The branches' two-ports as (node, node) matrices: row and column of Z and columns of D by the branch's child node,
-    columns of A and C and rows of C and D by its parent node."""
+    """The branches' two-ports as (node, node) matrices, by the nodes of both ends."""
 
     a: sp.csr_array
     z: sp.csr_array
@@ -52,32 +51,54 @@ class TwoPorts:
     d: sp.csr_array
 
 
+@dataclass(frozen=True)
+class TwoPort:
+    """One branch: V_c = a V_p - z I and the current into its parent end c V_p + d I, by its own nodes."""
+
+    a: Complexes
+    z: Complexes
+    c: Complexes
+    d: Complexes
+
+
+def two_port(feeder: MultiphaseFeeder, k: int) -> TwoPort:
+    """Branch k as a two-port. Raises SolverError when its child end floats."""
+    branch = feeder.branches[k]
+    child = feeder.node_bus[branch.nodes] == k + 1
+    pp, pc = branch.y[np.ix_(~child, ~child)], branch.y[np.ix_(~child, child)]
+    cp, cc = branch.y[np.ix_(child, ~child)], branch.y[np.ix_(child, child)]
+    try:
+        z: Complexes = np.linalg.inv(cc)
+    except np.linalg.LinAlgError:
+        raise SolverError(f"{branch.name}: its end at bus '{feeder.buses[k + 1]}' floats.") from None
+    a: Complexes = -z @ cp
+    c = pp + pc @ a
+    c[np.abs(c) < ROUNDING * np.abs(branch.y).max()] = 0.0
+    d: Complexes = -pc @ z
+    return TwoPort(a, z, c, d)
+
+
 def two_ports(feeder: MultiphaseFeeder) -> TwoPorts:
-    """The two-port of every branch. Raises SolverError for a branch whose child end floats."""
-    a: list[Element]
-    a, z, c, d = [], [], [], []
+    """The two-ports of all branches. Raises SolverError for a branch whose child end floats."""
+    a, z, c, d = _Blocks(), _Blocks(), _Blocks(), _Blocks()
     for k, branch in enumerate(feeder.branches):
         child = feeder.node_bus[branch.nodes] == k + 1
         at_p, at_c = branch.nodes[~child], branch.nodes[child]
-        pp, pc = branch.y[np.ix_(~child, ~child)], branch.y[np.ix_(~child, child)]
-        cp, cc = branch.y[np.ix_(child, ~child)], branch.y[np.ix_(child, child)]
-        try:
-            impedance = np.linalg.inv(cc)
-        except np.linalg.LinAlgError:
-            raise SolverError(f"{branch.name}: its end at bus '{feeder.buses[k + 1]}' floats.") from None
-        transfer = -impedance @ cp
-        through = pp + pc @ transfer
-        through[np.abs(through) < ROUNDING * np.abs(branch.y).max()] = 0.0
-        a.append((at_c, at_p, transfer))
-        z.append((at_c, at_c, impedance))
-        c.append((at_p, at_p, through))
-        d.append((at_p, at_c, -pc @ impedance))
+        port = two_port(feeder, k)
+        a.append((at_c, at_p, port.a))
+        z.append((at_c, at_c, port.z))
+        c.append((at_p, at_p, port.c))
+        d.append((at_p, at_c, port.d))
     size = len(feeder.node_bus)
     shunts = admittance(feeder, feeder.shunts)
     return TwoPorts(_scatter(a, size), _scatter(z, size), _scatter(c, size) + shunts.tocsr(), _scatter(d, size))
 
 
-def _scatter(blocks: Sequence[tuple[Ints, Ints, Complexes]], size: int) -> sp.csr_array:
+class _Blocks(list[tuple[Any, Any, Any]]):
+    """Dense blocks of a sparse matrix, by their rows and columns."""
+
+
+def _scatter(blocks: _Blocks, size: int) -> sp.csr_array:
     if not blocks:
         return sp.csr_array((size, size), dtype=complex)
     rows = np.concatenate([np.repeat(r, len(c)) for r, c, _ in blocks])
@@ -96,7 +117,7 @@ class PowerFlow:
         roots = feeder.roots
         self.load_incidence = incidence(feeder.legs.a, feeder.legs.b, len(feeder.node_bus))
         self.system = tableau(self.ports, roots)
-        self._from_root = self.ports.a[roots:, :roots]
+        self.from_root = self.ports.a[roots:, :roots]
         try:
             self._factors = spla.splu(self.system)
         except RuntimeError as error:
@@ -106,7 +127,7 @@ class PowerFlow:
         """(node, T) voltages and currents into each node from its branch, ``drawn`` (node, T) taken from the nodes."""
         roots = self.feeder.roots
         count = len(drawn) - roots
-        found = self._factors.solve(np.concatenate([self._from_root @ v_root, drawn[roots:]]))
+        found = self._factors.solve(np.concatenate([self.from_root @ v_root, drawn[roots:]]))
         return np.concatenate([v_root, found[:count]]), np.concatenate([0 * v_root, found[count:]])
 
     def impedance(self, nodes: Ints) -> Complexes:
@@ -124,7 +145,8 @@ class PowerFlow:
         """
         feeder = self.feeder
         devices = incidence(injections.a, injections.b, len(feeder.node_bus))
-        v = self.linear(v_root, np.zeros((len(feeder.node_bus), v_root.shape[1])))[0] if start is None else start
+        nothing = np.zeros((len(feeder.node_bus), v_root.shape[1]), complex)
+        v = self.linear(v_root, nothing)[0] if start is None else start
         change = np.inf
         with np.errstate(all="ignore"):
             for _ in range(ITERATIONS):
@@ -165,9 +187,9 @@ def leg_sensitivities(legs: Legs, v: Complexes, multipliers: Floats) -> tuple[Co
     p, q = (multipliers * power for power in _powers(legs, r))
     slope_p, slope_q = (multipliers * slope for slope in _slopes(legs, r))
     # i = conj(s / v): ds = (s' r / 2) (dv / v + conj(dv / v)), s' the derivative with respect to r.
-    half = np.conj(slope_p + 1j * slope_q) * r / 2
-    by_v = half / (np.conj(v) * v)
-    by_conjugate = (half - np.conj(p + 1j * q)) / np.conj(v) ** 2
+    half: Complexes = np.conj(slope_p + 1j * slope_q) * r / 2
+    by_v: Complexes = half / (np.conj(v) * v)
+    by_conjugate: Complexes = (half - np.conj(p + 1j * q)) / np.conj(v) ** 2
     return by_v, by_conjugate
 
 

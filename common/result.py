@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class History:
     """(round, area) time in the conic solver"""
     area_s: Floats
     """(round, area) time of the area's whole step, the conic solver included"""
+    model_error_pu: Floats = field(default_factory=lambda: np.zeros(0))
+    """(round,) largest difference between the voltages of a linearized model and of an AC power flow"""
 
     def critical_path_s(self) -> float:
         """Sum over rounds of the slowest area, the coordinator and the communication."""
@@ -108,7 +110,7 @@ class Result:
     objective: float
     """value of the case's objective, $"""
     relaxation_gap_pu: float
-    """largest l*v - p^2 - q^2 over branches and hours, per unit"""
+    """largest l*v - p^2 - q^2 over branches and hours, per unit; zero for a multi-phase model"""
     lower_bound: float | None
     """certified lower bound on the objective, $; None when not asked for"""
     max_mismatch_pu: float
@@ -118,5 +120,9 @@ class Result:
     ranks: int
     check: Check | None
     versions: Mapping[str, str]
+    model_error_pu: float = 0.0
+    """largest difference between the voltages and powers of a linearized model and of an AC power flow, per unit"""
+    oversteps: tuple[Violation, ...] = ()
+    """voltage limits that no setpoints can keep, as the optimizer expects them to be overstepped"""
     notes: tuple[str, ...] = ()
     """what the user should know: hand-overs, repeated solves, loose relaxations"""

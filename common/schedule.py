@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.case import Case
 from common.feeder import Floats
@@ -25,16 +27,18 @@ class Schedule:
 
 @dataclass(frozen=True)
 class NetworkState:
-    """Voltages and flows; buses and branches in the order of ``case.feeder`` (branch k leads to bus k + 1)."""
+    """Voltages and flows. Balanced: buses and branches in the order of ``case.feeder`` (branch k leads to bus k + 1).
+    Multi-phase: the nodes of ``case.network`` but those of bus 0, for voltages and flows alike."""
 
     v_pu: Floats
-    """(bus, T) voltage magnitude"""
+    """(bus or node, T) voltage magnitude"""
     p_kw: Floats
-    """(branch, T) real power into the branch at the end nearer the substation"""
+    """(branch, T) real power into the branch at the end nearer the substation; multi-phase: (node, T) out of the branch
+    that feeds the node, into it"""
     q_kvar: Floats
-    """(branch, T)"""
+    """(branch or node, T)"""
     i_a: Floats
-    """(branch, T) current magnitude"""
+    """(branch or node, T) current magnitude"""
     substation_p_kw: Floats
     """(T,) real power from the substation into the feeder"""
     substation_q_kvar: Floats
@@ -47,25 +51,25 @@ class NetworkState:
 class AreaSolution:
     """One area's part of a solution, per unit, as its solver knows it."""
 
-    values: Mapping[str, Floats]
-    """every variable by name: ``v``, ``p``, ``q``, ``l``, ``substation``, ``boundary``, ``pv.q_kvar``, ...; a variable
-    of size zero is left out"""
+    values: Mapping[str, NDArray[Any]]
+    """every variable by name: ``pv.q_kvar``, ...; balanced: ``v``, ``p``, ``q``, ``l``, ``substation``, ``boundary``;
+    multi-phase: complex ``v`` and ``i`` by node, ``root_s``, ``losses``. A variable of size zero is left out."""
     relaxation_gap: Floats
     """(branch, T)"""
 
 
 DEVICE_KINDS = {"pv": ("q_kvar",), "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")}
-"""what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase and Schedule"""
+"""what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 
 
 def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Schedule:
     """The areas' setpoints as one schedule."""
     scheduled: dict[str, dict[str, Floats]] = {}
     for kind, names in DEVICE_KINDS.items():
-        position = {unit.bus: i for i, unit in enumerate(getattr(case, kind))}
+        position = {unit.place: i for i, unit in enumerate(getattr(case, kind))}
         scheduled[kind] = {name: np.zeros((len(position), len(case.horizon))) for name in names}
         for area, solution in zip(parts.areas, solutions, strict=True):
-            rows = [position[unit.bus] for unit in getattr(area, kind)]
+            rows = [position[unit.place] for unit in getattr(area, kind)]
             for name, array in scheduled[kind].items():
                 if rows:
                     array[rows] = solution.values[f"{kind}.{name}"] * case.settings.base_kva
@@ -74,6 +78,8 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
 
 def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
     """The areas' voltages and flows as one network state; a tie's bus is told by the area that owns it."""
+    if not case.is_balanced:
+        return _join_multiphase(case, parts, solutions)
     feeder, settings, periods = case.feeder, case.settings, len(case.horizon)
     v = np.zeros((len(feeder.buses), periods))
     p, q, squared_current = np.zeros((3, len(feeder.parent), periods))
@@ -100,15 +106,45 @@ def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) 
     )
 
 
+def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
+    feeder, base_kva = case.network, case.settings.base_kva
+    v, i = np.zeros((2, len(feeder.node_bus), len(case.horizon)), complex)
+    for area, solution in zip(parts.areas, solutions, strict=True):
+        own = area.feeder.node_bus >= (0 if area.has_substation else 1)
+        buses = [feeder.index[bus] for bus in area.feeder.buses]
+        nodes = [
+            feeder.node_index[buses[bus], phase]
+            for bus, phase in zip(area.feeder.node_bus[own], area.feeder.node_phase[own].tolist(), strict=True)
+        ]
+        v[nodes], i[nodes] = solution.values["v"][own], solution.values["i"][own]
+    v, i = v[feeder.roots :], i[feeder.roots :]
+    s = v * np.conj(i) * base_kva
+    substation = solutions[0].values["root_s"].sum(axis=0) * base_kva
+    return NetworkState(
+        v_pu=np.abs(v),
+        p_kw=s.real,
+        q_kvar=s.imag,
+        i_a=np.abs(i) * (base_kva * 1000 / feeder.v_base[feeder.roots :])[:, None],
+        substation_p_kw=substation.real,
+        substation_q_kvar=substation.imag,
+        losses_kw=np.sum([solution.values["losses"] for solution in solutions], axis=0) * base_kva,
+    )
+
+
 def join_gap(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Floats:
-    """(branch, T) l v - p^2 - q^2 of every branch, per unit: zero where the cone relaxation is tight."""
+    """(branch, T) l v - p^2 - q^2 of every branch, per unit: zero where the cone relaxation is tight.
+
+    Empty for a multi-phase case, whose model relaxes nothing.
+    """
+    if not case.is_balanced:
+        return np.zeros((0, len(case.horizon)))
     gap = np.zeros((len(case.feeder.parent), len(case.horizon)))
     for area, solution in zip(parts.areas, solutions, strict=True):
         gap[_places(case, area)[1]] = solution.relaxation_gap
     return gap
 
 
-def _places(case: Case, area: AreaCase) -> tuple[np.ndarray, np.ndarray]:
+def _places(case: Case, area: AreaCase[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Positions in the whole feeder of the buses that an area owns, and of its branches."""
     index = case.feeder.index
     branches = np.array([index[bus] - 1 for bus in area.feeder.buses[1:]], np.int64)

@@ -21,6 +21,7 @@ Efficiency = Annotated[float, Field(gt=0, le=1)]
 VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to 1.5")]
 
 CapacitorModel = Literal["constant_impedance", "constant_power"]
+Model = Literal["balanced", "multiphase"]
 Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
 
 
@@ -30,14 +31,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     title: str = ""
-    voltage_kv: Positive
-    """Nominal line-to-line voltage."""
+    model: Model = "balanced"
+    """``balanced``: branch flow of buses.csv and branches.csv; ``multiphase``: every phase of circuit.dss."""
+    voltage_kv: NotNegative = 0.0
+    """Nominal line-to-line voltage of a balanced case."""
     base_kva: Positive = 1000.0
     """Per-phase power base of all per-unit quantities."""
-    substation_bus: str
+    substation_bus: str = ""
     substation_v_pu: VoltagePu = 1.0
     v_min_pu: VoltagePu = 0.95
     v_max_pu: VoltagePu = 1.05
+    voltage_slack_price: Positive = 1e3
+    """$ per per-unit voltage, node and hour that a limit is overstepped by, where devices cannot keep it; multi-phase
+    models only."""
     switch_ohm: NotNegative = 2e-4
     """Branches of no more impedance are switches: their losses are neglected."""
     capacitor_model: CapacitorModel = "constant_impedance"
@@ -78,6 +84,9 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
+        if self.model == "balanced" and not (self.voltage_kv > 0 and self.substation_bus):
+            missing = "substation_bus" if self.voltage_kv > 0 else "voltage_kv"
+            raise ValueError(f"{missing}: missing. A balanced case needs it.")
         if self.v_min_pu > self.v_max_pu:
             raise ValueError(f"v_min_pu = {self.v_min_pu} is above v_max_pu = {self.v_max_pu}. Swap or widen them.")
         if self.soc_min >= self.soc_max:

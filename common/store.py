@@ -70,7 +70,7 @@ def write_result(path: Path, result: Result) -> None:
         raise TieflowError(
             f"{path}: the case holds text that HDF5 cannot store ({error}). Rename what has the odd character in it."
         ) from error
-    with _beside(path, image) as temporary:
+    with beside(path, image) as temporary:
         os.replace(temporary, _target(path))
 
 
@@ -102,14 +102,14 @@ def check_writable(path: Path) -> None:
 
     An existing result is opened but not changed. Raises TieflowError naming the path and the way out.
     """
-    with _beside(path, bytes(_PROBE_BYTES)):
+    with beside(path, bytes(_PROBE_BYTES)):
         # A write-protected file, or another user's in a shared folder, is found here and not after the solve.
         if path.exists():
             path.open("r+b").close()
 
 
 @contextmanager
-def _beside(path: Path, content: bytes) -> Iterator[Path]:
+def beside(path: Path, content: bytes) -> Iterator[Path]:
     """A temporary file in the folder of ``path`` with the content safely on disk; gone on leaving, unless moved."""
     target = _target(path)
     temporary = target.with_name(f".tieflow-{secrets.token_hex(8)}.tmp")
@@ -168,11 +168,15 @@ def _encode(result: Result) -> bytes:
 
 def _save_axes(group: h5py.Group, result: Result) -> None:
     """What stands along each axis, for readers of the file; not read back."""
-    feeder, case = result.case.feeder, result.case
-    group["bus"] = _array(str, feeder.buses)
-    group["branch"] = _array(str, [feeder.branch_name(k) for k in range(len(feeder.parent))])
-    group["pv"] = _array(str, [row.bus for row in case.pv])
-    group["battery"] = _array(str, [row.bus for row in case.batteries])
+    case = result.case
+    if case.is_balanced:
+        feeder = case.feeder
+        group["bus"] = _array(str, feeder.buses)
+        group["branch"] = _array(str, [feeder.branch_name(k) for k in range(len(feeder.parent))])
+    else:
+        group["node"] = _array(str, case.network.node_names[case.network.roots :])
+    group["pv"] = _array(str, [row.place for row in case.pv])
+    group["battery"] = _array(str, [row.place for row in case.batteries])
     group["area"] = _array(str, result.areas)
     group["period"] = _array(int, case.horizon.hour)
 

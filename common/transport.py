@@ -19,6 +19,7 @@ import numpy as np
 from common.boundary import AreaProposal, AreaResponse
 from common.errors import TieflowError
 from common.messages import (
+    HEADER,
     Command,
     Layout,
     pack_proposals,
@@ -95,7 +96,7 @@ class InProcess:
 class OverMpi:
     """Rank 0's end: every round is one scatter and one gather of float64 buffers."""
 
-    def __init__(self, comm: Comm, areas: Sequence[AreaCase], owned: Sequence[Sequence[int]]) -> None:
+    def __init__(self, comm: Comm, areas: Sequence[AreaCase[Any]], owned: Sequence[Sequence[int]]) -> None:
         """``owned`` tells the areas of each rank; rank 0 has none."""
         self._comm = comm
         self._owned = owned
@@ -127,7 +128,9 @@ class OverMpi:
         for own, part in zip(self._owned, self._sent.parts(), strict=True):
             pack_proposals(part, command, [proposals[i] for i in own] if proposals else [])
         vector = self._sent
-        _wait(self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(2), root=0))
+        _wait(
+            self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(len(HEADER)), root=0)
+        )
 
     def _collect(self, command: Command, proposals: Sequence[AreaProposal]) -> list[Any]:
         # Once, after the rounds: pickled.
@@ -138,7 +141,7 @@ class OverMpi:
 
 @contextmanager
 def areas_at_work(
-    comm: Comm | None, areas: Sequence[AreaCase], make_solver: Callable[[AreaCase], Solver]
+    comm: Comm | None, areas: Sequence[AreaCase[Any]], make_solver: Callable[[AreaCase[Any]], Solver]
 ) -> Iterator[Transport]:
     """All areas ready to answer: in this process without a communicator, else on its ranks, which must ``work``.
 
@@ -157,7 +160,7 @@ def areas_at_work(
         transport.stop()
 
 
-def work(comm: Comm, make_solver: Callable[[AreaCase], Solver]) -> None:
+def work(comm: Comm, make_solver: Callable[[AreaCase[Any]], Solver]) -> None:
     """An area rank's life: take areas from rank 0 and serve them, again and again, until dismissed."""
     while (areas := comm.scatter(None, root=0)) is not None:
         _serve(comm, areas, make_solver)
@@ -169,7 +172,7 @@ def dismiss(comm: Comm | None) -> None:
         comm.scatter([None] * comm.size, root=0)
 
 
-def _serve(comm: Comm, areas: Sequence[AreaCase], make_solver: Callable[[AreaCase], Solver]) -> None:
+def _serve(comm: Comm, areas: Sequence[AreaCase[Any]], make_solver: Callable[[AreaCase[Any]], Solver]) -> None:
     layouts = [Layout.of(area) for area in areas]
     solvers = [make_solver(area) for area in areas]
     _wait(comm.Ibarrier())
@@ -193,7 +196,7 @@ def _serve(comm: Comm, areas: Sequence[AreaCase], make_solver: Callable[[AreaCas
                 return
 
 
-def share_out(areas: Sequence[AreaCase], ranks: int) -> list[list[int]]:
+def share_out(areas: Sequence[AreaCase[Any]], ranks: int) -> list[list[int]]:
     """The areas of each rank, largest first to the least loaded; rank 0 coordinates and has none.
 
     An area never spans ranks. Raises TieflowError when there are more ranks than can have an area.

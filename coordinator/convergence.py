@@ -16,13 +16,15 @@ class Residuals:
 
     mismatch: float
     change: float
+    model_error: float = 0.0
+    """of linearized models, against an AC power flow"""
 
     def within(self, tolerance: float) -> bool:
-        return self.mismatch <= tolerance and self.change <= tolerance
+        return max(self.mismatch, self.change, self.model_error) <= tolerance
 
 
 def mismatch(boundary: Boundary, response: Response) -> float:
-    """Largest difference between the two copies of v, p or q; 0 without ties."""
+    """Largest difference between the two copies of a voltage or power; 0 without ties."""
     value = boundary.physical(response.value)
     return float(np.abs(value[:, PARENT] - value[:, CHILD]).max(initial=0.0))
 

@@ -21,7 +21,6 @@ from coordinator.methods import admm, dlmp, enapp
 METHODS: dict[str, ModuleType] = {"admm": admm, "dlmp": dlmp, "enapp": enapp}
 HAND_OVER_TO = "admm"
 """the method that takes over when another gives up: it alone converges from anywhere"""
-QUANTITY_NAMES = ("voltage", "real power", "reactive power")
 PROOF_EVERY = 10
 """rounds between attempts to prove that there is nothing to converge to"""
 PROOF_STRETCH = (1.0, 30.0, 1000.0)
@@ -73,6 +72,7 @@ class Outcome:
             method=tuple(round_.method for round_ in self.rounds),
             mismatch_pu=column(lambda r: r.residuals.mismatch),
             change_pu=column(lambda r: r.residuals.change),
+            model_error_pu=column(lambda r: r.residuals.model_error),
             cost=column(lambda r: r.cost),
             elapsed_s=column(lambda r: r.elapsed_s),
             coordinator_s=column(lambda r: r.coordinator_s),
@@ -102,7 +102,7 @@ def run(
     best: tuple[float, Response] | None = None
     rounds: list[Round] = []
     notes: list[str] = []
-    repeated = 0
+    repeated, kept = 0, 0.0
     converged = False
     while not converged and len(rounds) < max_rounds:
         sent = time.perf_counter()
@@ -113,12 +113,17 @@ def run(
         infeasible = [i for i, report in enumerate(response.reports) if report.status == INFEASIBLE]
         if infeasible and method == HAND_OVER_TO:
             raise InfeasibleError(_explain(boundary, transport, names, infeasible))
+        kept += sum(report.kept for report in response.reports)
         repeated += sum(report.status == SOLVED_AGAIN for report in response.reports)
         notes += _solver_notes(response, names, len(rounds) + 1)
         found = (
             Residuals(np.inf, np.inf)
             if infeasible
-            else Residuals(mismatch(boundary, response), change(state.proposal, response, before))
+            else Residuals(
+                mismatch(boundary, response),
+                change(state.proposal, response, before),
+                max(report.model_error for report in response.reports),
+            )
         )
         solved = not any(report.status in (INFEASIBLE, FAILED) for report in response.reports)
         if not solved and not boundary.ties:
@@ -126,7 +131,8 @@ def run(
         converged = solved and found.within(tolerance)
         cost = sum(report.energy_cost for report in response.reports)
         by = method
-        if not converged:
+        # A single area has nothing to agree on: more rounds only correct its model.
+        if not converged and boundary.ties:
             state = METHODS[method].update(state, response)
             if not infeasible and (best is None or found.mismatch < best[0]):
                 best = (found.mismatch, response)
@@ -153,10 +159,16 @@ def run(
         )
         on_round(rounds[-1])
         # Not after the last round, whose answers the areas must keep: they are what is stored.
-        if not converged and len(rounds) % PROOF_EVERY == 0 and len(rounds) < max_rounds and not infeasible:
+        provable = np.isfinite(boundary.cost_ceiling) and not infeasible
+        if provable and not converged and len(rounds) % PROOF_EVERY == 0 and len(rounds) < max_rounds:
             _refuse_impossible(boundary, transport, names, response)
     if repeated:
         notes.append(f"{repeated} of {len(rounds) * len(names)} area solves needed a second, more careful attempt")
+    if kept:
+        notes.append(
+            f"in {kept:.0f} of {len(rounds) * len(names)} area solves the model was not corrected: there was no power "
+            "flow at the proposed point"
+        )
     return Outcome(converged, response, tuple(rounds), tuple(notes))
 
 
@@ -195,12 +207,12 @@ def _refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence
         # NaN too: a kind without which the proof falls is to blame.
         kinds = [kind for kind, cost in lifted.items() if not cost > max(boundary.cost_ceiling, bound / 2)]
         raised = np.abs(price - start) / boundary.loss_price
-        tie, quantity, period = np.unravel_index(raised.argmax(), raised.shape)
-        between = boundary.ties[tie]
+        conductor, quantity, period = np.unravel_index(raised.argmax(), raised.shape)
+        between = boundary.ties[boundary.conductors[conductor][0]]
         raise InfeasibleError(
             f"the areas' limits contradict each other, because of {_blame(kinds)}: by their prices any schedule would "
             f"cost at least {bound:.3g}, far more than serving all load. The dispute is about the "
-            f"{QUANTITY_NAMES[quantity]} between areas {names[between.parent]} and {names[between.child]} at bus "
+            f"{boundary.quantities[quantity]} between areas {names[between.parent]} and {names[between.child]} at bus "
             f"'{between.bus}', hour {boundary.hours[period]}. Widen these limits, or add devices."
         )
 

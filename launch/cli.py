@@ -8,18 +8,23 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
 
-from common.case import Case, read_case
-from common.errors import EXIT_ERROR, CaseError, TieflowError, did_you_mean
+from common.case import AreaRow, Case, read_case
+from common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError, did_you_mean
+from common.partition import area_numbers
 from common.settings import parse_override
 from common.store import check_writable, read_result, write_result
+from common.tables import read_table
 from common.transport import dismiss, launched_rank, work, world
 from launch.benchmark import compare
+from launch.partition import describe, partition_report, write_areas
+from launch.partition import summary as area_summary
 from launch.report import benchmark_table, exit_code, json_ready, print_result, print_round, summary
 from launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
 
@@ -58,6 +63,7 @@ case_options = _options(
         show_default=True,
         help="Rounds after which the run is stored as not converged.",
     ),
+    click.option("--areas", metavar="N|FILE", help="Cut into N areas, or as FILE says, instead of areas.csv."),
 )
 
 
@@ -66,8 +72,9 @@ case_options = _options(
 def app() -> None:
     """Distributed multi-area optimal power flow of distribution feeders, confirmed by OpenDSS.
 
-    CASE is a shipped case (ieee123) or a case folder. Exit codes: 0 converged and confirmed, 2 not converged,
-    3 infeasible, 4 not confirmed by OpenDSS, 1 anything else.
+    CASE is a shipped case (ieee123, ieee13, ieee123_unbalanced) or a case folder. Exit codes: 0 converged and
+    confirmed, 2 not converged, 3 infeasible, 4 not confirmed by OpenDSS, 5 confirmed with overstepped voltage limits, 1
+    anything else.
     """
 
 
@@ -86,6 +93,7 @@ def solve_command(
     overrides: tuple[str, ...],
     tolerance: float,
     max_rounds: int,
+    areas: str | None,
     method: str,
     certify: bool,
     no_check: bool,
@@ -95,7 +103,7 @@ def solve_command(
     """Solve CASE in its areas, replay the schedule in OpenDSS, store and print the result."""
     console = Console(stderr=as_json)
     _check_methods([method])
-    case = _read(case_name, periods, overrides)
+    case = _with_areas(_read(case_name, periods, overrides), areas)
     path = output or Path(f"{case.name}.h5")
     check_writable(path)
     options = Options(method, tolerance, max_rounds, certify=certify, check=not no_check)
@@ -106,6 +114,82 @@ def solve_command(
     if as_json:
         _print_json(summary(result) | {"output": str(path.resolve())})
     return exit_code(result)
+
+
+@app.command("import")
+@click.argument("master", type=click.Path(path_type=Path))
+@click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="The case folder to make.")
+@click.option(
+    "--command",
+    "commands",
+    multiple=True,
+    metavar="TEXT",
+    help="OpenDSS command to run after compiling, such as 'open line.sw7'. May be given again.",
+)
+@click.option("--keep-taps", is_flag=True, help="Leave taps and capacitors as the model has them; controls do not act.")
+@click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
+def import_command(master: Path, folder: Path, commands: tuple[str, ...], keep_taps: bool, force: bool) -> int:
+    """Make a case folder of the OpenDSS model MASTER.
+
+    Regulator taps and capacitor states are fixed where its controls leave them. The copy is verified in OpenDSS.
+    """
+    # Loads OpenDSS.
+    from launch.import_feeder import import_feeder
+
+    made = import_feeder(master, folder, commands, keep_taps, overwrite=force)
+    console = Console()
+    nodes, loads = len(made.feeder.node_bus) - made.feeder.roots, len(set(made.feeder.legs.name))
+    console.print(
+        f"{folder}: {len(made.feeder.buses) - 1} buses, {nodes} nodes, {loads} loads and generators, {made.pv} PV "
+        f"systems, {made.batteries} batteries; voltages as in the original",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    for note in made.notes:
+        console.print(f"Note: {note}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        "Look at profiles.csv next (a placeholder day and prices), and add pv.csv and batteries.csv.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return EXIT_CONVERGED
+
+
+@app.command("partition")
+@click.argument("case_name", metavar="CASE")
+@click.option("--areas", required=True, metavar="N|FILE", help="Number of areas, or an areas.csv to look at.")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write. [default: areas.csv of the case]")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@json_option
+def partition_command(case_name: str, areas: str, out: Path | None, force: bool, as_json: bool) -> int:
+    """Cut CASE into connected areas of even work, draw them and write areas.csv, which may be edited."""
+    case = _with_areas(read_case(case_name), areas)
+    found = describe(case, area_numbers(case)[0])
+    console = Console(stderr=as_json)
+    partition_report(console, found)
+    if areas.isdecimal():
+        folder = Path(case_name)
+        path = out or (folder if (folder / "case.toml").is_file() else Path()) / "areas.csv"
+        skip = 0 if case.is_balanced else 1
+        write_areas(path, found.buses[skip:], found.area_of[skip:], overwrite=force)
+        console.print(f"Areas: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
+    if as_json:
+        _print_json(area_summary(found))
+    return EXIT_CONVERGED
+
+
+@app.command("export")
+@file_argument
+@click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="The folder to make.")
+def export_command(file: Path, folder: Path) -> int:
+    """Write the stored schedule FILE and its circuit as files that OpenDSS alone runs to the same answer."""
+    from launch.export import export
+
+    result = read_result(file)
+    export(result.case, result.schedule, result.state, folder)
+    Console().print(f"{folder / 'Master.dss'}: run it in OpenDSS.", soft_wrap=True, highlight=False, markup=False)
+    return EXIT_CONVERGED
 
 
 @app.command()
@@ -160,13 +244,14 @@ def benchmark(
     overrides: tuple[str, ...],
     tolerance: float,
     max_rounds: int,
+    areas: str | None,
     methods: str,
     as_json: bool,
 ) -> int:
     """Run several methods on CASE against the centralized baseline and print one table."""
     names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
     _check_methods(names)
-    case = _read(case_name, periods, overrides)
+    case = _with_areas(_read(case_name, periods, overrides), areas)
     rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm)
     if as_json:
         _print_json({"runs": rows})
@@ -250,6 +335,18 @@ def _read(name: str, periods: int | None, overrides: tuple[str, ...]) -> Case:
     if periods is not None:
         settings["periods"] = periods
     return read_case(name, settings)
+
+
+def _with_areas(case: Case, areas: str | None) -> Case:
+    """The case cut into a number of areas, or as a file says, instead of by its own areas.csv."""
+    if areas is None:
+        return case
+    if areas.isdecimal():
+        found = describe(replace(case, areas=()), areas=int(areas))
+        rows = zip(found.buses, found.area_of.tolist(), strict=True)
+        named = [AreaRow(bus=bus, area=str(area + 1)) for bus, area in rows]
+        return replace(case, areas=tuple(named if case.is_balanced else named[1:]))
+    return replace(case, areas=tuple(read_table(Path(areas), AreaRow)))
 
 
 def _print_json(value: dict[str, Any]) -> None:

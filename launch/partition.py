@@ -18,11 +18,17 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as Drawing
 
+from common.case import Case
+from common.cuts import Tree, cut, smallest_largest
 from common.errors import TieflowError
-from common.feeder import Floats, Ints
-from common.store import _beside
+from common.feeder import Feeder, Floats, Ints
+from common.store import beside
 
 SMALL_FEEDER = 150
+PV_WORK, BATTERY_WORK = 2.0, 5.0
+"""work of a device, in nodes"""
+CONDUCTOR_WORK, SWITCH_DISCOUNT = 3.0, 0.3
+"""work that a conductor of a tie adds, in nodes, and the share of it that a cut at a switch counts with"""
 _DEEPEST = 6
 _BAR = 20
 _COLOURS = ("cyan", "yellow", "green", "magenta", "bright_blue", "bright_red", "bright_green", "bright_yellow")
@@ -94,6 +100,40 @@ class Areas:
         name = f"{bus}-{self.buses[k + 1]}" if self.branches is None else self.branches[k]
         phases = "" if self.phases is None else f", {self.phases[k]} phase{'s' if self.phases[k] > 1 else ''}"
         return f"at bus {bus}, {'switch' if self.is_switch[k] else 'branch'} {name}{phases}"
+
+
+def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
+    """A case's feeder cut into ``areas`` even areas, or as ``area_of`` (bus,) says.
+
+    Work is counted in nodes and in the variables of devices; a tie costs its conductors, and less at a switch. Raises
+    CaseError when the feeder cannot be cut into as many.
+    """
+    feeder = case.feeder if case.is_balanced else case.network
+    size = len(feeder.buses)
+    devices, work = np.zeros(size, np.int64), np.ones(size)
+    nodes, phases, branches = None, None, None
+    is_switch = np.zeros(size - 1, bool)
+    conductors = np.ones(size - 1)
+    if isinstance(feeder, Feeder):
+        is_switch = feeder.is_switch
+    else:
+        nodes = np.bincount(feeder.node_bus, minlength=size)
+        phases = np.array([(feeder.node_bus[b.nodes] != k + 1).sum() for k, b in enumerate(feeder.branches)])
+        is_switch = np.array([branch.is_switch for branch in feeder.branches])
+        branches = [branch.name for branch in feeder.branches]
+        work, conductors = nodes.astype(float), phases.astype(float)
+    for units, variables in ((case.pv, PV_WORK), (case.batteries, BATTERY_WORK)):
+        at = [feeder.index[unit.bus] for unit in units]
+        np.add.at(devices, at, 1)
+        np.add.at(work, at, variables)
+    cost = CONDUCTOR_WORK * conductors * np.where(is_switch, SWITCH_DISCOUNT, 1.0)
+    if not case.is_balanced:
+        # The source impedance belongs to the bus that it feeds.
+        cost[0] = np.inf
+    tree = Tree(feeder.parent, work, cost)
+    area_of = cut(tree, areas) if area_of is None else area_of
+    allowed = smallest_largest(tree, int(area_of.max()) + 1)
+    return Areas(feeder.buses, feeder.parent, area_of, work, allowed, devices, is_switch, nodes, phases, branches)
 
 
 def summary(areas: Areas) -> dict[str, Any]:
@@ -230,7 +270,7 @@ def write_areas(path: Path, buses: Sequence[str], area_of: Ints, overwrite: bool
     csv.writer(text, lineterminator="\n").writerows(
         [("bus", "area"), *((bus, str(area + 1)) for bus, area in zip(buses, area_of.tolist(), strict=True))]
     )
-    with _beside(path, text.getvalue().encode()) as temporary:
+    with beside(path, text.getvalue().encode()) as temporary:
         os.replace(temporary, os.path.realpath(path))
 
 

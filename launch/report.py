@@ -10,8 +10,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED
-from common.result import Check, Result
+from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED
+from common.result import Check, Result, Violation
 from coordinator.loop import Round
 from launch.solve import LOOSE_PU
 
@@ -19,15 +19,17 @@ SHOWN_VIOLATIONS = 10
 
 
 def exit_code(result: Result) -> int:
-    """What the command ends with: an unconverged run before an unconfirmed schedule."""
+    """What the command ends with: an unconverged run before an unconfirmed schedule before overstepped limits."""
     if not result.converged:
         return EXIT_NOT_CONVERGED
     refuted = result.check is not None and not result.check.passed
-    return EXIT_NOT_CONFIRMED if refuted or result.relaxation_gap_pu > LOOSE_PU else EXIT_CONVERGED
+    if refuted or result.relaxation_gap_pu > LOOSE_PU:
+        return EXIT_NOT_CONFIRMED
+    return EXIT_OVERSTEPPED if result.oversteps else EXIT_CONVERGED
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """The figures of a run, by name; energies over the horizon, per phase."""
+    """The figures of a run, by name; energies over the horizon, of a balanced case per phase."""
     dt, state, history = result.case.horizon.dt, result.state, result.history
     return {
         "case": result.case.name,
@@ -49,6 +51,8 @@ def summary(result: Result) -> dict[str, Any]:
         "max_mismatch_pu": result.max_mismatch_pu,
         "max_change_pu": result.max_change_pu,
         "relaxation_gap_pu": result.relaxation_gap_pu,
+        "model_error_pu": result.model_error_pu,
+        "oversteps": [asdict(overstep) for overstep in result.oversteps],
         "checker": None if result.check is None else check_summary(result.check),
         "time": {
             "total_s": result.total_s,
@@ -97,6 +101,18 @@ def print_result(console: Console, result: Result) -> None:
     """The table of a run, OpenDSS's verdict and everything that the user should know."""
     console.print(_overview(result))
     console.print(_verdict(result.check))
+    if result.oversteps:
+        buses = len({overstep.element for overstep in result.oversteps})
+        console.print(
+            Text(
+                f"LIMITS OVERSTEPPED: {len(result.oversteps)} voltage limits, at {buses} nodes, cannot be kept with "
+                "these devices (each is stored, with its hour). The worst:",
+                style="bold red",
+            )
+        )
+        worst = sorted(result.oversteps, key=lambda overstep: -abs(overstep.value - overstep.limit))
+        for overstep in worst[:SHOWN_VIOLATIONS]:
+            console.print(_violation("expected", overstep))
     for note in result.notes:
         console.print(Text(f"Note: {note}", style="yellow"))
     if not result.converged:
@@ -113,9 +129,10 @@ def print_result(console: Console, result: Result) -> None:
 def print_round(console: Console, round_: Round) -> None:
     """One line of a run's progress."""
     if round_.number == 1:
-        console.print("round  method   mismatch    change        cost   elapsed", highlight=False)
+        console.print("round  method   mismatch    change     model        cost   elapsed", highlight=False)
     console.print(
         f"{round_.number:5d}  {round_.method:<6}  {round_.residuals.mismatch:9.2e} {round_.residuals.change:9.2e} "
+        f"{round_.residuals.model_error:9.2e} "
         f"{round_.cost:11.4f} {round_.elapsed_s:7.2f} s",
         highlight=False,
     )
@@ -162,9 +179,11 @@ def _overview(result: Result) -> Table:
         ("substation energy", f"{figures['substation_energy_kwh']:.2f} kWh"),
         ("substation reactive", f"{figures['substation_reactive_kvarh']:.2f} kvarh"),
         ("losses", f"{figures['losses_kwh']:.2f} kWh"),
-        ("voltage", f"{result.state.v_pu.min():.4f} to {result.state.v_pu.max():.4f} pu"),
+        ("voltage", "{:.4f} to {:.4f} pu".format(*_voltage_range(result))),
         ("mismatch of areas", f"{result.max_mismatch_pu:.1e} pu"),
-        ("relaxation gap", f"{result.relaxation_gap_pu:.1e} pu"),
+        ("relaxation gap", f"{result.relaxation_gap_pu:.1e} pu")
+        if result.case.is_balanced
+        else ("model error", f"{result.model_error_pu:.1e} pu"),
         (
             "time",
             f"{result.total_s:.2f} s, critical path {figures['time']['critical_path_s']:.2f} s",
@@ -174,6 +193,22 @@ def _overview(result: Result) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _voltage_range(result: Result) -> tuple[float, float]:
+    """Least and greatest voltage where limits hold, pu."""
+    case, v = result.case, result.state.v_pu
+    if not case.is_balanced:
+        v = v[case.network.limited[case.network.roots :]]
+    return float(v.min()), float(v.max())
+
+
+def _violation(word: str, violation: Violation) -> Text:
+    v = violation
+    return Text(
+        f"{word}: {v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}",
+        style="red",
+    )
 
 
 def _verdict(check: Check | None) -> Group | Text:
@@ -195,13 +230,7 @@ def _verdict(check: Check | None) -> Group | Text:
         ("stored energy", 100 * check.max_soc_error, 100 * allowed.soc, "%"),
     ):
         table.add_row(name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}")
-    violations = [
-        Text(
-            f"violated: {v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}",
-            style="red",
-        )
-        for v in check.violations[:SHOWN_VIOLATIONS]
-    ]
+    violations = [_violation("violated", violation) for violation in check.violations[:SHOWN_VIOLATIONS]]
     if len(check.violations) > SHOWN_VIOLATIONS:
         violations.append(Text(f"... and {len(check.violations) - SHOWN_VIOLATIONS} more violations", style="red"))
     if check.failed_hours:

@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.boundary import Boundary, make_boundary
 from common.case import Case
 from common.errors import SolverError
-from common.feeder import Floats
+from common.feeder import Feeder, Floats
 from common.partition import AreaCase, one_area, partition, without_thevenin
 from common.result import Result
 from common.schedule import join_gap, join_schedule, join_state
 from common.transport import Solver, Transport, areas_at_work
+from common.violations import voltage_violations
 from coordinator.loop import Outcome, Round, lower_bound, run
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ CENTRALIZED = "centralized"
 METHODS = ("admm", "dlmp", "enapp", CENTRALIZED)
 LOOSE_PU = 1e-6
 """l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
+OVERSTEP_PU = 1e-6
+"""voltage beyond a limit that counts as overstepped: the accuracy of the solver"""
 LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "qdldl", "mpi4py", "opendssdirect.py", "h5py")
 
 
@@ -67,8 +70,8 @@ def solve(
         bound, doubt = _bound(boundary, transport, outcome) if options.certify else (None, [])
     history = outcome.history()
     if options.method == CENTRALIZED:
-        history = replace(history, method=(CENTRALIZED,))
-    gap = join_gap(case, parts, solutions)
+        history = replace(history, method=(CENTRALIZED,) * len(outcome.rounds))
+    gap, state = join_gap(case, parts, solutions), join_state(case, parts, solutions)
     last = outcome.rounds[-1]
     result = Result(
         case=case,
@@ -77,10 +80,8 @@ def solve(
         tolerance_pu=options.tolerance_pu,
         converged=outcome.converged,
         schedule=join_schedule(case, parts, solutions),
-        state=join_state(case, parts, solutions),
-        history=replace(outcome.history(), method=(CENTRALIZED,))
-        if options.method == CENTRALIZED
-        else outcome.history(),
+        state=state,
+        history=history,
         cost=last.cost,
         objective=sum(report.objective for report in outcome.response.reports),
         relaxation_gap_pu=float(gap.max(initial=0.0)),
@@ -91,6 +92,8 @@ def solve(
         ranks=1 if ranks is None else ranks.size,
         check=None,
         versions=library_versions(),
+        model_error_pu=last.residuals.model_error,
+        oversteps=() if case.is_balanced else tuple(voltage_violations(case, state, OVERSTEP_PU)),
         notes=(*outcome.notes, *doubt, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
@@ -111,11 +114,15 @@ def checked(result: Result) -> Result:
     return replace(result, check=check(result.case, result.schedule, result.state))
 
 
-def make_solver(area: AreaCase) -> Solver:
+def make_solver(area: AreaCase[Any]) -> Solver:
     """An area's worker. cvxpy is loaded here, on the ranks that have an area."""
-    from areas.worker import AreaWorker
+    if isinstance(area.feeder, Feeder):
+        from areas.worker import AreaWorker
 
-    return AreaWorker(area)
+        return AreaWorker(area)
+    from areas.multiphase_worker import MultiphaseWorker
+
+    return MultiphaseWorker(area)
 
 
 def library_versions() -> dict[str, str]:

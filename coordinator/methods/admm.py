@@ -7,6 +7,10 @@ answers move with the prices, so the residual of one ADMM step has a known deriv
 every point, and kept if the residual falls (in the manner of Themelis and Patrinos, "SuperMann" (2019)). Otherwise an
 ADMM step is taken from the last good point, with larger penalties S in the hours that got worse: there the areas'
 answers jump between limits, and a larger S holds them. Good steps bring the penalties down again.
+
+Where areas can soften their limits by a logarithmic barrier, that is the way out once Newton steps fail: softened
+answers have no kinks, and Newton steps follow the central path to exact limits as the barrier shrinks (Wright,
+"Primal-Dual Interior-Point Methods" (1997), chapter 5).
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Re
 from common.feeder import Floats, Ints
 from coordinator.convergence import middle
 
-PENALTY = (4.0, 0.1, 0.1)
-"""S of w, p, q over the price of losses"""
+PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
+"""S of w, p, q and the angle over the price of losses, by their number; a logarithm moves half as much as a square"""
 RELAXATION = 1.6
 """over-relaxation of the ADMM steps"""
 FIRST_NEWTON = 2
@@ -32,6 +36,8 @@ DECREASE = 0.95
 """a Newton step must bring the residual below this share of the last good one"""
 DAMPING = 0.005
 """added to the derivative, which is singular where limits hold the boundary fast"""
+FIRST_DAMPING, SOFT_DAMPING = 1e-3, 1e-6
+"""the same with softened limits, whose derivative is exact and regular"""
 RAISE = 10.0
 """factor on the penalty of an hour that got worse, and its inverse for an hour that did well"""
 GOOD_STEPS = 2
@@ -41,6 +47,19 @@ LOWERINGS = 20
 WORSE_SHARE = 0.1
 """hours with less than this share of the worst hour's squared residual keep their penalty"""
 MAX_RAISE = 1e5
+REJECTIONS = 2
+"""Newton steps taken back after which limits are softened, where areas can"""
+FIRST_BARRIER, LAST_BARRIER = 1e-3, 1e-8
+"""barrier of the first softened round and of the last one, over the price of losses"""
+AIM, NEAR, ASTRAY = 100.0, 400.0, 500.0
+"""residual over barrier that a fall of the barrier aims at; below which it falls again; and above which a step is taken
+back"""
+FIRST_SPREAD = 40.0
+"""residual over barrier that halving the barrier leaves, before it is known"""
+SLIGHT_FALL, LARGEST_FALL = 0.98, 0.01
+"""factors on the barrier: of a fall too slight to tell anything, and of the largest one"""
+DENSE = 0.1
+"""share of entries above which a matrix is treated as full"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,19 @@ class Reference:
     """(T,) squared norm of the ADMM step in each hour"""
     z: Floats
     price: Floats
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """The last good point with softened limits, and the areas' answers there."""
+
+    z: Floats
+    price: Floats
+    response: Response
+    step_z: Floats
+    step_price: Floats
+    residual: float
+    barrier: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +105,14 @@ class State:
     trial: bool = False
     """whether the proposal is a Newton step that has yet to prove itself"""
     reference: Reference | None = None
+    rejections: int = 0
+    barrier: float = 0.0
+    """$; what limits are softened by"""
+    damping: float = FIRST_DAMPING
+    """of Newton steps with softened limits"""
+    kept: PathPoint | None = None
+    spread: float = FIRST_SPREAD
+    """residual over barrier that halving the barrier would leave"""
     failing: str | None = None
     """always None: ADMM does not give up"""
 
@@ -95,6 +135,8 @@ def update(state: State, response: Response) -> State:
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
     state = replace(state, round=state.round + 1)
+    if state.barrier:
+        return _follow(state, response, penalty, step_z, step_price, float(residual.sum()))
     reference = state.reference
     unsolved = any(report.status == INFEASIBLE for report in response.reports)
     if reference is not None and (state.trial or unsolved):
@@ -103,6 +145,9 @@ def update(state: State, response: Response) -> State:
             worse = (residual > DECREASE**2 * before) & (residual >= WORSE_SHARE * residual.max())
             raised = np.where(worse, np.minimum(state.raised * RAISE, MAX_RAISE), state.raised)
             state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
+            state = replace(state, rejections=state.rejections + 1)
+            if state.boundary.can_soften and state.rejections == REJECTIONS:
+                return _soften(state, reference)
             return _at(state, reference.z, reference.price)
         state = replace(state, good=state.good + 1)
     reference = Reference(residual, state.z + RELAXATION * step_z, state.price + RELAXATION * step_price)
@@ -121,6 +166,46 @@ def update(state: State, response: Response) -> State:
         trial=not ready.any(),
     )
     return _at(state, state.z + newton_z, state.price + newton_price)
+
+
+def _soften(state: State, reference: Reference) -> State:
+    """Begin to follow the central path from the last good point."""
+    barrier = FIRST_BARRIER * float(state.boundary.loss_price.mean())
+    state = replace(state, barrier=barrier, raised=np.ones_like(state.raised), reference=None, trial=False)
+    return _at(state, reference.z, reference.price)
+
+
+def _follow(
+    state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats, residual: float
+) -> State:
+    """One Newton step towards the central path, and a smaller barrier; in the end exact limits again.
+
+    How far the barrier may fall is read off the last fall: a fall by the factor f leaves a residual of about
+    spread * barrier * (1 / f - 1)^2. A step that ends too far from the path is taken again from the last good point,
+    damped and with a barrier nearer to that point's.
+    """
+    kept, ratio = state.kept, residual / state.barrier
+    failed = any(report.status >= INFEASIBLE for report in response.reports)
+    if kept is not None and (failed or (ratio > ASTRAY and residual > kept.residual)):
+        state = replace(state, damping=state.damping * RAISE)
+        barrier = (state.barrier * kept.barrier) ** 0.5
+        return _along_path(state, kept, penalty, barrier)
+    spread = state.spread
+    if kept is not None and state.barrier < SLIGHT_FALL * kept.barrier:
+        spread = ratio / (kept.barrier / state.barrier - 1) ** 2
+    here = PathPoint(state.z, state.price, response, step_z, step_price, residual, state.barrier)
+    state = replace(state, kept=here, spread=spread, damping=max(state.damping / RAISE, SOFT_DAMPING))
+    fall = max(1 / (1 + (AIM / spread) ** 0.5), LARGEST_FALL) if ratio < NEAR else 1.0
+    barrier = state.barrier * fall
+    if barrier < LAST_BARRIER * float(state.boundary.loss_price.mean()):
+        barrier = 0.0
+    return _along_path(state, here, penalty, barrier)
+
+
+def _along_path(state: State, point: PathPoint, penalty: Floats, barrier: float) -> State:
+    """The state that proposes the Newton step from a point, with another barrier."""
+    newton_z, newton_price = _newton(state, point.response, penalty, point.step_z, point.step_price)
+    return _at(replace(state, barrier=barrier), point.z + newton_z, point.price + newton_price)
 
 
 def _newton(
@@ -145,11 +230,20 @@ def _newton(
             (sign[:, None] * scaled, at + size, at),
             (-sign[:, None] * scaled * sign, at + size, at + size),
         ]
-    diagonal = np.concatenate([np.full(size, 1 + DAMPING), np.full(size, DAMPING)])
+    damping = state.damping if state.barrier else DAMPING
+    diagonal = np.concatenate([np.full(size, 1 + damping), np.full(size, damping)])
     matrix = _assemble(entries, diagonal)
     right = np.concatenate([(root * step_z).ravel(), (step_price / root).ravel()])
-    step = scipy.sparse.linalg.spsolve(matrix, right).reshape(2, *root.shape)
+    step = _solve(matrix, right).reshape(2, *root.shape)
     return step[0] / root, step[1] * root
+
+
+def _solve(matrix: sp.csc_array, right: Floats) -> Floats:
+    # With few areas most of the matrix is filled.
+    if matrix.nnz > DENSE * len(right) ** 2:
+        return np.linalg.solve(matrix.toarray(), right)
+    found: Floats = scipy.sparse.linalg.spsolve(matrix, right)
+    return found
 
 
 def _assemble(entries: Sequence[tuple[Floats, np.ndarray, np.ndarray]], diagonal: Floats) -> sp.csc_array:
@@ -165,7 +259,8 @@ def _assemble(entries: Sequence[tuple[Floats, np.ndarray, np.ndarray]], diagonal
 
 def _penalty(state: State) -> Floats:
     """(tie, quantity, T)"""
-    by_hour: Floats = np.array(PENALTY)[:, None] * state.boundary.loss_price * state.raised
+    boundary = state.boundary
+    by_hour: Floats = np.array(PENALTY[len(boundary.quantities)])[:, None] * boundary.loss_price * state.raised
     return np.broadcast_to(by_hour, state.z.shape)
 
 
@@ -178,6 +273,8 @@ def _at(state: State, z: Floats, price: Floats) -> State:
         curvature=np.stack([_penalty(state)] * 2, axis=1),
         fixed=_nothing(state.boundary).fixed,
         sensitivities=bool(state.boundary.ties),
+        is_point=True,
+        barrier=state.barrier,
     )
     return replace(state, proposal=proposal)
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response, W
+from common.boundary import INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats
 from coordinator.anderson import Anderson, accelerate
 from coordinator.convergence import mismatch
-from coordinator.methods.enapp import CANNOT_LIVE, held
+from coordinator.methods.enapp import CANNOT_LIVE, answered, held
 
 CURVATURE = 2.0
 """h: how much more than the path's own losses a change of power costs upstream"""
@@ -55,9 +55,11 @@ def update(state: State, response: Response) -> State:
     progress = (now, 0) if now <= best / 2 else (best, since + 1)
     if progress[1] >= PATIENCE:
         return replace(state, failing=f"the mismatch has not halved in {PATIENCE} rounds")
-    value = np.stack([response.value[:, PARENT, W], response.value[:, CHILD, P], response.value[:, CHILD, Q]], axis=1)
-    prices = np.stack([response.slope[:, CHILD, W], response.slope[:, PARENT, P], response.slope[:, PARENT, Q]], axis=1)
-    point = _pack(boundary, state.proposal.target, state.proposal.price)
+    value = answered(boundary, response.value)
+    # A price comes from the side that holds the quantity, so from the other one.
+    prices = answered(boundary, response.slope[:, ::-1])
+    price = answered(boundary, state.proposal.price)
+    point = np.concatenate([state.proposal.target[:, PARENT].ravel(), (price / boundary.loss_price).ravel()])
     image = np.concatenate([value.ravel(), (prices / boundary.loss_price).ravel()])
     history, following = accelerate(state.history, point, image)
     value, prices = following.reshape(2, *value.shape)
@@ -65,15 +67,8 @@ def update(state: State, response: Response) -> State:
 
 
 def _propose(boundary: Boundary, value: Floats, prices: Floats) -> Proposal:
-    """Values and prices of a round, (tie, quantity, T) each, to both sides."""
-    price, curvature = boundary.zeros(), boundary.zeros()
-    price[:, CHILD, P], price[:, CHILD, Q], price[:, PARENT, W] = prices[:, P], prices[:, Q], prices[:, W]
-    upstream = 2 * CURVATURE * boundary.r[:, 0] * boundary.loss_price
-    curvature[:, CHILD, P] = curvature[:, CHILD, Q] = upstream
-    return Proposal(price, np.stack([value, value], axis=1), curvature, held(boundary))
-
-
-def _pack(boundary: Boundary, target: Floats, price: Floats) -> Floats:
-    """The exchanged quantities of a proposal as one vector, prices in units of the price of losses."""
-    prices = np.stack([price[:, PARENT, W], price[:, CHILD, P], price[:, CHILD, Q]], axis=1)
-    return np.concatenate([target[:, PARENT].ravel(), (prices / boundary.loss_price).ravel()])
+    """Values and prices of a round, (conductor, quantity, T) each, to both sides."""
+    fixed = held(boundary)
+    price = np.where(fixed[..., None], 0.0, np.stack([prices, prices], axis=1))
+    target = np.stack([value, value], axis=1)
+    return Proposal(price, target, boundary.zeros(), fixed, upstream=CURVATURE * boundary.loss_price, is_point=True)

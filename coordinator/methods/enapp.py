@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response, W
+from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
 from common.feeder import Floats
 
 CANNOT_LIVE = "an area cannot live with the voltage that its parent offers"
@@ -29,28 +29,34 @@ class State:
 
 def start(boundary: Boundary) -> State:
     """Begin with the forecast of all boundary values. The boundary's impedances must be zero, so that w is v."""
-    v, p, q = np.moveaxis(boundary.forecast, 1, 0)
-    return State(boundary, _propose(boundary, v, p, q))
+    return State(boundary, _propose(boundary, boundary.forecast))
 
 
 def update(state: State, response: Response) -> State:
     """Hand each side's answer to the other; give up on an infeasible area."""
     if any(report.status == INFEASIBLE for report in response.reports):
         return replace(state, failing=CANNOT_LIVE)
-    v = response.value[:, PARENT, W]
-    p, q = response.value[:, CHILD, P], response.value[:, CHILD, Q]
-    return State(state.boundary, _propose(state.boundary, v, p, q))
+    return State(state.boundary, _propose(state.boundary, answered(state.boundary, response.value)))
 
 
-def _propose(boundary: Boundary, v: Floats, p: Floats, q: Floats) -> Proposal:
-    price, target, curvature = boundary.zeros(), boundary.zeros(), boundary.zeros()
-    target[:, CHILD, W], target[:, PARENT, P], target[:, PARENT, Q] = v, p, q
+def _propose(boundary: Boundary, value: Floats) -> Proposal:
+    price = boundary.zeros()
     price[:, CHILD, P] = boundary.energy_price
-    return Proposal(price, target, curvature, held(boundary))
+    target = np.stack([value, value], axis=1)
+    return Proposal(price, target, boundary.zeros(), held(boundary), is_point=True)
+
+
+def answered(boundary: Boundary, two_sided: Floats) -> Floats:
+    """(conductor, quantity, T) of (conductor, side, quantity, T) what each side answers: voltages the parent, powers
+    the child."""
+    found = two_sided[:, CHILD].copy()
+    found[:, boundary.voltages] = two_sided[:, PARENT][:, boundary.voltages]
+    return found
 
 
 def held(boundary: Boundary) -> np.ndarray:
-    """(tie, side, quantity): the parent holds p and q, the child holds w."""
-    fixed = np.zeros((len(boundary.ties), 2, 3), bool)
-    fixed[:, PARENT, P] = fixed[:, PARENT, Q] = fixed[:, CHILD, W] = True
+    """(conductor, side, quantity): each side holds what the other answers."""
+    fixed = np.zeros(boundary.zeros().shape[:3], bool)
+    fixed[:, PARENT, [P, Q]] = True
+    fixed[:, CHILD, boundary.voltages] = True
     return fixed

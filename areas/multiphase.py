@@ -1,0 +1,301 @@
+"""The network part of a multi-phase area's problem: a linearization, as rows and costs over the devices' problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import clarabel
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+
+from areas.conic import ConicProblem, compile_problem
+from areas.linearization import Inputs, Linearization
+from areas.subproblem import device_models
+from common.boundary import ANGLE, MULTIPHASE, P, Q, W
+from common.feeder import Bools, Complexes, Floats, Ints
+from common.multiphase import MultiphaseFeeder, connection
+from common.partition import AreaCase
+
+ROOT_RANGE = 1.0
+"""largest logarithm of voltage over no-load voltage, real and imaginary: it keeps every answer finite"""
+LEAST_PRICE = 1e-3
+"""$ per kWh that losses' curvature counts with at least: where energy is free too it keeps corrections from swinging"""
+SMALL = 1e-9
+"""entries below this share of the largest are left out: they only slow the solver down"""
+
+
+@dataclass(frozen=True)
+class MultiphaseModel:
+    """The devices' problem, compiled once, and where the network enters it."""
+
+    devices: ConicProblem
+    """variables ``injection`` (p of all devices, then q; T), ``root`` (2 root nodes, T) and ``boundary`` (conductor and
+    quantity, T), besides the setpoints"""
+    inputs: Inputs
+    input_columns: Ints
+    """(T, input)"""
+    boundary_columns: Ints
+    """(conductor, quantity, T)"""
+
+
+def build_multiphase(area: AreaCase[MultiphaseFeeder]) -> MultiphaseModel:
+    """Write and compile all that does not depend on the operating point."""
+    periods, feeder = len(area.horizon), area.feeder
+    models = device_models(area)
+    cost: Any = cp.Constant(0.0)
+    constraints: list[cp.Constraint] = []
+    variables: dict[str, cp.Variable] = {}
+    for kind, device in models.items():
+        cost = cost + device.cost
+        constraints += device.constraints
+        variables |= {f"{kind}.{name}": variable for name, variable in device.setpoints.items()}
+    if models:
+        variables["injection"] = cp.Variable((2 * len(area.devices), periods), name="injection")
+        expressions = [device.p for device in models.values()] + [device.q for device in models.values()]
+        constraints.append(variables["injection"] == cp.vstack(expressions))
+    if not area.has_substation:
+        variables["root"] = cp.Variable((2 * feeder.roots, periods), name="root")
+        constraints.append(cp.abs(variables["root"]) <= ROOT_RANGE)
+    count = sum(len(end.nodes) for end in area.tie_ends)
+    if count:
+        boundary = variables["boundary"] = cp.Variable((count * len(MULTIPHASE), periods), name="boundary")
+        far = 2 * ROOT_RANGE
+        for quantity, limit in ((W, far), (ANGLE, far), (P, area.flow_limit), (Q, area.flow_limit)):
+            constraints.append(cp.abs(boundary[quantity :: len(MULTIPHASE)]) <= limit)
+    if not variables:
+        # A feeder without a decision is still solved, checked and stored.
+        variables["idle"] = cp.Variable((1, periods), name="idle")
+        constraints.append(variables["idle"] == 0)
+    conic = compile_problem(cp.Problem(cp.Minimize(cost), constraints), variables)
+    inputs = Inputs(
+        device_legs=tuple(connection(feeder, unit.bus, unit.phases) for unit in area.devices),
+        tie_nodes=np.concatenate([np.zeros(0, np.int64), *(e.nodes for e in area.tie_ends if e.side == "parent")]),
+        root_varies=not area.has_substation,
+    )
+    return _located(area, conic, inputs)
+
+
+def _located(area: AreaCase[MultiphaseFeeder], conic: ConicProblem, inputs: Inputs) -> MultiphaseModel:
+    periods = len(area.horizon)
+    nothing = np.zeros((0, periods), np.int64)
+    boundary = conic.columns.get("boundary", nothing).reshape(-1, len(MULTIPHASE), periods)
+    own_root = area.feeder.roots if inputs.root_varies else 0
+    columns = [
+        conic.columns.get("root", nothing),
+        conic.columns.get("injection", nothing),
+        boundary[own_root:, P],
+        boundary[own_root:, Q],
+    ]
+    return MultiphaseModel(conic, inputs, np.concatenate(columns).T, boundary)
+
+
+def with_network(
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, watched: Bools
+) -> tuple[ConicProblem, float]:
+    """The area's whole problem at a linearization, and the constant that its cost leaves out.
+
+    ``here`` (T, input) are the inputs at the point, ``watched`` (node, T) the voltage limits to keep. A limit may be
+    overstepped at ``voltage_slack_price``: each has a slack column after the devices' own.
+    """
+    conic = model.devices
+    size = len(conic.c)
+    equal, equal_right = _boundary_rows(area, model, at, here)
+    below, below_right = _peak_rows(area, model, at, here)
+    voltage, voltage_right, overstep_price = _voltage_rows(area, model, at, here, watched)
+    slacks = len(overstep_price)
+    p, c, constant = _network_cost(area, model, at, here)
+    wide = sp.csc_array((slacks, slacks))
+    a = sp.vstack(
+        [
+            _widen(equal, slacks),
+            _widen(conic.a, slacks),
+            _widen(below, slacks),
+            voltage,
+            sp.hstack([sp.csc_array((slacks, size)), -sp.eye_array(slacks)]),
+        ],
+        format="csc",
+    )
+    b = np.concatenate([equal_right, conic.b, below_right, voltage_right, np.zeros(slacks)])
+    counts = (conic.counts[0] + len(equal_right), len(b) - conic.counts[0] - len(equal_right))
+    problem = replace(
+        conic,
+        p=sp.csc_matrix(sp.block_diag([sp.triu(conic.p + p), wide])),
+        c=np.concatenate([conic.c + c, overstep_price]),
+        a=sp.csc_matrix(a),
+        b=b,
+        cones=[clarabel.ZeroConeT(counts[0]), clarabel.NonnegativeConeT(counts[1])],
+        counts=counts,
+    )
+    return problem, constant
+
+
+def weights(area: AreaCase[Any]) -> tuple[Floats, Floats]:
+    """(T,) what a unit of substation power and a unit of losses cost."""
+    horizon, settings = area.horizon, area.settings
+    worth = np.full(len(horizon), horizon.dt * settings.base_kva)
+    if settings.objective == "losses":
+        return 0 * worth, worth
+    return worth * horizon.price, worth * np.maximum(horizon.price, LEAST_PRICE)
+
+
+def _network_cost(
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats
+) -> tuple[sp.csc_array, Floats, float]:
+    """Quadratic, linear and constant cost of the network over the devices' columns.
+
+    Energy is linear in the substation's power, whose second derivative is that of the losses: as a quadratic form
+    around the point it has no gradient there, but it lets the solver see how far a linear answer is good.
+    """
+    energy, loss = weights(area)
+    size = len(model.devices.c)
+    quadratic = 2 * loss[:, None, None] * at.losses
+    slope, constant = np.zeros(here.shape), 0.0
+    if area.settings.objective == "losses":
+        slope = loss[:, None] * at.losses_slope
+        constant = float(loss @ at.losses_here)
+    elif area.has_substation:
+        slope = energy[:, None] * at.root_s.real.sum(axis=1)
+        constant = float(energy @ at.root_s_here.real.sum(axis=0))
+    if area.settings.objective == "voltage_deviation":
+        limited = area.feeder.limited
+        squared = np.abs(at.point.v[limited]).T ** 2
+        moved = 2 * squared[..., None] * at.voltage[:, limited].real
+        weight = area.settings.voltage_deviation_weight
+        quadratic = quadratic + 2 * weight * np.einsum("tni,tnj->tij", moved, moved)
+        slope = slope + 2 * weight * np.einsum("tni,tn->ti", moved, squared - 1)
+        constant += weight * float(((squared - 1) ** 2).sum())
+    columns = model.input_columns
+    constant -= float((slope * here).sum()) - 0.5 * float(np.einsum("ti,tij,tj->", here, quadratic, here))
+    linear = np.zeros(size)
+    linear[columns] = slope - np.einsum("tij,tj->ti", quadratic, here)
+    rows = np.broadcast_to(columns[:, :, None], quadratic.shape)
+    kept = np.abs(quadratic) > SMALL * np.abs(quadratic).max(initial=0.0)
+    p = sp.csc_array((quadratic[kept], (rows[kept], rows.transpose(0, 2, 1)[kept])), shape=(size, size))
+    return p, linear, constant
+
+
+class _Rows:
+    """Rows of a constraint matrix, collected block by block; the leading axes of a block run over its rows."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._count = 0
+        self._entries: list[tuple[Floats, Ints, Ints]] = []
+        self._right: list[Floats] = []
+
+    def add(self, terms: Sequence[tuple[Ints, Floats]], right: Floats) -> None:
+        """Rows sum over terms of coefficient * x[column], last axis, for each element of ``right``."""
+        row = self._count + np.arange(right.size).reshape(*right.shape, 1)
+        for columns, coefficients in terms:
+            kept = np.abs(coefficients) > SMALL * np.abs(coefficients).max(initial=0.0)
+            shape = coefficients.shape
+            at = np.broadcast_to(row, shape)[kept], np.broadcast_to(columns, shape)[kept]
+            self._entries.append((coefficients[kept], *at))
+        self._count += right.size
+        self._right.append(right.ravel())
+
+    def matrix(self) -> sp.csc_array:
+        values, rows, columns = (
+            np.concatenate([np.zeros(0, kind), *(entry[i] for entry in self._entries)])
+            for i, kind in enumerate((float, np.int64, np.int64))
+        )
+        return sp.csc_array((values, (rows, columns)), shape=(self._count, self._columns))
+
+    def right(self) -> Floats:
+        return np.concatenate([np.zeros(0), *self._right])
+
+
+def _boundary_rows(
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats
+) -> tuple[sp.csc_array, Floats]:
+    """Equalities between the boundary quantities and the inputs: (row, column) and right-hand side.
+
+    A child's p + jq are what it draws at its root; at every tie end, w + j a is ln(V / V_no_load) + Z conj(s).
+    """
+    rows = _Rows(len(model.devices.c))
+    inputs = model.input_columns[:, None, :]
+    first = 0
+    for end in area.tie_ends:
+        own = model.boundary_columns[first : first + len(end.nodes)].transpose(2, 0, 1)  # (T, conductor, quantity)
+        first += len(end.nodes)
+        one = np.ones((*own.shape[:2], 1))
+        if end.side == "child":
+            for quantity, power, total in (
+                (P, at.root_s.real, at.root_s_here.real),
+                (Q, at.root_s.imag, at.root_s_here.imag),
+            ):
+                rows.add([(own[:, :, [quantity]], one), (inputs, -power)], total.T - _value(power, here))
+        p, q = own[:, None, :, P], own[:, None, :, Q]
+        here_w = np.log(at.point.v[end.nodes] / area.feeder.v_no_load[end.nodes][:, None]).T
+        moved_w = at.voltage[:, end.nodes]
+        # Z conj(s) = (R p + X q) + j (X p - R q)
+        for quantity, over_p, over_q, total, moved in (
+            (W, end.z.real, end.z.imag, here_w.real, moved_w.real),
+            (ANGLE, end.z.imag, -end.z.real, here_w.imag, moved_w.imag),
+        ):
+            per_period = (len(own), *end.z.shape)
+            terms = [
+                (own[:, :, [quantity]], one),
+                (p, np.broadcast_to(-over_p, per_period)),
+                (q, np.broadcast_to(-over_q, per_period)),
+                (inputs, -moved),
+            ]
+            rows.add(terms, total - _value(moved, here))
+    return rows.matrix(), rows.right()
+
+
+def _peak_rows(
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats
+) -> tuple[sp.csc_array, Floats]:
+    """Substation power of each period below the cap, if there is one."""
+    rows = _Rows(len(model.devices.c))
+    cap = area.settings.substation_peak_kw
+    if area.has_substation and cap is not None:
+        power = at.root_s.real.sum(axis=1)
+        limit = cap / area.settings.base_kva - at.root_s_here.real.sum(axis=0)
+        rows.add([(model.input_columns, power)], limit + (power * here).sum(axis=1))
+    return rows.matrix(), rows.right()
+
+
+def _voltage_rows(
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, watched: Bools
+) -> tuple[sp.csc_array, Floats, Floats]:
+    """ln v_min - slack <= ln |V| <= ln v_max + slack at the watched nodes and periods, slack columns after the devices'
+    own; with the price of each slack."""
+    settings, size = area.settings, len(model.devices.c)
+    node, period = np.nonzero(watched)
+    moved = at.voltage[period, node].real
+    level = np.log(np.abs(at.point.v[node, period])) - (moved * here[period]).sum(axis=1)
+    slack = size + np.arange(len(node))[:, None]
+    rows = _Rows(size + len(node))
+    for sign, limit in ((1.0, settings.v_max_pu), (-1.0, settings.v_min_pu)):
+        right = sign * (np.log(limit) - level)
+        rows.add([(model.input_columns[period], sign * moved), (slack, -np.ones(slack.shape))], right)
+    price = np.full(len(node), settings.voltage_slack_price * area.horizon.dt)
+    return rows.matrix(), rows.right(), price
+
+
+def predicted_voltages(at: Linearization, here: Floats, inputs: Floats) -> Floats:
+    """(node, T) voltage magnitudes at other inputs (T, input) than those of the point."""
+    moved = np.einsum("tni,ti->nt", at.voltage.real, inputs - here)
+    magnitudes: Floats = np.abs(at.point.v) * np.exp(moved)
+    return magnitudes
+
+
+def predicted_power(at: Linearization, here: Floats, inputs: Floats) -> Complexes:
+    """(root node, T) power drawn at the root, or from the source, at other inputs."""
+    found: Complexes = at.root_s_here + np.einsum("tni,ti->nt", at.root_s, inputs - here)
+    return found
+
+
+def _value(derivative: Floats, here: Floats) -> Floats:
+    """(T, row)"""
+    product: Floats = np.einsum("tri,ti->tr", derivative, here)
+    return product
+
+
+def _widen(rows: sp.csc_array, more: int) -> sp.csc_array:
+    return sp.hstack([rows, sp.csc_array((rows.shape[0], more))], format="csc")

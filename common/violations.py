@@ -1,0 +1,52 @@
+"""Limits that are overstepped, as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from common.case import Case
+from common.feeder import Floats
+from common.result import Violation
+from common.schedule import NetworkState
+
+UNITS = {
+    "voltage": "pu",
+    "current": "A",
+    "substation power": "kW",
+    "SOC": "pu",
+    "terminal SOC": "pu",
+    "rating": "kW or kVA",
+}
+"""of a violation's value and limit, by its kind"""
+
+
+def beyond(
+    kind: str,
+    names: Sequence[str],
+    hours: Sequence[int],
+    value: Floats,
+    limits: tuple[ArrayLike, ArrayLike],
+    slack: ArrayLike,
+) -> list[Violation]:
+    """A violation for each ``value`` (element, hour) beyond its lower or upper limit by more than ``slack``."""
+    low, high = (np.broadcast_to(np.asarray(limit, float), value.shape) for limit in limits)
+    limit = np.where(value > high, high, low)
+    overstepped = np.maximum(value - high, low - value) > slack
+    return [
+        Violation(kind, names[i], hours[t], float(value[i, t]), float(limit[i, t]), UNITS[kind])
+        for i, t in np.argwhere(overstepped)
+    ]
+
+
+def voltage_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
+    """Voltages beyond the case's limits by more than ``slack``, by bus (balanced) or node (multi-phase) and hour."""
+    limits = (case.settings.v_min_pu, case.settings.v_max_pu)
+    if case.is_balanced:
+        return beyond("voltage", case.feeder.buses[1:], case.horizon.hour, state.v_pu[1:], limits, slack)
+    feeder = case.network
+    limited = np.flatnonzero(feeder.limited)
+    names = [feeder.node_names[node] for node in limited]
+    return beyond("voltage", names, case.horizon.hour, state.v_pu[limited - feeder.roots], limits, slack)

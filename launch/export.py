@@ -1,0 +1,102 @@
+"""A schedule as a folder for others: a circuit that OpenDSS itself runs, and tables for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import errno
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from common.case import Case
+from common.devices import PV, Battery
+from common.errors import TieflowError
+from common.feeder import Floats
+from common.schedule import NetworkState, Schedule
+
+MASTER = "Master.dss"
+
+
+def export(case: Case, schedule: Schedule, state: NetworkState, folder: Path) -> None:
+    """Write ``Master.dss``, which OpenDSS solves hour by hour to the answer of the replay, and CSV tables.
+
+    ``pv.csv`` and ``batteries.csv``: the setpoints, a line per hour and device; ``voltages.csv``: ``state``'s voltages,
+    pu, a line per bus or node and a column per hour; ``substation.csv``: its power into the feeder and losses.
+    Powers of a balanced case are per phase. The folder is made if need be and must be empty. Raises TieflowError when
+    it is not or cannot be written, ValueError for a setpoint that is not finite; then nothing is left behind.
+    """
+    made: list[Path] = []
+    try:
+        if not folder.is_dir():
+            folder.mkdir()
+            made.append(folder)
+        elif any(folder.iterdir()):
+            raise TieflowError(f"{folder}: not empty. Name a new folder, or empty this one first.")
+        made.append(folder / MASTER)
+        _write_circuit(case, schedule, folder / MASTER)
+        for name, lines in _tables(case, schedule, state).items():
+            made.append(folder / name)
+            with made[-1].open("w", encoding="utf-8", newline="") as stream:
+                csv.writer(stream).writerows(lines)
+    except BaseException as error:
+        for path in reversed(made):
+            if path == folder:
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise TieflowError(f"{folder}: cannot be written ({error.strerror}). {_way_out(error)}") from error
+        raise
+
+
+def _write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
+    # Loads OpenDSS, which most commands do without.
+    if case.is_balanced:
+        from common.opendss import write_circuit
+    else:
+        from common.multiphase_opendss import write_circuit
+    write_circuit(case, schedule, path)
+
+
+def _tables(case: Case, schedule: Schedule, state: NetworkState) -> dict[str, Iterable[Sequence[object]]]:
+    """The lines of each CSV file, its header first."""
+    hours = case.horizon.hour
+    pv = [
+        {"p_kw": unit.p_rated_kw * case.horizon.pv_profile(unit), "q_kvar": q}
+        for unit, q in zip(case.pv, schedule.pv.get("q_kvar", ()), strict=True)
+    ]
+    names = ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")
+    batteries = [{name: schedule.batteries[name][i] for name in names} for i in range(len(case.batteries))]
+    places = case.feeder.buses if case.is_balanced else case.network.node_names[case.network.roots :]
+    substation = (state.substation_p_kw, state.substation_q_kvar, state.losses_kw)
+    return {
+        "pv.csv": _devices(hours, case.pv, pv, ("p_kw", "q_kvar")),
+        "batteries.csv": _devices(hours, case.batteries, batteries, names),
+        "voltages.csv": [
+            ("bus" if case.is_balanced else "node", *hours),
+            *((place, *v.tolist()) for place, v in zip(places, state.v_pu, strict=True)),
+        ],
+        "substation.csv": [
+            ("hour", "p_kw", "q_kvar", "losses_kw"),
+            *zip(hours, *(values.tolist() for values in substation), strict=True),
+        ],
+    }
+
+
+def _devices(
+    hours: Sequence[int], units: Sequence[PV | Battery], values: Sequence[dict[str, Floats]], names: Sequence[str]
+) -> list[Sequence[object]]:
+    lines: list[Sequence[object]] = [("hour", "bus", "phases", *names)]
+    for t, hour in enumerate(hours):
+        for unit, value in zip(units, values, strict=True):
+            lines.append((hour, unit.bus, unit.phases, *(float(value[name][t]) for name in names)))
+    return lines
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Make room there or choose a folder on another disk."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Get permission to write there or choose another folder."
+    if error.errno == errno.ENOENT:
+        return "Make the folder above it first (mkdir -p), or choose another."
+    return "Choose another folder."

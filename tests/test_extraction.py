@@ -1,0 +1,301 @@
+"""The feeder that is read from a compiled circuit: what becomes of each element, and what is refused by name."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from multiphase_feeders import random_circuits
+
+from common.errors import CaseError
+from common.extraction import SOURCE, compiled, extract_feeder, load_shapes
+from common.feeder import Complexes
+from common.multiphase import FIXED, GROUND, Legs, MultiphaseFeeder, admittance, multipliers
+from common.power_flow import PowerFlow, leg_currents
+
+HEAD = """\
+clear
+new circuit.small bus1=a basekv=12.47 pu=1.02 r1=0.2 x1=1 r0=0.5 x0=2
+new line.ab bus1=a bus2=b r1=1 x1=3 r0=2 x0=4 c1=5 c0=3 length=1
+"""
+BASES = "set voltagebases=(12.47 0.48 0.208)\ncalcvoltagebases\n"
+
+
+def text(*commands: str) -> str:
+    return HEAD + "\n".join(commands) + "\n" + BASES
+
+
+def feeder_of(*commands: str) -> MultiphaseFeeder:
+    return extract_feeder(compiled(text(*commands)), 1000.0)
+
+
+def pairs(feeder: MultiphaseFeeder, legs: Legs) -> list[tuple[str, str]]:
+    """The names of the nodes that each leg is connected between."""
+    names = (*feeder.node_names, "ground")
+    return [(names[a], names[b]) for a, b in zip(legs.a, legs.b, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("commands", "words"),
+    [
+        (
+            ("new line.bc bus1=b bus2=c length=1", "new line.tie bus1=c bus2=a length=1"),
+            ("a loop", "between buses", "'c'", "open line.NAME"),
+        ),
+        (
+            ("new line.cd bus1=c bus2=d length=1", "new load.lost bus1=d.2 phases=1 kv=7.2 kw=5"),
+            ("load.lost at node d.2", "not connected to the source"),
+        ),
+        (
+            (
+                "new transformer.t phases=3 windings=2 buses=(b c) conns=(delta delta) kvs=(12.47 0.48) kvas=(500 500)",
+                "new load.floats bus1=c phases=3 conn=delta kv=0.48 kw=30",
+            ),
+            ("load.floats at node c.1", "ungrounded transformer secondary", "conn=wye"),
+        ),
+        (
+            (
+                "new transformer.t phases=3 windings=2 buses=(b c) conns=(wye delta) kvs=(12.47 0.48) kvas=(500 500)",
+                "new line.cd bus1=c bus2=d r1=0.01 x1=0.01 c1=0 c0=0 length=1",
+                "new load.further bus1=d.1.2 phases=1 kv=0.48 kw=30",
+            ),
+            ("load.further at node d.1", "ungrounded transformer secondary"),
+        ),
+        (("new vsource.second bus1=b basekv=12.47",), ("2 voltage sources", "must have one")),
+        (
+            ("new generator.held bus1=b phases=3 kv=12.47 kw=100 model=3",),
+            ("generator.held", "only model 1", "not 3"),
+        ),
+        (
+            (
+                "new transformer.three phases=3 windings=3 buses=(b c d) kvs=(12.47 0.48 0.208) "
+                "kvas=(500 500 500) conns=(wye wye wye)",
+            ),
+            ("transformer.three joins 3 buses (b, c, d)",),
+        ),
+        (("new load.nowhere bus1=b.0 phases=1 kv=7.2 kw=5",), ("load.nowhere", "ground to ground")),
+    ],
+    ids=["loop", "island", "delta", "behind-delta", "sources", "generator", "three-buses", "grounded"],
+)
+def test_what_cannot_be_modelled_is_refused_by_name(commands: tuple[str, ...], words: tuple[str, ...]) -> None:
+    with pytest.raises(CaseError) as error:
+        feeder_of(*commands)
+    for word in words:
+        assert word.lower() in str(error.value).lower()
+
+
+def test_a_loop_that_an_open_switch_breaks_is_none() -> None:
+    feeder = feeder_of(
+        "new line.bc bus1=b bus2=c length=1", "new line.tie bus1=c bus2=a length=1 switch=yes", "open line.tie 1"
+    )
+    assert [branch.name for branch in feeder.branches] == ["vsource.source", "line.ab", "line.bc"]
+
+
+def test_a_bus_without_a_base_voltage_is_refused() -> None:
+    with pytest.raises(CaseError, match="has no base voltage. Add 'set voltagebases"):
+        extract_feeder(compiled(HEAD), 1000.0)
+
+
+def test_a_circuit_that_opendss_refuses_is_refused_in_its_words() -> None:
+    with pytest.raises(CaseError, match=re.compile("OpenDSS refuses the circuit.*nonsense", re.DOTALL)):
+        compiled(text("new line.bc bus1=b bus2=c nonsense=3"))
+
+
+def test_an_unconnected_part_without_load_is_left_out() -> None:
+    feeder = feeder_of("new line.cd bus1=c bus2=d length=1", "new capacitor.d bus1=d phases=3 kv=12.47 kvar=100")
+    assert feeder.buses == (SOURCE, "a", "b")
+    assert feeder.shunts == ()
+
+
+def test_the_source_impedance_is_the_first_branch() -> None:
+    feeder = feeder_of()
+    assert feeder.parent.tolist() == [0, 1]
+    assert feeder.roots == 3
+    r = 2 / 3 * 0.2 + 0.5 / 3
+    x = 2 / 3 * 1 + 2 / 3
+    z = PowerFlow(feeder, np.zeros((0, 1))).impedance(feeder.nodes_of("a"))
+    assert z[0, 0] == pytest.approx((r + 1j * x) / (12.47**2 / 3), rel=1e-5)
+    np.testing.assert_allclose(np.abs(feeder.v_no_load[:3]), 1.02, rtol=1e-6)
+
+
+def test_regulators_in_parallel_are_one_branch() -> None:
+    bank = [
+        f"new transformer.reg{phase} phases=1 windings=2 buses=(b.{phase} c.{phase}) kvs=(7.2 7.2) kvas=(2000 2000) "
+        f"xhl=0.1 taps=(1 {1 + phase / 100})"
+        for phase in (1, 2, 3)
+    ]
+    feeder = feeder_of(*bank)
+    assert feeder.branch_name(feeder.index["c"] - 1) == "transformer.reg1+transformer.reg2+transformer.reg3"
+    b, c = (np.abs(feeder.v_no_load[feeder.nodes_of(bus)]) for bus in "bc")
+    np.testing.assert_allclose(c / b, [1.01, 1.02, 1.03], rtol=1e-4)
+
+
+def test_a_branch_has_the_phases_that_it_has() -> None:
+    feeder = feeder_of("new line.bc bus1=b.3.1 bus2=c.3.1 phases=2 length=1")
+    assert feeder.node_names[-2:] == ("c.1", "c.3")
+    branch = feeder.branches[feeder.index["c"] - 1]
+    assert [feeder.node_names[node] for node in branch.nodes] == ["b.1", "b.3", "c.1", "c.3"]
+
+
+def test_phases_that_change_along_a_line_are_followed() -> None:
+    feeder = feeder_of("new line.bc bus1=b.3 bus2=c.1 phases=1 length=1 c1=0 c0=0")
+    b3 = feeder.v_no_load[feeder.node_index[feeder.index["b"], 3]]
+    assert feeder.v_no_load[feeder.node_index[feeder.index["c"], 1]] == pytest.approx(b3, abs=1e-6)
+
+
+def test_coordinates_are_kept_where_they_are_known() -> None:
+    feeder = extract_feeder(compiled(text() + "setbusxy bus=a x=3 y=4\n"), 1000.0)
+    np.testing.assert_array_equal(feeder.coordinates, [[3, 4], [3, 4], [np.nan, np.nan]])
+
+
+def test_only_switches_are_switches() -> None:
+    feeder = feeder_of("new line.bc bus1=b bus2=c switch=yes", "new line.cd bus1=c bus2=d length=1")
+    assert [branch.name for branch in feeder.branches if branch.is_switch] == ["line.bc"]
+
+
+def test_a_split_phase_secondary_has_two_legs_to_ground_and_one_across() -> None:
+    feeder = feeder_of(
+        "new transformer.t phases=1 windings=3 buses=(b.2 s.1.0 s.0.2) kvs=(7.2 0.12 0.12) kvas=(50 50 50)",
+        "new line.triplex bus1=s.1.2 bus2=t.1.2 phases=2 length=1 rmatrix=[0.01|0.002 0.01] xmatrix=[0.01|0.002 0.01] "
+        "cmatrix=[0|0 0]",
+        "new load.one bus1=t.1 phases=1 kv=0.12 kw=3 kvar=1",
+        "new load.two bus1=t.2 phases=1 kv=0.12 kw=2 kvar=1",
+        "new load.both bus1=t.1.2 phases=1 kv=0.24 kw=4 kvar=1",
+        "setkvbase bus=s kvln=0.12",
+        "setkvbase bus=t kvln=0.12",
+    )
+    legs = feeder.legs
+    assert legs.name == ("load.one", "load.two", "load.both")
+    assert pairs(feeder, legs) == [("t.1", "ground"), ("t.2", "ground"), ("t.1", "t.2")]
+    np.testing.assert_allclose(legs.v_rated, np.array([0.12, 0.12, 0.24]) / (0.208 / np.sqrt(3)), rtol=1e-9)
+    first, second = feeder.v_no_load[feeder.nodes_of("t")]
+    assert first == pytest.approx(-second, rel=1e-4)
+
+
+def test_three_phase_loads_are_shared_out_among_their_legs() -> None:
+    feeder = feeder_of(
+        "new load.star bus1=b phases=3 kv=12.47 kw=300 kvar=90",
+        "new load.ring bus1=b phases=3 conn=delta kv=12.47 kw=6",
+    )
+    names = [f"b.{phase}" for phase in (1, 2, 3)]
+    expected = [(name, "ground") for name in names] + list(zip(names, [*names[1:], names[0]], strict=True))
+    assert pairs(feeder, feeder.legs) == expected
+    np.testing.assert_allclose(feeder.legs.s[:3], 0.1 + 0.03j)
+    np.testing.assert_allclose(feeder.legs.v_rated, 3 * [1.0] + 3 * [np.sqrt(3)], rtol=1e-9)
+
+
+def test_a_generator_is_a_load_with_the_other_sign_that_no_profile_scales() -> None:
+    feeder = feeder_of("new generator.g bus1=b.1 phases=1 kv=7.2 kw=50 kvar=20 model=1")
+    assert feeder.legs.name == ("generator.g",)
+    assert feeder.legs.s[0] == pytest.approx(-0.05 - 0.02j)
+    assert feeder.legs.shape == (FIXED,)
+
+
+def test_a_load_follows_its_shape_else_the_profile_unless_it_is_fixed() -> None:
+    feeder = feeder_of(
+        "new loadshape.Mine npts=2 interval=12 mult=(0.5 1)",
+        "new load.shaped bus1=b.1 phases=1 kv=7.2 kw=5 daily=Mine",
+        "new load.plain bus1=b.1 phases=1 kv=7.2 kw=5",
+        "new load.fixed bus1=b.1 phases=1 kv=7.2 kw=5 status=fixed",
+        "new load.exempt bus1=b.1 phases=1 kv=7.2 kw=5 status=exempt",
+        "new load.off bus1=b.1 phases=1 kv=7.2 kw=5 enabled=no",
+    )
+    assert dict(zip(feeder.legs.name, feeder.legs.shape, strict=True)) == {
+        "load.shaped": "mine",
+        "load.plain": "",
+        "load.fixed": FIXED,
+        "load.exempt": FIXED,
+    }
+
+
+@pytest.mark.parametrize(("points", "interval", "dt"), [(24, 1.0, 1.0), (8, 3.0, 1.0), (48, 0.5, 1.0), (24, 1.0, 0.5)])
+def test_load_shapes_are_read_as_the_daily_mode_reads_them(points: int, interval: float, dt: float) -> None:
+    values = 0.3 + np.arange(points) / points
+    circuit = text(
+        f"new loadshape.mine npts={points} interval={interval} mult=({' '.join(map(str, values))})",
+        "new load.x bus1=b.1 phases=1 kv=7.2 kw=100 kvar=0 model=1 vminpu=0.5 vmaxpu=1.5 daily=mine",
+    )
+    engine = compiled(circuit)
+    hours = range(round(24 / dt))
+    found = load_shapes(compiled(circuit), hours, dt)["mine"]
+    engine.Text.Command(f"set mode=daily stepsize={dt}h number=1 hour=0 sec=0")
+    drawn = []
+    for _ in hours:
+        engine.Solution.Solve()
+        engine.Circuit.SetActiveElement("load.x")
+        drawn.append(engine.CktElement.Powers()[0] / 100)
+    np.testing.assert_allclose(found, drawn, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("default", ""),
+        ("timed", "new loadshape.timed npts=4 interval=0 hour=(6 12 18 24) mult=(0.4 0.8 1 0.6)"),
+        ("reactive", "new loadshape.reactive npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.1 0.2 0.3)"),
+        ("actual", "new loadshape.actual npts=3 interval=1 mult=(40 80 100) useactual=yes"),
+    ],
+)
+def test_a_shape_of_another_kind_is_followed_or_refused_by_name(name: str, shape: str) -> None:
+    circuit = text(
+        shape, f"new load.x bus1=b.1 phases=1 kv=7.2 kw=100 kvar=50 model=1 vminpu=0.5 vmaxpu=1.5 daily={name}"
+    )
+    engine = compiled(circuit)
+    try:
+        legs = extract_feeder(engine, 1000.0).legs
+        factor = multipliers(legs, np.ones(24), load_shapes(engine, range(24), 1.0))
+    except CaseError as error:
+        assert name in str(error)
+        return
+    engine.Text.Command("set mode=daily stepsize=1h number=1 hour=0 sec=0")
+    drawn = []
+    for _ in range(24):
+        engine.Solution.Solve()
+        engine.Circuit.SetActiveElement("load.x")
+        drawn.append(complex(*engine.CktElement.Powers()[:2]) / 1000)
+    np.testing.assert_allclose((legs.s[:, None] * factor).sum(axis=0), drawn, rtol=1e-6)
+
+
+def test_a_capacitor_that_is_switched_off_gives_nothing() -> None:
+    on = feeder_of("new capacitor.c bus1=b phases=3 kv=12.47 kvar=300")
+    off = feeder_of("new capacitor.c bus1=b phases=3 kv=12.47 kvar=300 states=[0]")
+    at = on.nodes_of("b")
+    y_on, y_off = (admittance(feeder, feeder.shunts).toarray()[np.ix_(at, at)] for feeder in (on, off))
+    np.testing.assert_allclose(y_on, 0.1j * np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(y_off, 0, atol=1e-9)
+
+
+def test_a_delta_secondary_without_load_has_no_voltage_limit() -> None:
+    feeder = feeder_of(
+        "new transformer.t phases=3 windings=2 buses=(b c) conns=(wye delta) kvs=(12.47 0.48) kvas=(500 500)"
+    )
+    assert not feeder.grounded[feeder.nodes_of("c")].any()
+    assert feeder.grounded[feeder.nodes_of("b")].all()
+    assert feeder.limited.sum() == 6
+
+
+@given(circuit=random_circuits(smooth=True))
+@settings(max_examples=30)
+def test_what_is_read_carries_the_currents_of_the_engine(circuit: str) -> None:
+    engine = compiled(circuit)
+    for _ in range(5):
+        engine.Solution.Solve()
+    feeder = extract_feeder(engine, 1000.0)
+    names = [name.lower() for name in engine.Circuit.AllNodeNames()]
+    found = np.array(engine.Circuit.AllBusVolts()).view(complex)
+    v: Complexes = feeder.v_no_load.copy()
+    for node in range(feeder.roots, len(v)):
+        v[node] = found[names.index(feeder.node_names[node])] / feeder.v_base[node]
+    a, b, none = feeder.legs.a, feeder.legs.b, GROUND
+    across = v[a] - np.where(b == none, 0, v[b])
+    current = leg_currents(feeder.legs, across[:, None], np.ones((len(a), 1)))[:, 0]
+    into = -admittance(feeder) @ v
+    np.subtract.at(into, a, current)
+    np.add.at(into, b[b != none], current[b != none])
+    largest = max(np.abs(element.y).max() for element in feeder.branches)
+    assert np.abs(into[feeder.roots :]).max() <= 1e-7 + 1e-11 * largest
+    elements = [name.lower() for name in engine.Circuit.AllElementNames() if "load" not in name.lower()]
+    own = "+".join(element.name for element in (*feeder.branches, *feeder.shunts)).split("+")
+    assert sorted(own) == sorted(elements)
