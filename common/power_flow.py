@@ -68,7 +68,7 @@ def two_port(feeder: MultiphaseFeeder, k: int) -> TwoPort:
     pp, pc = branch.y[np.ix_(~child, ~child)], branch.y[np.ix_(~child, child)]
     cp, cc = branch.y[np.ix_(child, ~child)], branch.y[np.ix_(child, child)]
     try:
-        z: Complexes = np.linalg.inv(cc)
+        z = np.linalg.inv(cc).astype(complex)
     except np.linalg.LinAlgError:
         raise SolverError(f"{branch.name}: its end at bus '{feeder.buses[k + 1]}' floats.") from None
     a: Complexes = -z @ cp
@@ -177,8 +177,7 @@ def leg_currents(legs: Legs, v: Complexes, multipliers: Floats) -> Complexes:
     """(leg, T) current that each leg draws at its voltage ``v`` (leg, T)."""
     r = np.abs(v) / legs.v_rated[:, None]
     p, q = _powers(legs, r)
-    current: Complexes = multipliers * np.conj((p + 1j * q) / v)
-    return current
+    return np.asarray(multipliers * np.conj((p + 1j * q) / v), complex)
 
 
 def leg_sensitivities(legs: Legs, v: Complexes, multipliers: Floats) -> tuple[Complexes, Complexes]:
@@ -187,10 +186,10 @@ def leg_sensitivities(legs: Legs, v: Complexes, multipliers: Floats) -> tuple[Co
     p, q = (multipliers * power for power in _powers(legs, r))
     slope_p, slope_q = (multipliers * slope for slope in _slopes(legs, r))
     # i = conj(s / v): ds = (s' r / 2) (dv / v + conj(dv / v)), s' the derivative with respect to r.
-    half: Complexes = np.conj(slope_p + 1j * slope_q) * r / 2
-    by_v: Complexes = half / (np.conj(v) * v)
-    by_conjugate: Complexes = (half - np.conj(p + 1j * q)) / np.conj(v) ** 2
-    return by_v, by_conjugate
+    half = np.conj(slope_p + 1j * slope_q) * r / 2
+    by_v = half / (np.conj(v) * v)
+    by_conjugate = (half - np.conj(p + 1j * q)) / np.conj(v) ** 2
+    return by_v.astype(complex), by_conjugate.astype(complex)
 
 
 def _powers(legs: Legs, r: Floats) -> tuple[Floats, Floats]:

@@ -64,8 +64,12 @@ def solve(
     ranks = None if options.method == CENTRALIZED else comm
     # A single area has nothing to agree on: any method is done in its first round.
     method = "admm" if options.method == CENTRALIZED else options.method
+
+    def shown(round_: Round) -> None:
+        on_round(replace(round_, method=CENTRALIZED) if options.method == CENTRALIZED else round_)
+
     with areas_at_work(ranks, parts.areas, make_solver) as transport:
-        outcome = run(boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=on_round)
+        outcome = run(boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=shown)
         solutions = transport.solutions()
         bound, doubt = _bound(boundary, transport, outcome) if options.certify else (None, [])
     history = outcome.history()

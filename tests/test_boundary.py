@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.boundary import (
+    ANGLE,
+    BALANCED,
     CHILD,
+    MULTIPHASE,
     PARENT,
-    QUANTITIES,
     AreaReport,
     AreaResponse,
     Boundary,
@@ -34,6 +36,8 @@ REPORT = AreaReport(
     objective=0.0,
     dual_objective=0.0,
     relaxation_gap=0.0,
+    model_error=0.0,
+    kept=0.0,
     iterations=0.0,
     solve_s=0.0,
     area_s=0.0,
@@ -61,7 +65,7 @@ def test_a_proposal_split_by_area_and_joined_again_is_the_same(case: Case, seed:
     joined = join(boundary, answers)
     np.testing.assert_array_equal(joined.value, proposal.price)
     np.testing.assert_array_equal(joined.slope, proposal.target)
-    assert [part.fixed.shape for part in parts] == [(len(end[0]), QUANTITIES) for end in boundary.ends]
+    assert [part.fixed.shape for part in parts] == [(len(end[0]), len(BALANCED)) for end in boundary.ends]
     assert sum(part.fixed.sum() for part in parts) == proposal.fixed.sum()
 
 
@@ -111,8 +115,9 @@ def test_the_forecast_is_the_net_load_behind_each_tie(case: Case) -> None:
 def test_voltages_are_recovered_from_what_is_agreed(case: Case, seed: int) -> None:
     parts = partition(case)
     boundary = make_boundary(parts)
-    v, p, q = np.random.default_rng(seed).normal(size=(QUANTITIES, len(parts.ties), 2, boundary.periods))
-    r, x = (np.array([getattr(tie, name) for tie in parts.ties])[:, None, None] for name in ("r", "x"))
+    v, p, q = np.random.default_rng(seed).normal(size=(len(BALANCED), len(parts.ties), 2, boundary.periods))
+    z = np.array([tie.z[0, 0] for tie in parts.ties])[:, None, None]
+    r, x = z.real, z.imag
     agreed = np.stack([v + 2 * r * p + 2 * x * q, p, q], axis=2)
     np.testing.assert_allclose(boundary.physical(agreed), np.stack([v, p, q], axis=2), atol=1e-12)
 
@@ -161,7 +166,7 @@ def test_no_schedule_of_the_shipped_case_comes_near_the_cost_ceiling(objective: 
 
 def test_one_area_has_an_empty_boundary() -> None:
     boundary = make_boundary(one_area(read_case("ieee123")))
-    assert boundary.zeros().shape == (0, 2, QUANTITIES, 5)
-    assert boundary.physical(boundary.zeros()).shape == (0, 2, QUANTITIES, 5)
+    assert boundary.zeros().shape == (0, 2, len(BALANCED), 5)
+    assert boundary.physical(boundary.zeros()).shape == (0, 2, len(BALANCED), 5)
     (part,) = random_proposal(boundary, 0).split(boundary)
-    assert part.price.shape == (0, QUANTITIES, 5)
+    assert part.price.shape == (0, len(BALANCED), 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from areas.conic import SOLVED, ConicProblem, compile_problem, solve_conic
 
@@ -62,8 +63,11 @@ def test_the_dual_of_a_fixed_column_is_the_slope_of_the_optimal_value(problem: C
 
 def test_sensitivities_are_the_derivative_of_the_answer(problem: ConicProblem) -> None:
     wanted = columns(problem, "x", "y")
-    curvature = np.zeros(len(problem.c))
-    curvature[wanted] = 0.5
+    # Both columns and their product: x^2 / 4 + y^2 / 4 + x y / 10, by its upper triangle.
+    added = np.zeros((len(problem.c), len(problem.c)))
+    added[wanted, wanted] = 0.5
+    added[wanted.min(), wanted.max()] = 0.1
+    curvature = sp.csc_matrix(added)
     costs = linear(problem, x=0.7, y=1.5)
 
     def solve(c: np.ndarray) -> np.ndarray:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from common.boundary import QUANTITIES, AreaProposal, AreaReport, AreaResponse
+from common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaReport, AreaResponse
 from common.case import read_case
 from common.messages import (
+    HEADER,
     PROPOSAL_FIELDS,
     REPORT_FIELDS,
     RESPONSE_FIELDS,
@@ -28,25 +29,36 @@ from common.messages import (
 )
 from common.partition import partition
 
-layouts_of_a_rank = st.lists(st.builds(Layout, ends=st.integers(0, 3), periods=st.integers(1, 4)), max_size=3)
+layouts_of_a_rank = st.lists(
+    st.builds(
+        Layout,
+        ends=st.integers(0, 3),
+        quantities=st.sampled_from([len(BALANCED), len(MULTIPHASE)]),
+        periods=st.integers(1, 4),
+    ),
+    max_size=3,
+)
 numbers = st.floats(width=64)
 
 
 def boundary_array(layout: Layout) -> st.SearchStrategy[np.ndarray]:
-    return arrays(np.float64, (layout.ends, QUANTITIES, layout.periods), elements=numbers)
+    return arrays(np.float64, (layout.ends, layout.quantities, layout.periods), elements=numbers)
 
 
 @st.composite
 def proposals(draw: st.DrawFn) -> tuple[list[Layout], list[AreaProposal]]:
     layouts = draw(layouts_of_a_rank)
-    sensitivities = draw(st.booleans())
+    sensitivities, is_point, barrier = draw(st.booleans()), draw(st.booleans()), draw(st.floats(0, 1e6))
     return layouts, [
         AreaProposal(
             price=draw(boundary_array(layout)),
             target=draw(boundary_array(layout)),
             curvature=draw(boundary_array(layout)),
-            fixed=draw(arrays(np.bool_, (layout.ends, QUANTITIES))),
+            fixed=draw(arrays(np.bool_, (layout.ends, layout.quantities))),
+            upstream=draw(arrays(np.float64, layout.periods, elements=numbers)),
             sensitivities=sensitivities,
+            is_point=is_point,
+            barrier=barrier,
         )
         for layout in layouts
     ]
@@ -57,7 +69,7 @@ def responses(draw: st.DrawFn) -> tuple[list[Layout], list[AreaResponse]]:
     layouts = draw(layouts_of_a_rank)
     answers = []
     for layout in layouts:
-        n = layout.ends * QUANTITIES * layout.periods
+        n = layout.ends * layout.quantities * layout.periods
         report = AreaReport(status=draw(st.integers(0, 3)), **{name: draw(numbers) for name in REPORT_FIELDS[1:]})
         answers.append(
             AreaResponse(
@@ -104,13 +116,13 @@ def test_responses_arrive_as_they_were_sent(drawn: tuple[list[Layout], list[Area
 
 @pytest.mark.parametrize("command", Command)
 def test_a_command_travels_without_proposals(command: Command) -> None:
-    message = np.full(proposal_message_size([Layout(2, 3)]), np.nan)
+    message = np.full(proposal_message_size([Layout(2, 4, 3)]), np.nan)
     pack_proposals(message, command, [])
     assert unpack_command(message) is command
 
 
 def test_answers_outlive_the_next_message() -> None:
-    layouts = [Layout(1, 2)]
+    layouts = [Layout(1, 3, 2)]
     message = np.ones(response_message_size(layouts))
     (got,) = unpack_responses(message, layouts)
     message[:] = 7
@@ -119,16 +131,17 @@ def test_answers_outlive_the_next_message() -> None:
 
 
 def test_sensitivities_that_were_not_asked_for_leave_no_old_numbers() -> None:
-    layouts = [Layout(1, 1)]
+    layouts = [Layout(1, 3, 1)]
     message = np.full(response_message_size(layouts), 7.0)
     report = AreaReport(status=0, **dict.fromkeys(REPORT_FIELDS[1:], 0.0))
-    value = np.zeros((1, QUANTITIES, 1))
+    value = np.zeros((1, 3, 1))
     pack_responses(message, layouts, [AreaResponse(value, value, np.zeros((0, 0)), report)])
     assert not message.any()
 
 
 def test_every_field_of_a_proposal_and_a_response_is_in_the_tables() -> None:
-    assert {field.name for field in fields(AreaProposal)} - {"sensitivities"} == set(PROPOSAL_FIELDS)
+    assert {field.name for field in fields(AreaProposal)} == {*PROPOSAL_FIELDS, *HEADER} - {"command"}
+    assert HEADER[0] == "command"
     answered = {field.name for field in fields(AreaResponse)} - {"report"} | {
         field.name for field in fields(AreaReport)
     }
@@ -137,8 +150,8 @@ def test_every_field_of_a_proposal_and_a_response_is_in_the_tables() -> None:
 
 def test_an_area_of_the_shipped_case_exchanges_what_its_ties_need() -> None:
     layouts = [Layout.of(area) for area in partition(read_case("ieee123")).areas]
-    assert layouts == [Layout(2, 5), Layout(2, 5), Layout(1, 5), Layout(1, 5)]
-    # Three arrays of w, p, q in each hour, and three flags, for each tie end; a header of two.
-    assert proposal_message_size(layouts[:1]) == 2 + 2 * (3 * 15 + 3)
+    assert layouts == [Layout(2, 3, 5), Layout(2, 3, 5), Layout(1, 3, 5), Layout(1, 3, 5)]
+    # Three arrays of w, p, q in each hour, and three flags, for each tie end; a price of losses in each hour; a header.
+    assert proposal_message_size(layouts[:1]) == 4 + 2 * (3 * 15 + 3) + 5
     # Two arrays, the square of sensitivities, and the report.
     assert response_message_size(layouts[:1]) == 2 * 2 * 15 + 30**2 + len(fields(AreaReport))

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from feeders import agree, objective, optimum
 
-from common.boundary import CHILD, PARENT, AreaProposal, AreaReport, AreaResponse, Boundary
+from common.boundary import BALANCED, CHILD, PARENT, SOLVED, AreaProposal, AreaReport, AreaResponse, Boundary, P, Q
 from common.case import read_case
 from common.feeder import Floats
 from common.partition import Tie
@@ -19,6 +20,8 @@ from coordinator.loop import METHODS, Outcome, lower_bound, run
 from coordinator.methods import enapp
 
 PERIODS = 3
+Z = 0.01 + 0.02j
+"""of both ties"""
 
 
 @dataclass
@@ -27,15 +30,31 @@ class QuadraticArea:
 
     center: Floats
     stiffness: Floats
+    has_root: bool
 
     def respond(self, proposal: AreaProposal) -> AreaResponse:
-        total = self.stiffness + proposal.curvature
-        value = (self.stiffness * self.center - proposal.price + proposal.curvature * proposal.target) / total
+        curvature = proposal.curvature.copy()
+        if self.has_root:
+            # Losses in the resistance upstream are resistance * (p^2 + q^2).
+            curvature[0, P : Q + 1] += 2 * Z.real * proposal.upstream
+        total = self.stiffness + curvature
+        value = (self.stiffness * self.center - proposal.price + curvature * proposal.target) / total
         value = np.where(proposal.fixed[..., None], proposal.target, value)
         away = value - self.center
         own = float(0.5 * (self.stiffness * away**2).sum())
-        added = float((proposal.price * value + 0.5 * proposal.curvature * (value - proposal.target) ** 2).sum())
-        report = AreaReport(0, own, own, own + added, 0.0, 1, 0.0, 0.0)
+        added = float((proposal.price * value + 0.5 * curvature * (value - proposal.target) ** 2).sum())
+        report = AreaReport(
+            status=SOLVED,
+            energy_cost=own,
+            objective=own,
+            dual_objective=own + added,
+            relaxation_gap=0.0,
+            model_error=0.0,
+            kept=0.0,
+            iterations=1,
+            solve_s=0.0,
+            area_s=0.0,
+        )
         return AreaResponse(value, self.stiffness * away, -np.diag(1 / total.ravel()), report)
 
     def solution(self) -> AreaSolution:
@@ -48,7 +67,7 @@ class QuadraticArea:
 def quadratic_chain(seed: int) -> tuple[Boundary, list[QuadraticArea], Floats, float]:
     """Three areas in a row with two ties; the boundary, the areas, the optimal boundary and its cost."""
     rng = np.random.default_rng(seed)
-    ties = tuple(Tie(bus=f"b{i}", parent=i, child=i + 1, r=0.01, x=0.02) for i in range(2))
+    ties = tuple(Tie(bus=f"b{i}", parent=i, child=i + 1, z=np.array([[Z]])) for i in range(2))
     ends = [[(0, PARENT)], [(0, CHILD), (1, PARENT)], [(1, CHILD)]]
     shape = (2, 2, 3, PERIODS)
     # Parents hold w, children hold p and q, as feeders do.
@@ -56,15 +75,19 @@ def quadratic_chain(seed: int) -> tuple[Boundary, list[QuadraticArea], Floats, f
     stiffness = scale * rng.uniform(0.5, 2, shape)
     center = rng.uniform(-1, 1, shape)
     areas = [
-        QuadraticArea(center[tuple(zip(*own, strict=True))], stiffness[tuple(zip(*own, strict=True))]) for own in ends
+        QuadraticArea(
+            center[tuple(zip(*own, strict=True))], stiffness[tuple(zip(*own, strict=True))], has_root=own[0][1] == CHILD
+        )
+        for own in ends
     ]
     best = (stiffness * center).sum(axis=1) / stiffness.sum(axis=1)
     cost = float(0.5 * (stiffness * (best[:, None] - center) ** 2).sum())
     boundary = Boundary(
         ties=ties,
         ends=tuple(tuple(np.array(part) for part in zip(*own, strict=True)) for own in ends),  # type: ignore[misc]
-        r=np.full((2, 1, 1), 0.01),
-        x=np.full((2, 1, 1), 0.02),
+        quantities=BALANCED,
+        conductors=((0, 1), (1, 1)),
+        drop=sp.csr_array(2 * Z * np.eye(2)),
         hours=tuple(range(PERIODS)),
         energy_price=np.ones(PERIODS),
         loss_price=np.ones(PERIODS),

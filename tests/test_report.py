@@ -162,11 +162,11 @@ def test_every_round_is_a_line_and_the_first_has_a_heading() -> None:
     for number in (1, 2):
         print_round(
             console,
-            Round(number, "admm", Residuals(2e-3, np.inf), 583.25, 0.5, 0.0, 0.0, (0.0,), (0.0,)),
+            Round(number, "admm", Residuals(2e-3, np.inf, 4e-4), 583.25, 0.5, 0.0, 0.0, (0.0,), (0.0,)),
         )
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines[0].split() == ["round", "method", "mismatch", "change", "cost", "elapsed"]
-    assert lines[1].split() == ["1", "admm", "2.00e-03", "inf", "583.2500", "0.50", "s"]
+    assert lines[0].split() == ["round", "method", "mismatch", "change", "model", "cost", "elapsed"]
+    assert lines[1].split() == ["1", "admm", "2.00e-03", "inf", "4.00e-04", "583.2500", "0.50", "s"]
     assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
 
 

@@ -33,7 +33,8 @@ def proposal(area: AreaCase, boundary: Boundary, hold: tuple[int, ...] = (), pri
     prices[:, P] = price * boundary.energy_price
     curvature[...] = np.array([4.0, 0.1, 0.1])[:, None] * boundary.loss_price
     fixed[:, list(hold)] = True
-    return AreaProposal(prices, boundary.forecast[ends], curvature, fixed, sensitivities=True)
+    free = np.zeros(len(area.horizon))
+    return AreaProposal(prices, boundary.forecast[ends], curvature, fixed, upstream=free, sensitivities=True)
 
 
 def test_an_answer_is_solved_and_consistent(area: AreaCase, boundary: Boundary) -> None:
@@ -88,7 +89,8 @@ def test_a_voltage_that_the_area_cannot_live_with_is_infeasible(area: AreaCase, 
 def test_a_diagnosis_tells_the_kind_of_limit_that_is_in_the_way(changes: dict[str, float], kind: str) -> None:
     whole = one_area(read_case("ieee123", changes)).areas[0]
     nothing = np.zeros((0, 3, len(whole.horizon)))
-    alone = AreaProposal(nothing, nothing, nothing, np.zeros((0, 3), bool), sensitivities=False)
+    free = np.zeros(len(whole.horizon))
+    alone = AreaProposal(nothing, nothing, nothing, np.zeros((0, 3), bool), upstream=free, sensitivities=False)
     worker = AreaWorker(whole)
     assert worker.respond(alone).report.status == INFEASIBLE
     feasible = [told for told, cost in worker.diagnosis(alone).items() if np.isfinite(cost)]

@@ -15,12 +15,10 @@ answers have no kinks, and Newton steps follow the central path to exact limits 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
-import scipy.sparse.linalg
 
 from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats, Ints
@@ -49,6 +47,8 @@ WORSE_SHARE = 0.1
 MAX_RAISE = 1e5
 REJECTIONS = 2
 """Newton steps taken back after which limits are softened, where areas can"""
+SOFTEN_ABOVE = 1e-3
+"""mismatch at the last good point, pu, below which exact limits are nearly agreed on already"""
 FIRST_BARRIER, LAST_BARRIER = 1e-3, 1e-8
 """barrier of the first softened round and of the last one, over the price of losses"""
 AIM, NEAR, ASTRAY = 100.0, 400.0, 500.0
@@ -58,8 +58,6 @@ FIRST_SPREAD = 40.0
 """residual over barrier that halving the barrier leaves, before it is known"""
 SLIGHT_FALL, LARGEST_FALL = 0.98, 0.01
 """factors on the barrier: of a fall too slight to tell anything, and of the largest one"""
-DENSE = 0.1
-"""share of entries above which a matrix is treated as full"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,8 @@ class Reference:
 
     residual: Floats
     """(T,) squared norm of the ADMM step in each hour"""
+    mismatch: float
+    """largest difference between two copies, pu"""
     z: Floats
     price: Floats
 
@@ -146,11 +146,17 @@ def update(state: State, response: Response) -> State:
             raised = np.where(worse, np.minimum(state.raised * RAISE, MAX_RAISE), state.raised)
             state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
             state = replace(state, rejections=state.rejections + 1)
-            if state.boundary.can_soften and state.rejections == REJECTIONS:
+            far = reference.mismatch > SOFTEN_ABOVE
+            if state.boundary.can_soften and state.rejections >= REJECTIONS and far:
                 return _soften(state, reference)
             return _at(state, reference.z, reference.price)
         state = replace(state, good=state.good + 1)
-    reference = Reference(residual, state.z + RELAXATION * step_z, state.price + RELAXATION * step_price)
+    reference = Reference(
+        residual,
+        float(np.abs(gap).max(initial=0.0)),
+        state.z + RELAXATION * step_z,
+        state.price + RELAXATION * step_price,
+    )
     state = replace(state, reference=reference)
     if state.round <= FIRST_NEWTON:
         return _at(state, reference.z, reference.price)
@@ -172,6 +178,7 @@ def _soften(state: State, reference: Reference) -> State:
     """Begin to follow the central path from the last good point."""
     barrier = FIRST_BARRIER * float(state.boundary.loss_price.mean())
     state = replace(state, barrier=barrier, raised=np.ones_like(state.raised), reference=None, trial=False)
+    state = replace(state, rejections=0, kept=None, spread=FIRST_SPREAD, damping=FIRST_DAMPING)
     return _at(state, reference.z, reference.price)
 
 
@@ -213,48 +220,59 @@ def _newton(
 ) -> tuple[Floats, Floats]:
     """The step in (z, price) that zeroes the linearized ADMM step.
 
-    In units scaled by the square root of the penalty S, an area's answer moves by J~ (-dz + sign dprice), sign +1 for a
-    child and -1 for a parent, J~ = S^1/2 J S^1/2; the ADMM step is (mean of both copies - z, half their difference).
+    In units scaled by the square root of the penalty S, an area's answer moves by -J~ x, J~ = S^1/2 J S^1/2, where x is
+    dz - dprice at its own root and dz + dprice at its children's. With these two as unknowns, an area's equations are
+    (1/2 + J~) x + (1/2 + damping) x' = right, x' the other side's unknowns at the same ties. The areas are a tree, so
+    the equations are solved from its leaves to its root and back.
     """
-    root = np.sqrt(penalty)
-    size = root.size
-    index = np.arange(size).reshape(root.shape)
-    entries: list[tuple[Floats, np.ndarray, np.ndarray]] = []
-    for (ties, sides), sensitivity in zip(state.boundary.ends, response.sensitivities, strict=True):
-        at = index[ties].ravel()
-        sign = np.repeat(np.where(sides == CHILD, 1.0, -1.0), index[0].size)
-        scaled = root.ravel()[at, None] * sensitivity * root.ravel()[at] / 2
-        entries += [
-            (scaled, at, at),
-            (-scaled * sign, at, at + size),
-            (sign[:, None] * scaled, at + size, at),
-            (-sign[:, None] * scaled * sign, at + size, at + size),
-        ]
+    root, boundary = np.sqrt(penalty), state.boundary
     damping = state.damping if state.barrier else DAMPING
-    diagonal = np.concatenate([np.full(size, 1 + damping), np.full(size, damping)])
-    matrix = _assemble(entries, diagonal)
-    right = np.concatenate([(root * step_z).ravel(), (step_price / root).ravel()])
-    step = _solve(matrix, right).reshape(2, *root.shape)
-    return step[0] / root, step[1] * root
+    coupling = 0.5 + damping
+    right_z, right_price = root * step_z, step_price / root
+    found = np.zeros((2, *root.shape))
+    reduced: dict[int, tuple[Floats, Floats, Floats]] = {}
+    children_first = _children_first(boundary)
+    for area in children_first:
+        conductors, sides = boundary.ends[area]
+        sign = np.where(sides == CHILD, 1.0, -1.0)[:, None, None]
+        scale = root[conductors].ravel()
+        matrix = scale[:, None] * response.sensitivities[area] * scale + 0.5 * np.eye(len(scale))
+        right = (right_z[conductors] + sign * right_price[conductors]).ravel()
+        first = int((sides == CHILD).sum()) * root[0].size
+        # What is left of the equations of its children once they are eliminated.
+        for child, block in _blocks(boundary, area, root[0].size):
+            schur, value, _ = reduced[child]
+            matrix[block, block] -= coupling**2 * schur
+            right[block] -= coupling * value
+        columns = np.concatenate([np.eye(len(scale))[:, :first], right[:, None]], axis=1)
+        solved = np.linalg.solve(matrix, columns)
+        reduced[area] = solved[:first, :first], solved[:first, -1], solved
+    for area in reversed(children_first):
+        conductors, sides = boundary.ends[area]
+        solved = reduced[area][2]
+        roots = sides == CHILD
+        above = found[PARENT][conductors[roots]].ravel()
+        x = (solved[:, -1] - coupling * solved[:, :-1] @ above).reshape(len(conductors), *root.shape[1:])
+        found[CHILD][conductors[roots]], found[PARENT][conductors[~roots]] = x[roots], x[~roots]
+    dz, dprice = (found[PARENT] + found[CHILD]) / 2, (found[PARENT] - found[CHILD]) / 2
+    return dz / root, dprice * root
 
 
-def _solve(matrix: sp.csc_array, right: Floats) -> Floats:
-    # With few areas most of the matrix is filled.
-    if matrix.nnz > DENSE * len(right) ** 2:
-        return np.linalg.solve(matrix.toarray(), right)
-    found: Floats = scipy.sparse.linalg.spsolve(matrix, right)
-    return found
+def _children_first(boundary: Boundary) -> list[int]:
+    """All areas, each after those below it."""
+    order = [0]
+    for area in order:
+        order += [tie.child for tie in boundary.ties if tie.parent == area]
+    return order[::-1]
 
 
-def _assemble(entries: Sequence[tuple[Floats, np.ndarray, np.ndarray]], diagonal: Floats) -> sp.csc_array:
-    """Sum of dense blocks at (rows, columns) and a diagonal."""
-    blocks = [
-        (block.ravel(), np.repeat(rows, len(columns)), np.tile(columns, len(rows))) for block, rows, columns in entries
-    ]
-    everywhere = np.arange(len(diagonal))
-    blocks.append((diagonal, everywhere, everywhere))
-    values, rows, columns = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    return sp.csc_array((values, (rows, columns)), shape=(len(diagonal), len(diagonal)))
+def _blocks(boundary: Boundary, area: int, per_conductor: int) -> Iterator[tuple[int, slice]]:
+    """Each child of an area, and where its tie stands in the area's unknowns."""
+    conductors, sides = boundary.ends[area]
+    ties = np.array([boundary.conductors[conductor][0] for conductor in conductors], np.int64)
+    for tie in np.unique(ties[sides == PARENT]):
+        at = np.flatnonzero((ties == tie) & (sides == PARENT))
+        yield boundary.ties[tie].child, slice(at[0] * per_conductor, (at[-1] + 1) * per_conductor)
 
 
 def _penalty(state: State) -> Floats:
