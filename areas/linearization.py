@@ -61,8 +61,8 @@ class Linearization:
     root_s_here: Complexes
     """(root node, T) that power at the point"""
     losses: Floats
-    """(T, input, input) real losses of a change of inputs are the quadratic form with this positive semidefinite
-    matrix, besides a linear part that ``root_s`` has"""
+    """(T, input, input) losses of a change of inputs by itself, a positive semidefinite quadratic form: the curvature
+    of the losses, whose linear part is in ``root_s``"""
     losses_slope: Floats
     """(T, input) that linear part, for an objective made of losses themselves"""
     losses_here: Floats
@@ -85,40 +85,30 @@ def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
     feeder = flow.feeder
     roots, nodes, periods = feeder.roots, len(feeder.node_bus), point.v.shape[1]
     size = inputs.count(roots)
-    a, b, shares = power_legs(inputs)
-    devices, loads = incidence(a, b, nodes), flow.load_incidence
-    ties = incidence(inputs.tie_nodes, np.full(len(inputs.tie_nodes), GROUND), nodes)
     # Losses in the source impedance are not the feeder's: substation power is measured after it.
     elements = (*feeder.branches[0 if inputs.root_varies else 1 :], *feeder.shunts)
-    conductance = admittance(feeder, elements)
+    conductance = admittance(feeder, elements).tocsr()
     conductance = (conductance + conductance.conj().T) / 2
+    dissipation = _dissipation(flow, inputs)
+    at, from_v, from_i = _drawing(flow, inputs)
+    system = _System(flow, *_all_legs(flow, inputs))
+    by_v, by_conjugate = _leg_derivatives(flow, inputs, point)
+    pushed, pulled = _input_currents(flow, inputs, point)
     voltage = np.empty((periods, nodes, size), complex)
-    root_s = np.empty((periods, len(drawing_nodes(flow, inputs)), size), complex)
+    root_s = np.empty((periods, len(at), size), complex)
     losses, losses_slope = np.empty((periods, size, size)), np.empty((periods, size))
     for t in range(periods):
-        v = point.v[:, t]
-        by_v, by_conjugate = leg_sensitivities(feeder.legs, (loads @ v)[:, None], flow.multipliers[:, t : t + 1])
-        v_device, v_tie = devices @ v, ties @ v
-        # A power s across the voltage v carries the current conj(s / v); loads and children draw it, devices push it.
-        by_own_conjugate = (
-            loads.T @ sp.diags_array(by_conjugate[:, 0]) @ loads
-            + devices.T @ sp.diags_array(np.conj(shares @ point.device_s[:, t] / v_device**2)) @ devices
-            - ties.T @ sp.diags_array(np.conj(point.tie_s[:, t] / v_tie**2)) @ ties
-        )
-        pushed = (devices.T @ sp.diags_array(1 / np.conj(v_device)) @ shares).toarray()
-        pulled = (ties.T @ sp.diags_array(1 / np.conj(v_tie))).toarray()
+        v, current = point.v[:, t], from_v @ point.v[:, t] + from_i @ point.i[:, t]
         dv_root = np.zeros((roots, size), complex)
         if inputs.root_varies:
             dv_root[:, : 2 * roots] = np.hstack([np.diag(v[:roots]), 1j * np.diag(v[:roots])])
-        drawn = np.hstack([np.zeros((nodes, size - 2 * (pushed.shape[1] + pulled.shape[1]))), -pushed, 1j * pushed])
-        drawn = np.hstack([drawn, pulled, -1j * pulled])
-        dv, di = _response(flow, loads.T @ sp.diags_array(by_v[:, 0]) @ loads, by_own_conjugate, dv_root, drawn)
+        rooted = np.zeros((nodes, size - 2 * (pushed.shape[2] + pulled.shape[2])))
+        # A unit of p takes 1 / conj(v), a unit of q conj(j) / conj(v); devices push what children pull.
+        drawn = np.hstack([rooted, -pushed[t], 1j * pushed[t], pulled[t], -1j * pulled[t]])
+        dv, di = system.respond(by_v[:, t], by_conjugate[:, t], dv_root, drawn)
         voltage[t] = dv / v[:, None]
-        at = drawing_nodes(flow, inputs)
-        current = drawn_currents(flow, inputs, v[:, None], point.i[:, t, None])
-        root_s[t] = dv[at] * np.conj(current) + v[at, None] * np.conj(drawn_currents(flow, inputs, dv, di))
-        quadratic = (np.conj(dv).T @ (conductance @ dv)).real
-        losses[t] = (quadratic + quadratic.T) / 2
+        root_s[t] = dv[at] * np.conj(current)[:, None] + v[at, None] * np.conj(from_v @ dv + from_i @ di)
+        losses[t] = dissipation.of_changes(dv, di)
         losses_slope[t] = 2 * (np.conj(conductance @ v) @ dv).real
     here = (np.conj(point.v) * (conductance @ point.v)).real.sum(axis=0)
     return Linearization(point, voltage, root_s, root_power(flow, inputs, point), losses, losses_slope, here)
@@ -126,41 +116,125 @@ def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
 
 def root_power(flow: PowerFlow, inputs: Inputs, point: Point) -> Complexes:
     """(root node, T) power that the area draws at its root, or from the source impedance."""
-    at = drawing_nodes(flow, inputs)
-    power: Complexes = point.v[at] * np.conj(drawn_currents(flow, inputs, point.v, point.i))
+    at, from_v, from_i = _drawing(flow, inputs)
+    power: Complexes = point.v[at] * np.conj(from_v @ point.v + from_i @ point.i)
     return power
 
 
-def drawing_nodes(flow: PowerFlow, inputs: Inputs) -> Ints:
-    """Nodes at which the area's power is measured: a child's root, or the bus behind the source impedance."""
-    return np.flatnonzero(flow.feeder.node_bus == (0 if inputs.root_varies else 1))
+def _drawing(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, sp.csr_array, sp.csr_array]:
+    """Nodes at which the area's power is measured, a child's root or the bus behind the source impedance, and matrices
+    that take the currents drawn there from all V and I."""
+    at = np.flatnonzero(flow.feeder.node_bus == (0 if inputs.root_varies else 1))
+    if inputs.root_varies:
+        return at, flow.ports.c[at], flow.ports.d[at]
+    nodes = len(flow.feeder.node_bus)
+    delivered = sp.csr_array((np.ones(len(at)), (np.arange(len(at)), at)), shape=(len(at), nodes))
+    return at, 0 * delivered, delivered
 
 
-def drawn_currents(flow: PowerFlow, inputs: Inputs, v: Complexes, i: Complexes) -> Complexes:
-    """(drawing node, n) currents that the area draws there, or their changes."""
-    at = drawing_nodes(flow, inputs)
+@dataclass(frozen=True)
+class _Dissipation:
+    """Losses of all branches and shunts as a quadratic form in V and I. In V alone, the admittances of switches would
+    drown them in rounding. The source impedance is left out: substation power is measured after it."""
+
+    resistance: sp.csr_array
+    conductance: sp.csr_array
+    cross: sp.csr_array
+    """between the voltages at parent ends and the currents out of child ends"""
+
+    def of_changes(self, dv: Complexes, di: Complexes) -> Floats:
+        """(n, n) symmetric form of n changes, (node, n) each."""
+        by_voltage = self.conductance @ dv + self.cross @ di
+        found = (np.conj(di).T @ (self.resistance @ di) + np.conj(dv).T @ by_voltage).real
+        symmetric: Floats = (found + found.T) / 2
+        return symmetric
+
+
+def _dissipation(flow: PowerFlow, inputs: Inputs) -> _Dissipation:
+    """A two-port loses Re(V_p* I_p - V_c* I_c) with V_c = A V_p - Z I_c and I_p = C V_p + D I_c."""
+    ports, z = flow.ports, flow.ports.z
     if not inputs.root_varies:
-        return i[at]
-    drawn: Complexes = flow.ports.c[at] @ v + flow.ports.d[at] @ i
-    return drawn
+        z = sp.csr_array(sp.diags_array(1.0 * (flow.feeder.node_bus != 1)) @ z)
+    return _Dissipation(
+        resistance=sp.csr_array((z + z.conj().T) / 2),
+        conductance=sp.csr_array((ports.c + ports.c.conj().T) / 2),
+        cross=sp.csr_array(ports.d - ports.a.conj().T),
+    )
 
 
-def _response(
-    flow: PowerFlow, by_v: sp.csr_array, by_conjugate: sp.csr_array, dv_root: Complexes, drawn: Complexes
-) -> tuple[Complexes, Complexes]:
-    """(node, n) changes of V and I when the roots move by ``dv_root`` and ``drawn`` more current is taken, while all
-    drawn currents answer to V with the given derivatives."""
-    roots = flow.feeder.roots
-    count = len(drawn) - roots
-    same, conjugate = by_v[roots:, roots:], by_conjugate[roots:, roots:]
-    nothing = sp.csc_array((count, count), dtype=complex)
-    m = flow.system - sp.block_array([[nothing, None], [same, nothing]])
-    n = -sp.block_array([[nothing, None], [conjugate, nothing]])
-    # The roots' voltages move the currents at constant power nowhere: nothing is connected to a root's own copy.
-    system = sp.block_array([[m.real + n.real, n.imag - m.imag], [m.imag + n.imag, m.real - n.real]], format="csc")
-    right = np.concatenate([flow.from_root @ dv_root, drawn[roots:]])
-    if not right.shape[1]:
-        return drawn, drawn
-    found = spla.splu(system).solve(np.concatenate([right.real, right.imag]))
-    moved = found[: 2 * count] + 1j * found[2 * count :]
-    return np.concatenate([dv_root, moved[:count]]), np.concatenate([0 * dv_root, moved[count:]])
+def _all_legs(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, Ints]:
+    """Ends of all pairs of nodes across which power is constant or nearly so: loads, devices, ties to children."""
+    a, b, _ = power_legs(inputs)
+    legs, ground = flow.feeder.legs, np.full(len(inputs.tie_nodes), GROUND)
+    return np.concatenate([legs.a, a, inputs.tie_nodes]), np.concatenate([legs.b, b, ground])
+
+
+def _leg_derivatives(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Complexes, Complexes]:
+    """(leg, T) derivatives of the current that each of all legs draws, by its voltage and its conjugate."""
+    feeder, nodes = flow.feeder, len(flow.feeder.node_bus)
+    a, b, shares = power_legs(inputs)
+    by_v, by_conjugate = leg_sensitivities(feeder.legs, flow.load_incidence @ point.v, flow.multipliers)
+    v_device, v_tie = incidence(a, b, nodes) @ point.v, point.v[inputs.tie_nodes]
+    # The current conj(s / v) of a constant power s; devices push it.
+    of_devices = np.conj((shares @ point.device_s) / v_device**2)
+    of_ties = -np.conj(point.tie_s / v_tie**2)
+    none = np.zeros((len(of_devices) + len(of_ties), point.v.shape[1]))
+    return np.concatenate([by_v, none]), np.concatenate([by_conjugate, of_devices, of_ties])
+
+
+def _input_currents(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Complexes, Complexes]:
+    """(T, node, device) and (T, node, tie conductor) current 1 / conj(v) of a unit of real power."""
+    nodes = len(flow.feeder.node_bus)
+    a, b, shares = power_legs(inputs)
+    devices = incidence(a, b, nodes)
+    unit = 1 / np.conj(devices @ point.v)
+    pushed = np.array([(devices.T @ sp.diags_array(column) @ shares).toarray() for column in unit.T])
+    pulled = np.zeros((point.v.shape[1], nodes, len(inputs.tie_nodes)), complex)
+    for k, node in enumerate(inputs.tie_nodes):
+        pulled[:, node, k] = 1 / np.conj(point.v[node])
+    return pushed, pulled
+
+
+class _System:
+    """The power flow's equations with V and I split into real and imaginary parts, for any derivatives of its legs."""
+
+    def __init__(self, flow: PowerFlow, a: Ints, b: Ints) -> None:
+        self._flow = flow
+        self._count = len(flow.feeder.node_bus) - flow.feeder.roots
+        fixed = flow.system
+        real = sp.coo_array(sp.block_array([[fixed.real, -fixed.imag], [fixed.imag, fixed.real]]))
+        # Both ends of a leg feel both ends' voltages. Nothing is connected to a root's own copy of its bus.
+        ends = [(a, a, 1.0), (a, b, -1.0), (b, a, -1.0), (b, b, 1.0)]
+        roots = flow.feeder.roots
+        self._kept = [(row >= roots) & (column >= roots) for row, column, _ in ends]
+        self._signs = [sign for _, _, sign in ends]
+        rows, columns = [real.row], [real.col]
+        for (row, column, _), kept in zip(ends, self._kept, strict=True):
+            balance, across = self._count + row[kept] - roots, column[kept] - roots
+            # Real and imaginary current by real and imaginary voltage.
+            for imaginary_row in (0, 2 * self._count):
+                for imaginary_column in (0, 2 * self._count):
+                    rows.append(balance + imaginary_row)
+                    columns.append(across + imaginary_column)
+        self._fixed, self._rows, self._columns = real.data, np.concatenate(rows), np.concatenate(columns)
+
+    def respond(
+        self, by_v: Complexes, by_conjugate: Complexes, dv_root: Complexes, drawn: Complexes
+    ) -> tuple[Complexes, Complexes]:
+        """(node, n) changes of V and I when the roots move by ``dv_root`` and ``drawn`` more is taken, while the legs'
+        currents answer to their voltages with the given derivatives (leg,)."""
+        if not drawn.shape[1]:
+            return drawn.astype(complex), drawn.astype(complex)
+        same, opposite = by_v + by_conjugate, by_v - by_conjugate
+        # d Re i = Re(same) dRe v - Im(opposite) dIm v and d Im i = Im(same) dRe v + Re(opposite) dIm v
+        parts = (same.real, -opposite.imag, same.imag, opposite.real)
+        values = [self._fixed] + [
+            -sign * part[kept] for sign, kept in zip(self._signs, self._kept, strict=True) for part in parts
+        ]
+        shape = (4 * self._count, 4 * self._count)
+        system = sp.coo_array((np.concatenate(values), (self._rows, self._columns)), shape=shape).tocsc()
+        roots, count = self._flow.feeder.roots, self._count
+        right = np.concatenate([self._flow.from_root @ dv_root, drawn[roots:]])
+        found = spla.splu(system).solve(np.concatenate([right.real, right.imag]))
+        moved = found[: 2 * count] + 1j * found[2 * count :]
+        return np.concatenate([dv_root, moved[:count]]), np.concatenate([0 * dv_root, moved[count:]])

@@ -20,6 +20,7 @@ from common.circuit_devices import battery_row, pv_row
 from common.circuit_engine import (
     ALL_PROPERTIES,
     GIVEN_PROPERTIES,
+    POWERLESS,
     PRECISE,
     Engine,
     Voltages,
@@ -29,6 +30,7 @@ from common.circuit_engine import (
     connected,
     export,
     export_shape,
+    is_open,
     message,
     name_list,
     new_context,
@@ -45,11 +47,6 @@ lines, the last digit of an impedance alone moves voltages by several 1e-9 pu (I
 _SERIES = ("Line", "Transformer", "AutoTrans", "Reactor")
 _WRITTEN = ("Vsource", *_SERIES, "Capacitor", "Load", "Generator")
 _DEVICES = ("PVSystem", "Storage")
-_DROPPED = (
-    "RegControl", "CapControl", "SwtControl", "Relay", "Recloser", "Fuse", "GenDispatcher", "StorageController",
-    "InvControl", "ExpControl", "UPFCControl", "ESPVLControl", "Monitor", "EnergyMeter", "Sensor",
-)  # fmt: skip
-"""They carry no power; tieflow decides in their place."""
 Records = dict[str, list[Record]]
 
 
@@ -99,7 +96,7 @@ def import_circuit(master: Path, commands: Sequence[str] = (), keep_controls: bo
 
 def _read(engine: Engine, master: Path) -> Records:
     """The enabled elements by class. Raises CaseError for a class or an element that cannot be carried."""
-    records: Records = {kind: export(engine, kind, ALL_PROPERTIES) for kind in (*_WRITTEN, *_DEVICES, *_DROPPED)}
+    records: Records = {kind: export(engine, kind, ALL_PROPERTIES) for kind in (*_WRITTEN, *_DEVICES, *POWERLESS)}
     known = {kind.lower() for kind in records}
     for name in engine.Circuit.AllElementNames():
         if name.split(".", 1)[0].lower() not in known:
@@ -127,7 +124,7 @@ def _drop_open(engine: Engine, records: Records) -> list[str]:
     for kind in (*_SERIES, "Capacitor", "Load", "Generator", *_DEVICES):
         kept = []
         for record in records[kind]:
-            if not _is_open(engine, name := f"{kind.lower()}.{record['Name']}"):
+            if not is_open(engine, name := f"{kind.lower()}.{record['Name']}"):
                 kept.append(record)
             elif kind == "Capacitor":
                 # A bank that is switched off keeps its place; the command 'open' leaves its states unchanged.
@@ -137,21 +134,6 @@ def _drop_open(engine: Engine, records: Records) -> list[str]:
                 engine.Circuit.Disable(name)
         records[kind] = kept
     return [f"Left out, as they are open: {name_list(gone)}."] if gone else []
-
-
-def _is_open(engine: Engine, name: str) -> bool:
-    engine.Circuit.SetActiveElement(name)
-    element = engine.CktElement
-    for terminal in range(1, element.NumTerminals() + 1):
-        if element.IsOpen(terminal, 0):
-            phases = element.NumPhases()
-            if all(element.IsOpen(terminal, phase + 1) for phase in range(phases)):
-                return True
-            raise CaseError(
-                f"{name}: only some of its conductors are open. Open all of them, or give the element with fewer "
-                "phases in the model."
-            )
-    return False
 
 
 def _voltage_bases(engine: Engine, records: Records) -> list[str]:
@@ -183,7 +165,7 @@ def _state_notes(engine: Engine, records: Records) -> list[str]:
         f"{count} load(s) turn into constant impedances below {low:g} pu and above {high:g} pu (their vminpu, vmaxpu)."
         for (low, high), count in sorted(spans.items())
     ]
-    dropped = [f"{len(records[kind])} {kind}" for kind in _DROPPED if records[kind]]
+    dropped = [f"{len(records[kind])} {kind}" for kind in POWERLESS if records[kind]]
     if dropped:
         notes.append(f"Left out, as tieflow decides in their place or needs none: {', '.join(dropped)}.")
     for key in ("Yearly", "Duty"):

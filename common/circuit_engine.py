@@ -20,6 +20,11 @@ ALL_PROPERTIES = 1 | 32
 """JSON export of enabled elements"""
 GIVEN_PROPERTIES = 32
 """JSON export of enabled elements: the properties that the model sets, in that order"""
+POWERLESS = (
+    "RegControl", "CapControl", "SwtControl", "Relay", "Recloser", "Fuse", "GenDispatcher", "StorageController",
+    "InvControl", "ExpControl", "UPFCControl", "ESPVLControl", "Monitor", "EnergyMeter", "Sensor",
+)  # fmt: skip
+"""classes that carry no power; tieflow decides in their place"""
 _REST_PU = 1e-10
 _OFF = -1
 _CONTROLS_MOVE = 485
@@ -176,6 +181,22 @@ def admittance(engine: Engine, name: str) -> Complexes:
     engine.Circuit.SetActiveElement(name)
     y = np.array(engine.CktElement.YPrim(), float).view(complex)
     return y.reshape(int(np.sqrt(len(y))), -1)
+
+
+def is_open(engine: Engine, name: str) -> bool:
+    """Whether an element has an open terminal; it becomes the active one. CaseError: only some conductors are open."""
+    engine.Circuit.SetActiveElement(name)
+    element = engine.CktElement
+    for terminal in range(1, element.NumTerminals() + 1):
+        if element.IsOpen(terminal, 0):
+            phases = element.NumPhases()
+            if all(element.IsOpen(terminal, phase + 1) for phase in range(phases)):
+                return True
+            raise CaseError(
+                f"{name}: only some of its conductors are open. Open all of them, or give the element with fewer "
+                "phases in the model."
+            )
+    return False
 
 
 def connected(engine: Engine, bus: str) -> list[str]:

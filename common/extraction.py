@@ -1,32 +1,43 @@
 """A multi-phase feeder from a circuit that OpenDSS has compiled: the engine's own admittances, loads and sources.
 
-Refuses what the model cannot carry, by name: loops, islands with load, load behind an ungrounded secondary.
+Refuses what the model cannot carry, by name: loops, islands with load, load to ground behind an ungrounded secondary,
+conductors that float, and elements of any other class that carries power.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
 from opendssdirect import DSSException, dss
 
-from common.errors import CaseError
+from common.circuit_engine import POWERLESS, is_open, name_list
+from common.errors import CaseError, SolverError
+from common.extraction_loads import Node, read_legs
+from common.extraction_shapes import shape_values
 from common.feeder import Bools, Complexes, Floats
-from common.multiphase import FIXED, GROUND, Element, Legs, MultiphaseFeeder
-from common.power_flow import PowerFlow
+from common.multiphase import GROUND, Element, MultiphaseFeeder
+from common.power_flow import PowerFlow, tableau, two_ports
 
 BRANCH_CLASSES = ("line", "transformer", "autotrans", "reactor", "capacitor")
+_ELSEWHERE = {"load", "generator", *(kind.lower() for kind in POWERLESS)}
+"""classes that make no branches and no shunts"""
 SOURCE = "(source)"
 """name of bus 0, the ideal source behind the source impedance"""
 SWITCH_OHM = 2e-3
-"""largest impedance of a line that counts as a switch, besides those that OpenDSS calls one"""
+"""largest series impedance of a line that counts as a switch, besides those that OpenDSS calls one: its own switches
+have 1 + 1j mOhm unless they are given another"""
 UNGROUNDED = 1e5
 """ratio of phase-to-phase to phase-to-ground admittance above which a secondary counts as ungrounded"""
-
-Node = tuple[str, int]
+FLOATING_PU = 1e9
+"""voltage that currents of about 1 pu into every node cause where nothing but rounding ties a node to ground"""
+_TABLES = {"pvsystem": "pv.csv", "storage": "batteries.csv"}
+"""where tieflow has what OpenDSS models by an element of the class"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
         v_base=node_base,
         branches=tuple(element(raw) for raw in branches),
         shunts=tuple(element(raw) for raw in shunts if raw.nodes[0][0] in position),
-        legs=_legs(engine, index, node_base, base_kva),
+        legs=read_legs(engine, index, node_base, base_kva),
         v_no_load=np.zeros(len(nodes), complex),
         grounded=np.ones(len(nodes), bool),
         coordinates=_coordinates(engine, root, names),
@@ -102,36 +113,32 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
     feeder = replace(feeder, grounded=_grounded(feeder))
     _refuse_floating_loads(feeder)
     emf = _emf(engine, source) / node_base[: feeder.roots]
-    nothing = np.zeros((len(nodes), 1), complex)
-    no_load, _ = PowerFlow(feeder, np.zeros((len(feeder.legs), 1))).linear(emf[:, None], nothing)
-    return replace(feeder, v_no_load=no_load[:, 0])
+    return replace(feeder, v_no_load=_no_load(feeder, emf))
 
 
 def load_shapes(engine: Any, hours: Sequence[int], dt: float) -> dict[str, Floats]:
-    """(T,) multipliers of each load shape of the circuit in the given periods of ``dt`` hours."""
-    shapes = {}
-    for name in engine.LoadShape.AllNames():
-        engine.LoadShape.Name(name)
-        interval = engine.LoadShape.HrInterval()
-        values = np.array(engine.LoadShape.PMult())
-        if name.lower() == "default" or interval <= 0:
-            continue
-        # As the engine's daily mode reads it: the point at the end of each period, the last for the first hour.
-        at = np.rint((np.array(hours) + 1) * dt / interval).astype(int) - 1
-        shapes[name.lower()] = values[at % len(values)]
-    return shapes
+    """(T,) multipliers of each load shape of the circuit in the given periods of ``dt`` hours.
+
+    Raises CaseError naming a shape that does not consist of multipliers.
+    """
+    ends = (np.array(hours) + 1) * dt
+    return {name.lower(): shape_values(engine, name, ends) for name in engine.LoadShape.AllNames()}
 
 
 def _elements(engine: Any) -> tuple[_Raw, list[_Raw], list[_Raw]]:
     """The source, the elements between two buses and those at one."""
     sources, branches, shunts = [], [], []
     circuit, active = engine.Circuit, engine.CktElement
-    for name in circuit.AllElementNames():
-        kind = name.split(".")[0].lower()
-        if kind != "vsource" and kind not in BRANCH_CLASSES:
+    for name in map(str.lower, circuit.AllElementNames()):
+        kind = name.split(".")[0]
+        if kind in _ELSEWHERE:
             continue
         circuit.SetActiveElement(name)
-        if not active.Enabled() or any(active.IsOpen(end + 1, 0) for end in range(active.NumTerminals())):
+        if not active.Enabled():
+            continue
+        if kind != "vsource" and kind not in BRANCH_CLASSES:
+            _refuse_class(name, kind)
+        if is_open(engine, name):
             continue
         raw = _raw(engine, name, kind)
         if not raw.nodes:
@@ -149,6 +156,14 @@ def _elements(engine: Any) -> tuple[_Raw, list[_Raw], list[_Raw]]:
     return sources[0], branches, shunts
 
 
+def _refuse_class(name: str, kind: str) -> None:
+    if kind in _TABLES:
+        raise CaseError(f"{name} stands in the circuit. Put it into {_TABLES[kind]} and take it out here.")
+    raise CaseError(
+        f"{name}: elements of this class cannot be modelled. Replace it by a load, generator or line, or disable it."
+    )
+
+
 def _raw(engine: Any, name: str, kind: str) -> _Raw:
     active = engine.CktElement
     buses = [bus.split(".")[0].lower() for bus in active.BusNames()]
@@ -157,8 +172,16 @@ def _raw(engine: Any, name: str, kind: str) -> _Raw:
     y = np.asarray(active.YPrim(), float).view(complex).reshape(len(nodes), len(nodes), order="F")
     kept = list(dict.fromkeys(node for node in nodes if node[1] != 0))
     gather = np.array([[node == own for own in kept] for node in nodes], float).reshape(len(nodes), len(kept))
-    is_switch = kind == "line" and bool(engine.Lines.IsSwitch())
-    return _Raw(name.lower(), tuple(kept), gather.T @ y @ gather, is_switch)
+    is_switch = kind == "line" and (
+        str(engine.Properties.Value("switch")).lower().startswith(("y", "t")) or _series_ohm(y) <= SWITCH_OHM
+    )
+    return _Raw(name, tuple(kept), gather.T @ y @ gather, is_switch)
+
+
+def _series_ohm(y: Complexes) -> float:
+    """Largest impedance between the two ends of a line."""
+    half = len(y) // 2
+    return float(np.abs(np.linalg.inv(y[:half, half:])).max())
 
 
 def _tree(root: str, elements: Sequence[_Raw]) -> tuple[dict[str, str], dict[str, _Raw]]:
@@ -234,154 +257,73 @@ def _emf(engine: Any, source: _Raw) -> Complexes:
     return emf
 
 
-def _legs(engine: Any, index: Mapping[Node, int], node_base: Floats, base_kva: float) -> Legs:
-    rows = [*_load_legs(engine), *_generator_legs(engine)]
-    legs: dict[str, list[Any]] = {field.name: [] for field in fields(Legs)}
-    for row in rows:
-        for node in (row.a, row.b):
-            if node is not None and node not in index:
-                raise CaseError(
-                    f"{row.name} at node {node[0]}.{node[1]} is not connected to the source. Disable it, or close "
-                    "the switch to its part of the feeder."
-                )
-        a = index[row.a]
-        values = {
-            "name": row.name,
-            "a": a,
-            "b": GROUND if row.b is None else index[row.b],
-            "s": row.s / base_kva,
-            "v_rated": row.volts / node_base[a],
-        }
-        for name, column in legs.items():
-            column.append(values[name] if name in values else getattr(row, name))
-    arrays: dict[str, Any] = {
-        name: tuple(column)
-        if name in ("name", "shape")
-        else np.array(column, {"a": np.int64, "b": np.int64, "s": complex}.get(name, float))
-        for name, column in legs.items()
-    }
-    return Legs(**arrays)
-
-
-@dataclass(frozen=True)
-class _LegRow:
-    """A leg with named nodes; the other fields as in ``Legs``."""
-
-    name: str
-    a: Node
-    b: Node | None
-    s: complex
-    """kVA"""
-    volts: float
-    alpha: float
-    beta: float
-    edge: float
-    v_low: float
-    v_min: float
-    v_max: float
-    shape: str
-
-
-EXPONENTS = {1: (0.0, 0.0), 2: (2.0, 2.0), 3: (0.0, 2.0), 5: (1.0, 1.0), 6: (0.0, 0.0), 7: (0.0, 2.0)}
-"""of real and reactive power by OpenDSS's load model; 4 has its own and 8 is a sum of three"""
-
-
-def _load_legs(engine: Any) -> Iterator[_LegRow]:
-    loads, active = engine.Loads, engine.CktElement
-    for name in loads.AllNames():
-        loads.Name(name)
-        if not active.Enabled() or name.lower() == "none":
-            continue
-        model, s = int(loads.Model()), complex(loads.kW(), loads.kvar())
-        fixed = str(engine.Properties.Value("status")).lower().startswith(("f", "e"))
-        edge = {2: 2.0, 5: 1.0}.get(model, 0.0)
-        limits = float(engine.Properties.Value("vlowpu")), loads.Vminpu(), loads.Vmaxpu()
-        if model == 8:
-            z = np.array(loads.ZipV())
-            parts = [(complex(s.real * z[k], s.imag * z[3 + k]), (2.0 - k, 2.0 - k)) for k in range(3)]
-        elif model == 4:
-            parts = [(s, (loads.CVRwatts(), loads.CVRvars()))]
-        elif model in EXPONENTS:
-            parts = [(s, EXPONENTS[model])]
-        else:
-            raise CaseError(f"load.{name}: OpenDSS load model {model} is not known. Use 1 to 8.")
-        pairs = _pairs(f"load.{name}", active, bool(loads.IsDelta()))
-        per_leg = 1000 * loads.kV() / (np.sqrt(3) if len(pairs) > 1 and not loads.IsDelta() else 1)
-        if model == 2:
-            limits = (0.0, 0.0, 9.0)
-        shape = loads.Daily().lower() or (FIXED if fixed else "")
-        for a, b in pairs:
-            for power, (alpha, beta) in parts:
-                share = power / len(pairs)
-                yield _LegRow(f"load.{name}", a, b, share, per_leg, alpha, beta, edge, *limits, shape)
-
-
-def _generator_legs(engine: Any) -> Iterator[_LegRow]:
-    generators, active = engine.Generators, engine.CktElement
-    for name in generators.AllNames():
-        if name.lower() == "none":
-            continue
-        generators.Name(name)
-        if not active.Enabled():
-            continue
-        if int(generators.Model()) != 1:
-            raise CaseError(
-                f"generator.{name}: only model 1 (constant power) can be modelled, not {generators.Model()}. Set "
-                "model=1, or disable it."
-            )
-        delta = bool(generators.IsDelta())
-        pairs = _pairs(f"generator.{name}", active, delta)
-        volts = 1000 * generators.kV() / (np.sqrt(3) if len(pairs) > 1 and not delta else 1)
-        share = -complex(generators.kW(), generators.kvar()) / len(pairs)
-        shape = str(engine.Properties.Value("daily")).lower() or FIXED
-        least, most = generators.Vminpu(), generators.Vmaxpu()
-        for a, b in pairs:
-            yield _LegRow(f"generator.{name}", a, b, share, volts, 0.0, 0.0, 0.0, 0.0, least, most, shape)
-
-
-def _pairs(name: str, active: Any, delta: bool) -> list[tuple[Node, Node | None]]:
-    """Nodes between which each phase of the active load or generator is connected."""
-    bus = active.BusNames()[0].split(".")[0].lower()
-    order, phases = [int(node) for node in active.NodeOrder()], int(active.NumPhases())
-
-    def node(number: int) -> Node | None:
-        return (bus, number) if number else None
-
-    if delta and phases > 1:
-        ends = [(order[i], order[(i + 1) % len(order)]) for i in range(phases)]
-    else:
-        ends = [(order[i], order[-1] if len(order) > phases else 0) for i in range(phases)]
-    pairs = []
-    for a, b in ends:
-        first, second = node(a), node(b)
-        if first is None:
-            first, second = second, None
-        if first is None:
-            raise CaseError(f"{name} is connected from ground to ground. Give it a bus with phases.")
-        pairs.append((first, second))
-    return pairs
-
-
 def _grounded(feeder: MultiphaseFeeder) -> Bools:
-    """(node,) False behind a transformer without a path to ground on the side away from the source."""
-    grounded = np.ones(len(feeder.node_bus), bool)
+    """(node,) False where no transformer and no shunt ties the phases of the bus to ground."""
+    # A zone is what shifts as a whole when all phases of one of its buses do: lines carry the shift on, a transformer
+    # with a delta or an ungrounded wye at either end does not.
+    zone = np.zeros(len(feeder.buses), np.int64)
+    to_ground, feeding = [np.inf], [0.0]
     for k, branch in enumerate(feeder.branches):
         far = feeder.node_bus[branch.nodes] == k + 1
-        y = branch.y[np.ix_(far, far)]
-        # Shifting all far nodes together draws no current where nothing ties them to ground or to the near side.
-        shifted = np.abs(y.sum(axis=0)).max() * UNGROUNDED < np.abs(y).max()
-        near = np.abs(branch.y[np.ix_(far, ~far)].sum(axis=0)).max() * UNGROUNDED < np.abs(y).max()
-        if (shifted and near) or not grounded[branch.nodes[~far]].all():
-            grounded[branch.nodes[far]] = False
-    return grounded
+        end = np.column_stack([~far, far]).astype(float)
+        shift = np.abs(end.T @ branch.y @ end)
+        largest = float(np.abs(branch.y).max())
+        parent = zone[feeder.parent[k]]
+        if shift[0, 1] * UNGROUNDED >= largest:
+            zone[k + 1] = parent
+            continue
+        zone[k + 1] = len(feeding)
+        to_ground[parent] += shift[0, 0]
+        to_ground.append(shift[1, 1])
+        feeding.append(largest)
+    for shunt in feeder.shunts:
+        to_ground[zone[feeder.node_bus[shunt.nodes[0]]]] += abs(shunt.y.sum())
+    grounded = np.array(to_ground) * UNGROUNDED >= np.array(feeding)
+    return grounded[zone[feeder.node_bus]]
 
 
 def _refuse_floating_loads(feeder: MultiphaseFeeder) -> None:
     legs = feeder.legs
-    floating = np.flatnonzero(~feeder.grounded[legs.a])
+    floating = np.flatnonzero(~feeder.grounded[legs.a] & (legs.b == GROUND))
     if len(floating):
         name, node = legs.name[floating[0]], feeder.node_names[legs.a[floating[0]]]
         raise CaseError(
-            f"{name} at node {node} is behind an ungrounded transformer secondary, whose voltage to ground is not "
-            "defined. Ground the secondary (conn=wye), or move the load to the primary side."
+            f"{name} at node {node} is connected to ground behind an ungrounded transformer secondary, whose voltage "
+            "to ground is not defined. Ground the secondary (conn=wye), or connect the load between phases."
         )
+
+
+def _no_load(feeder: MultiphaseFeeder, emf: Complexes) -> Complexes:
+    """(node,) voltages without loads. Raises CaseError naming nodes that float."""
+    try:
+        flow = PowerFlow(feeder, np.zeros((len(feeder.legs), 1)))
+    except SolverError as error:
+        _refuse_floating_nodes(feeder, str(error))
+        raise
+    # What floats but for rounding answers any current with a voltage beyond all measure.
+    probe: Complexes = np.random.default_rng(0).uniform(0.5, 1.0, (len(feeder.node_bus), 1)).astype(complex)
+    answer = np.abs(flow.linear(0 * emf[:, None], probe)[0][:, 0])
+    if not (answer[feeder.grounded] < FLOATING_PU).all():
+        _refuse_floating_nodes(feeder, "some nodes float")
+    return flow.linear(emf[:, None], 0 * probe)[0][:, 0]
+
+
+def _refuse_floating_nodes(feeder: MultiphaseFeeder, reason: str) -> None:
+    way_out = "Ground the conductor (node 0 in place of its own, or a reactor to ground), or leave it out."
+    try:
+        system = tableau(two_ports(feeder), feeder.roots)
+    except SolverError as error:
+        raise CaseError(f"{error} {way_out}") from None
+    # Almost singular, the equations answer anything with the voltages that nothing holds.
+    held = spla.splu(sp.csc_array(system + 1e-9 * sp.eye_array(system.shape[0])))
+    answer = held.solve(np.random.default_rng(0).uniform(0.5, 1.0, system.shape[0]) + 0j)
+    size = np.abs(answer[: len(feeder.node_bus) - feeder.roots])
+    if not np.isfinite(size).all():
+        raise CaseError(f"{reason} {way_out}")
+    floating = feeder.roots + np.flatnonzero(size > size.max() / 100)
+    nodes = [feeder.node_names[node] for node in floating]
+    reached = [e.name for e in (*feeder.branches, *feeder.shunts) if np.isin(e.nodes, floating).any()]
+    raise CaseError(
+        f"nothing ties {'node' if len(nodes) == 1 else 'nodes'} {name_list(nodes, 6)} (at {name_list(reached, 3)}) to "
+        f"ground or to the source: {'it floats' if len(nodes) == 1 else 'they float'}. {way_out}"
+    )

@@ -173,9 +173,14 @@ def incidence(a: Ints, b: Ints, size: int) -> sp.csr_array:
 def connection(feeder: MultiphaseFeeder, bus: str, phases: str) -> tuple[Ints, Ints]:
     """Legs (a, b) of a device at a bus, its power shared out evenly among them; see ``common.devices.Phases``.
 
-    Raises CaseError when the bus lacks a phase.
+    Raises CaseError when the bus lacks a phase, or a connection to ground.
     """
     number = feeder.index[bus]
+    if "-" not in phases and not feeder.grounded[feeder.nodes_of(bus)].all():
+        raise CaseError(
+            f"a device at bus '{bus}' is connected to ground, but nothing grounds the bus. Connect it between two of "
+            "its phases, such as 1-2."
+        )
     known = {int(phase): node for (at, phase), node in feeder.node_index.items() if at == number} if phases else {}
     if not phases:
         nodes = feeder.nodes_of(bus)

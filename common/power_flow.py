@@ -153,8 +153,10 @@ class PowerFlow:
                 currents = leg_currents(feeder.legs, self.load_incidence @ v, self.multipliers)
                 drawn = self.load_incidence.T @ currents - devices.T @ np.conj(injections.s / (devices @ v))
                 following, i = self.linear(v_root, drawn)
-                # Where nothing fixes the voltage to ground, it is rounding noise.
-                change, v = float(np.abs(following - v)[feeder.grounded].max(initial=0.0)), following
+                moved, v = following - v, following
+                # Where nothing fixes the voltage to ground, only differences of voltages mean something.
+                parts = (moved[feeder.grounded], self.load_incidence @ moved, devices @ moved)
+                change = max(float(np.abs(part).max(initial=0.0)) for part in parts)
                 if change < TOLERANCE:
                     return v, i
                 if not np.isfinite(change):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
+from multiphase_feeders import random_multiphase_cases
 
 from common.boundary import (
     ANGLE,
@@ -28,7 +30,7 @@ from common.boundary import (
     make_boundary,
 )
 from common.case import Case, read_case
-from common.partition import one_area, partition
+from common.partition import one_area, partition, without_thevenin
 
 REPORT = AreaReport(
     status=0,
@@ -120,6 +122,74 @@ def test_voltages_are_recovered_from_what_is_agreed(case: Case, seed: int) -> No
     r, x = z.real, z.imag
     agreed = np.stack([v + 2 * r * p + 2 * x * q, p, q], axis=2)
     np.testing.assert_allclose(boundary.physical(agreed), np.stack([v, p, q], axis=2), atol=1e-12)
+
+
+@given(case=random_multiphase_cases(max_areas=4), seed=st.integers(0, 2**32 - 1))
+def test_voltages_and_angles_of_several_phases_are_recovered_from_what_is_agreed(case: Case, seed: int) -> None:
+    parts = partition(case)
+    boundary = make_boundary(parts)
+    assert boundary.quantities == MULTIPHASE
+    assert boundary.conductors == tuple((i, phase) for i, tie in enumerate(parts.ties) for phase in tie.phases)
+    random = np.random.default_rng(seed)
+    agreed, expected = boundary.zeros(), boundary.zeros()
+    first = 0
+    for tie in parts.ties:
+        # w + j a = ln V + Z conj(s), conductor by conductor, in logarithms of the voltage over the one without loads.
+        count = len(tie.phases)
+        for side, t in product((PARENT, CHILD), range(boundary.periods)):
+            ln_v, s = random.normal(size=(2, count)) + 1j * random.normal(size=(2, count))
+            for i in range(count):
+                made = ln_v[i] + sum(tie.z[i, k] * s[k].conjugate() for k in range(count))
+                agreed[first + i, side, :, t] = made.real, s[i].real, s[i].imag, made.imag
+                expected[first + i, side, :, t] = ln_v[i].real, s[i].real, s[i].imag, ln_v[i].imag
+        first += count
+    np.testing.assert_allclose(boundary.physical(agreed), expected, atol=1e-12)
+
+
+def test_the_boundary_without_thevenin_impedances_is_the_physical_one() -> None:
+    case = read_case("ieee13", {"periods": 2})
+    parts = partition(case)
+    for shown, is_physical in ((parts, False), (without_thevenin(parts), True)):
+        boundary = make_boundary(shown)
+        value = np.random.default_rng(3).normal(size=boundary.zeros().shape)
+        moved = np.abs(boundary.physical(value) - value).max(axis=(0, 1, 3))
+        assert (moved[[P, Q]] == 0).all()
+        assert ((moved[[W, ANGLE]] == 0) == is_physical).all()
+
+
+def test_the_shipped_feeder_of_several_phases_meets_at_its_conductors() -> None:
+    parts = partition(read_case("ieee13", {"periods": 2}))
+    boundary = make_boundary(parts)
+    phases = {(tie.bus, parts.areas[tie.child].name): tie.phases for tie in parts.ties}
+    assert phases == {("632", "2"): (1, 2, 3), ("632", "3"): (1, 2, 3), ("671", "4"): (1, 2, 3)}
+    assert boundary.zeros().shape == (9, 2, 4, 2)
+    for area, (conductors, sides) in zip(parts.areas, boundary.ends, strict=True):
+        expected = [
+            ((end.tie, phase), PARENT if end.side == "parent" else CHILD)
+            for end in area.tie_ends
+            for phase in parts.ties[end.tie].phases
+        ]
+        assert [(boundary.conductors[i], side) for i, side in zip(conductors, sides, strict=True)] == expected
+        phases_there = area.feeder.node_phase[np.concatenate([end.nodes for end in area.tie_ends])]
+        assert phases_there.tolist() == [phase for (_, phase), _ in expected]
+
+
+def test_only_areas_of_several_phases_can_soften_and_have_no_ceiling_of_cost() -> None:
+    balanced, multiphase = (make_boundary(partition(read_case(name, {"periods": 2}))) for name in ("ieee123", "ieee13"))
+    assert (balanced.quantities, balanced.voltages, balanced.can_soften) == (BALANCED, [W], False)
+    assert (multiphase.quantities, multiphase.voltages, multiphase.can_soften) == (MULTIPHASE, [W, ANGLE], True)
+    assert np.isfinite(balanced.cost_ceiling)
+    assert multiphase.cost_ceiling == np.inf
+
+
+def test_what_a_proposal_says_of_the_round_reaches_every_area() -> None:
+    boundary = make_boundary(partition(read_case("ieee123")))
+    upstream = np.arange(5.0)
+    plain = random_proposal(boundary, 1)
+    for part in replace(plain, upstream=upstream, is_point=True, barrier=0.25).split(boundary):
+        assert (part.upstream.tolist(), part.is_point, part.barrier) == (upstream.tolist(), True, 0.25)
+    for part in plain.split(boundary):
+        assert (part.upstream.tolist(), part.is_point, part.barrier) == ([0.0] * 5, False, 0.0)
 
 
 def test_prices_are_the_mean_of_what_both_sides_think() -> None:

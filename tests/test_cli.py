@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from common.case import read_case
 from common.result import Result
 from common.store import read_result, write_result
 from common.transport import WORLD_RANKS, WORLD_SIZES
@@ -24,6 +25,7 @@ Edit = Callable[[str, str, str], None]
 KEYS = {
     *("method", "periods", "areas", "converged", "rounds", "cost", "substation_energy_kwh"),
     *("substation_reactive_kvarh", "losses_kwh", "max_mismatch_pu", "relaxation_gap_pu", "checker", "time"),
+    *("model_error_pu", "oversteps"),
 }
 CHECKER_KEYS = {
     *("passed", "max_voltage_error_pu", "max_substation_error_kw", "max_loss_error_kw"),
@@ -196,6 +198,89 @@ def test_options_and_settings_change_the_case_without_editing_files(tieflow: Tie
     assert (len(case.horizon), case.settings.v_min_pu, case.horizon.price.max()) == (3, 0.96, 0.4)
 
 
+def test_the_number_of_areas_can_be_chosen(tieflow: Tieflow, small: Path, small_result: Result) -> None:
+    figures = tieflow("solve", small, "--areas", 3, "--json").json
+    assert (figures["areas"], figures["converged"], figures["checker"]["passed"]) == (3, True, True)
+    assert figures["cost"] == pytest.approx(small_result.cost, rel=1e-5)
+    case = read_result(small.parent / "small.h5").case
+    assert {row.area for row in case.areas} == {"1", "2", "3"}
+    assert sorted(row.bus for row in case.areas) == ["a", "b", "c", "d", "s"]
+    assert tieflow("solve", small, "--areas", 1, "--json").json["areas"] == 1
+
+
+def test_areas_can_be_told_by_a_file(tieflow: Tieflow, small: Path, small_result: Result) -> None:
+    (small.parent / "two.csv").write_text("bus,area\ns,up\na,up\nd,up\nb,down\nc,down\n")
+    figures = tieflow("solve", small, "--areas", "two.csv", "--json").json
+    assert (figures["areas"], figures["converged"]) == (2, True)
+    assert figures["cost"] == pytest.approx(small_result.cost, rel=1e-5)
+    assert read_result(small.parent / "small.h5").areas == ("up", "down")
+
+
+def test_a_benchmark_can_choose_the_areas_too(tieflow: Tieflow, small: Path) -> None:
+    runs = tieflow("benchmark", small, "--areas", 2, "--methods", "admm", "--json").json["runs"]
+    assert [run["areas"] for run in runs] == [1, 2]
+    assert abs(runs[1]["gap_to_optimum"]) < 1e-5
+
+
+def test_partition_writes_areas_that_solve_takes(tieflow: Tieflow, tmp_path: Path) -> None:
+    ended = tieflow("partition", "ieee123", "--areas", 5, "--out", "five.csv")
+    assert (ended.code, ended.err) == (0, "")
+    path = tmp_path / "five.csv"
+    assert ended.out.splitlines()[-1] == f"Areas: {path}"
+    assert "largest area" in ended.out
+    rows = path.read_text().splitlines()
+    assert rows[0] == "bus,area"
+    area_of = dict(row.split(",") for row in rows[1:])
+    assert sorted(area_of) == sorted(read_case("ieee123").feeder.buses)
+    assert set(area_of.values()) == {"1", "2", "3", "4", "5"}
+    solved = tieflow("solve", "ieee123", "--areas", "five.csv", "--periods", 1, "--json")
+    assert solved.code == 0
+    assert solved.json["areas"] == 5
+    assert {row.bus: row.area for row in read_result(tmp_path / "ieee123.h5").case.areas} == area_of
+
+
+def test_partition_keeps_an_edited_file_unless_told(tieflow: Tieflow, tmp_path: Path) -> None:
+    path = tmp_path / "five.csv"
+    path.write_text("mine")
+    ended = tieflow("partition", "ieee123", "--areas", 5, "--out", path)
+    assert ended.code == 1
+    assert f"{path}: exists, and you may have edited it" in " ".join(ended.err.split())
+    assert path.read_text() == "mine"
+    assert tieflow("partition", "ieee123", "--areas", 5, "--out", path, "--force").code == 0
+    assert path.read_text().startswith("bus,area\n")
+
+
+def test_partition_writes_into_the_case_folder_unless_told_where(tieflow: Tieflow, small: Path) -> None:
+    before = (small / "areas.csv").read_text()
+    assert tieflow("partition", small, "--areas", 2).code == 1
+    assert (small / "areas.csv").read_text() == before
+    assert tieflow("partition", small, "--areas", 2, "--force").code == 0
+    assert tieflow("solve", small, "--json").json["areas"] == 2
+    # A shipped case has no folder of the user's.
+    assert tieflow("partition", "ieee123", "--areas", 2).code == 0
+    assert (small.parent / "areas.csv").read_text().startswith("bus,area\n")
+
+
+def test_partition_looks_at_a_file_and_writes_nothing(tieflow: Tieflow, small: Path) -> None:
+    before = {path: path.read_bytes() for path in small.iterdir()}
+    figures = tieflow("partition", small, "--areas", small / "areas.csv", "--json").json
+    assert len(figures["areas"]) == 4
+    assert figures["ties"] == 3
+    assert [area["buses"] for area in figures["areas"]] == [2, 1, 1, 1]
+    assert {path: path.read_bytes() for path in small.iterdir()} == before
+    assert [path.name for path in small.parent.iterdir()] == ["small"]
+
+
+def test_partition_of_a_feeder_of_several_phases_leaves_out_the_ideal_source(tieflow: Tieflow, tmp_path: Path) -> None:
+    ended = tieflow("partition", "ieee13", "--areas", 3, "--json")
+    assert ended.code == 0
+    assert len(ended.json["areas"]) == 3
+    assert ended.json["tie_phases"] >= 2
+    rows = [line.split(",") for line in (tmp_path / "areas.csv").read_text().splitlines()[1:]]
+    assert [bus for bus, _ in rows] == list(read_case("ieee13").network.buses[1:])
+    assert len(tieflow("partition", "ieee13", "--areas", "areas.csv", "--json").json["areas"]) == 3
+
+
 def test_a_skipped_check_says_so_everywhere(tieflow: Tieflow, small: Path) -> None:
     ended = tieflow("solve", small, "--no-check")
     assert ended.code == 0
@@ -264,11 +349,19 @@ def test_a_schedule_that_opendss_refutes_ends_with_4(tieflow: Tieflow, stored: P
         (["solve", "SMALL", "--set", "v_min_pu=high"], "--set: v_min_pu: must be a valid number"),
         (["solve", "SMALL", "--periods", "0"], "periods: must be greater than or equal to 1"),
         (["solve", "SMALL", "--periods", "5"], "profiles.csv has 4 rows. Choose fewer periods"),
-        (["solve", "ieee132"], "Did you mean 'ieee123'?"),
+        (["solve", "ieee12"], "Did you mean 'ieee123'?"),
         (["show", "nothing.h5"], "nothing.h5: no such file"),
         (["check", "SMALL/buses.csv"], "not an HDF5 file"),
         (["solve", "SMALL", "--output", "nowhere/run.h5"], "there is no folder nowhere"),
         (["solve", "SMALL", "--output", "."], "folder"),
+        (["solve", "SMALL", "--areas", "6"], "6 areas"),
+        (["solve", "SMALL", "--areas", "0"], "areas"),
+        (["solve", "SMALL", "--areas", "nothing.csv"], "nothing.csv"),
+        (["solve", "SMALL", "--areas", "SMALL/buses.csv"], "buses.csv"),
+        (["partition", "SMALL"], "Missing option '--areas'"),
+        (["partition", "SMALL", "--areas", "6", "--out", "six.csv"], "6 areas"),
+        (["partition", "ieee12", "--areas", "2"], "Did you mean 'ieee123'?"),
+        (["export", "nothing.h5", "--out", "made"], "nothing.h5: no such file"),
     ],
 )
 def test_a_mistake_in_the_command_ends_with_1_before_anything_is_solved(

@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from multiphase_feeders import random_circuits
+from multiphase_feeders import published, random_circuits
 
+from common.circuit import import_circuit
 from common.errors import CaseError
 from common.extraction import SOURCE, compiled, extract_feeder, load_shapes
 from common.feeder import Complexes
-from common.multiphase import FIXED, GROUND, Legs, MultiphaseFeeder, admittance, multipliers
+from common.multiphase import FIXED, GROUND, Legs, MultiphaseFeeder, admittance, connection, multipliers
 from common.power_flow import PowerFlow, leg_currents
 
 HEAD = """\
@@ -21,6 +22,13 @@ new circuit.small bus1=a basekv=12.47 pu=1.02 r1=0.2 x1=1 r0=0.5 x0=2
 new line.ab bus1=a bus2=b r1=1 x1=3 r0=2 x0=4 c1=5 c0=3 length=1
 """
 BASES = "set voltagebases=(12.47 0.48 0.208)\ncalcvoltagebases\n"
+DELTA = "new transformer.t phases=3 windings=2 buses=(b c) conns=(wye delta) kvs=(12.47 0.48) kvas=(500 500) xhl=4"
+FOUR_WIRES = (
+    "new line.bc bus1=b.1.2.3.4 bus2=c.1.2.3.4 phases=4 cmatrix=[0] "
+    "rmatrix=[1|0.1 1|0.1 0.1 1|0.1 0.1 0.1 1] xmatrix=[1|0.1 1|0.1 0.1 1|0.1 0.1 0.1 1]"
+)
+FOLLOWER = "new load.x bus1=b.1 phases=1 kv=7.2 kw=100 kvar=50 model=1 vminpu=0.5 vmaxpu=1.5"
+ZIP = "new load.z bus1=b.1 phases=1 kv=7.2 kw=50 kvar=20 model=8"
 
 
 def text(*commands: str) -> str:
@@ -49,19 +57,16 @@ def pairs(feeder: MultiphaseFeeder, legs: Legs) -> list[tuple[str, str]]:
             ("load.lost at node d.2", "not connected to the source"),
         ),
         (
-            (
-                "new transformer.t phases=3 windings=2 buses=(b c) conns=(delta delta) kvs=(12.47 0.48) kvas=(500 500)",
-                "new load.floats bus1=c phases=3 conn=delta kv=0.48 kw=30",
-            ),
-            ("load.floats at node c.1", "ungrounded transformer secondary", "conn=wye"),
+            (DELTA, "new load.floats bus1=c phases=3 conn=wye kv=0.48 kw=30"),
+            ("load.floats at node c.1", "ungrounded transformer secondary", "conn=wye", "between phases"),
         ),
         (
             (
-                "new transformer.t phases=3 windings=2 buses=(b c) conns=(wye delta) kvs=(12.47 0.48) kvas=(500 500)",
+                DELTA,
                 "new line.cd bus1=c bus2=d r1=0.01 x1=0.01 c1=0 c0=0 length=1",
-                "new load.further bus1=d.1.2 phases=1 kv=0.48 kw=30",
+                "new load.further bus1=d.2 phases=1 kv=0.277 kw=30",
             ),
-            ("load.further at node d.1", "ungrounded transformer secondary"),
+            ("load.further at node d.2", "ungrounded transformer secondary"),
         ),
         (("new vsource.second bus1=b basekv=12.47",), ("2 voltage sources", "must have one")),
         (
@@ -76,9 +81,32 @@ def pairs(feeder: MultiphaseFeeder, legs: Legs) -> list[tuple[str, str]]:
             ("transformer.three joins 3 buses (b, c, d)",),
         ),
         (("new load.nowhere bus1=b.0 phases=1 kv=7.2 kw=5",), ("load.nowhere", "ground to ground")),
+        (("new pvsystem.p bus1=b kv=12.47 kva=9 pmpp=9",), ("pvsystem.p", "pv.csv")),
+        (("new storage.s bus1=b kv=12.47 kva=9",), ("storage.s", "batteries.csv")),
+        (("new indmach012.m bus1=b kv=12.47 kva=9 kw=5",), ("indmach012.m", "this class", "disable")),
+        (("new isource.i bus1=b amps=1",), ("isource.i", "this class")),
+        (("new fault.f bus1=b",), ("fault.f", "this class")),
+        ((f"{ZIP} zipv=(0.2 0.3 0.5 0.1 0.3 0.6 0.85)",), ("load.z", "switches off below 0.85 pu", "zipv")),
+        (
+            (FOUR_WIRES, "new load.n bus1=c.1.4 phases=1 kv=7.2 kw=50 rneut=5"),
+            ("load.n", "neutral impedance", "rneut=-1"),
+        ),
+        (("new load.n bus1=b.1.4 phases=1 kv=7.2 kw=50",), ("load.n at node b.4", "brings node 4 to the bus")),
+        (
+            ("new generator.g bus1=b phases=3 kv=12.47 kw=9 dispmode=loadlevel",),
+            ("generator.g", "dispmode=loadlevel", "dispmode=default"),
+        ),
+        (
+            ("new line.bc bus1=b bus2=c length=1", "open line.bc 2 1"),
+            ("line.bc", "only some of its conductors are open"),
+        ),
+        ((FOUR_WIRES,), ("nodes b.4, c.4 (at line.bc)", "float", "reactor to ground")),
     ],
-    ids=["loop", "island", "delta", "behind-delta", "sources", "generator", "three-buses", "grounded"],
-)
+    ids=[
+        "loop", "island", "delta", "behind-delta", "sources", "generator", "three-buses", "grounded", "pv", "storage",
+        "machine", "current", "fault", "cut-off", "neutral", "no-node", "dispatch", "half-open", "floating",
+    ],
+)  # fmt: skip
 def test_what_cannot_be_modelled_is_refused_by_name(commands: tuple[str, ...], words: tuple[str, ...]) -> None:
     with pytest.raises(CaseError) as error:
         feeder_of(*commands)
@@ -155,6 +183,34 @@ def test_only_switches_are_switches() -> None:
     assert [branch.name for branch in feeder.branches if branch.is_switch] == ["line.bc"]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("switch=yes r1=0.5 x1=0 r0=0.5 x0=0 length=1", True),
+        ("r1=1e-3 x1=1e-3 r0=1e-3 x0=1e-3 c1=0 c0=0 length=1", True),
+        ("r1=1 x1=1 r0=1 x0=1 length=0.001 switch=no", True),
+        ("r1=3e-3 x1=1e-3 r0=1e-3 x0=1e-3 c1=0 c0=0 length=1", False),
+        ("rmatrix=[1e-4|0 1e-4|0 0 5e-3] xmatrix=[0|0 0|0 0 0] cmatrix=[0] length=1", False),
+    ],
+)
+def test_a_switch_is_marked_as_one_or_has_next_to_no_impedance(line: str, expected: bool) -> None:
+    feeder = feeder_of(f"new line.bc bus1=b bus2=c phases=3 {line}", "new line.cd bus1=c bus2=d length=1")
+    assert [branch.is_switch for branch in feeder.branches] == [False, False, expected, False]
+
+
+@pytest.mark.parametrize(
+    ("master", "commands", "switches"),
+    [
+        ("ieee13_dss/IEEE13Nodeckt.dss", (), ["671692"]),
+        ("34Bus/ieee34Mod1.dss", (), []),
+        ("ieee123_dss/IEEE123Master.dss", ("open line.sw7", "open line.sw8"), [f"sw{i}" for i in range(1, 7)]),
+    ],
+)
+def test_the_import_keeps_switches(master: str, commands: tuple[str, ...], switches: list[str]) -> None:
+    feeder = extract_feeder(compiled(import_circuit(published(master), commands).text), 1000.0)
+    assert sorted(branch.name for branch in feeder.branches if branch.is_switch) == [f"line.{i}" for i in switches]
+
+
 def test_a_split_phase_secondary_has_two_legs_to_ground_and_one_across() -> None:
     feeder = feeder_of(
         "new transformer.t phases=1 windings=3 buses=(b.2 s.1.0 s.0.2) kvs=(7.2 0.12 0.12) kvas=(50 50 50)",
@@ -200,13 +256,23 @@ def test_a_load_follows_its_shape_else_the_profile_unless_it_is_fixed() -> None:
         "new load.plain bus1=b.1 phases=1 kv=7.2 kw=5",
         "new load.fixed bus1=b.1 phases=1 kv=7.2 kw=5 status=fixed",
         "new load.exempt bus1=b.1 phases=1 kv=7.2 kw=5 status=exempt",
+        "new load.both bus1=b.1 phases=1 kv=7.2 kw=5 status=fixed daily=Mine",
+        "new load.all bus1=b.1 phases=1 kv=7.2 kw=5 status=exempt daily=Mine",
+        "new generator.run bus1=b.1 phases=1 kv=7.2 kw=5 daily=Mine",
+        "new generator.base bus1=b.1 phases=1 kv=7.2 kw=5 daily=Mine status=fixed",
         "new load.off bus1=b.1 phases=1 kv=7.2 kw=5 enabled=no",
+        "new load.open bus1=b.1 phases=1 kv=7.2 kw=5",
+        "open load.open 1",
     )
     assert dict(zip(feeder.legs.name, feeder.legs.shape, strict=True)) == {
         "load.shaped": "mine",
         "load.plain": "",
         "load.fixed": FIXED,
         "load.exempt": FIXED,
+        "load.both": FIXED,
+        "load.all": "mine",
+        "generator.run": "mine",
+        "generator.base": FIXED,
     }
 
 
@@ -229,33 +295,52 @@ def test_load_shapes_are_read_as_the_daily_mode_reads_them(points: int, interval
     np.testing.assert_allclose(found, drawn, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dt", [1.0, 0.25])
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
         ("default", ""),
         ("timed", "new loadshape.timed npts=4 interval=0 hour=(6 12 18 24) mult=(0.4 0.8 1 0.6)"),
-        ("reactive", "new loadshape.reactive npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.1 0.2 0.3)"),
-        ("actual", "new loadshape.actual npts=3 interval=1 mult=(40 80 100) useactual=yes"),
+        ("late", "new loadshape.late npts=3 interval=0 hour=(2.2 5.3 7) mult=(0.4 0.8 1)"),
+        ("early", "new loadshape.early npts=3 interval=0 hour=(0 7.25 30) mult=(0.4 0.8 1)"),
+        ("one", "new loadshape.one npts=1 interval=0 hour=(3) mult=(0.4)"),
+        ("alike", "new loadshape.alike npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.4 0.8 1)"),
     ],
 )
-def test_a_shape_of_another_kind_is_followed_or_refused_by_name(name: str, shape: str) -> None:
-    circuit = text(
-        shape, f"new load.x bus1=b.1 phases=1 kv=7.2 kw=100 kvar=50 model=1 vminpu=0.5 vmaxpu=1.5 daily={name}"
-    )
-    engine = compiled(circuit)
-    try:
-        legs = extract_feeder(engine, 1000.0).legs
-        factor = multipliers(legs, np.ones(24), load_shapes(engine, range(24), 1.0))
-    except CaseError as error:
-        assert name in str(error)
-        return
-    engine.Text.Command("set mode=daily stepsize=1h number=1 hour=0 sec=0")
+def test_a_shape_of_another_kind_is_followed(name: str, shape: str, dt: float) -> None:
+    engine = compiled(text(shape, f"{FOLLOWER} daily={name}"))
+    legs = extract_feeder(engine, 1000.0).legs
+    count = round(24 / dt)
+    factor = multipliers(legs, np.ones(count), load_shapes(engine, range(count), dt))
+    engine.Text.Command(f"set mode=daily stepsize={dt}h number=1 hour=0 sec=0")
     drawn = []
-    for _ in range(24):
+    for _ in range(count):
         engine.Solution.Solve()
         engine.Circuit.SetActiveElement("load.x")
         drawn.append(complex(*engine.CktElement.Powers()[:2]) / 1000)
-    np.testing.assert_allclose((legs.s[:, None] * factor).sum(axis=0), drawn, rtol=1e-6)
+    np.testing.assert_allclose((legs.s[:, None] * factor).sum(axis=0), drawn, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ("npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.1 0.2 0.3)", ("load.x", "qmult")),
+        ("npts=3 interval=1 mult=(40 80 100) useactual=yes", ("useactual=no", "rated kW")),
+        ("npts=3 interval=0 hour=(6 3 9) mult=(0.4 0.8 1)", ("rising hours", "hour=(...)")),
+        ("npts=3 interval=0 mult=(0.4 0.8 1)", ("rising hours", "interval=1")),
+        ("npts=24 interval=1", ("npts=24", "mult=")),
+    ],
+)
+def test_a_shape_that_does_not_scale_a_load_is_refused_by_name(shape: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(CaseError) as error:
+        feeder_of(f"new loadshape.own {shape}", f"{FOLLOWER} daily=own")
+    for word in ("loadshape.own", *words):
+        assert word in str(error.value)
+
+
+def test_multipliers_of_a_reactive_power_of_zero_do_not_matter() -> None:
+    shape = "new loadshape.own npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.1 0.2 0.3)"
+    assert feeder_of(shape, f"{FOLLOWER.replace('kvar=50', 'kvar=0')} daily=own").legs.shape == ("own",)
 
 
 def test_a_capacitor_that_is_switched_off_gives_nothing() -> None:
@@ -274,6 +359,33 @@ def test_a_delta_secondary_without_load_has_no_voltage_limit() -> None:
     assert not feeder.grounded[feeder.nodes_of("c")].any()
     assert feeder.grounded[feeder.nodes_of("b")].all()
     assert feeder.limited.sum() == 6
+
+
+@pytest.mark.parametrize(
+    ("shunt", "expected"),
+    [
+        ("new reactor.corner bus1=d.1 phases=1 r=0.001 x=0", True),
+        ("new capacitor.c bus1=d phases=3 kv=0.48 kvar=30", True),
+        ("new capacitor.c bus1=d phases=3 kv=0.48 kvar=30 conn=delta", False),
+        ("new transformer.z phases=3 windings=2 buses=(d e) conns=(wye delta) kvs=(0.48 0.48) kvas=(50 50)", True),
+        ("new transformer.z phases=3 windings=2 buses=(d e) conns=(delta wye) kvs=(0.48 0.48) kvas=(50 50)", False),
+    ],
+    ids=["corner", "wye-capacitor", "delta-capacitor", "grounding-transformer", "delta-transformer"],
+)
+def test_a_shunt_may_ground_a_delta_secondary(shunt: str, expected: bool) -> None:
+    feeder = feeder_of(DELTA, "new line.cd bus1=c bus2=d r1=0.01 x1=0.01 c1=0 c0=0 length=1", shunt)
+    for bus in "cd":
+        assert feeder.grounded[feeder.nodes_of(bus)].all() == feeder.grounded[feeder.nodes_of(bus)].any() == expected
+    if not expected and "e" in feeder.index:
+        assert feeder.grounded[feeder.nodes_of("e")].all()
+
+
+def test_a_device_to_ground_at_a_bus_without_ground_is_refused() -> None:
+    feeder = feeder_of(DELTA)
+    for phases in ("", "1", "1.2.3"):
+        with pytest.raises(CaseError, match="bus 'c' is connected to ground, but nothing grounds.*1-2"):
+            connection(feeder, "c", phases)
+    assert len(connection(feeder, "c", "1-2")[0]) == 1
 
 
 @given(circuit=random_circuits(smooth=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -146,6 +146,33 @@ def test_every_field_of_a_proposal_and_a_response_is_in_the_tables() -> None:
         field.name for field in fields(AreaReport)
     }
     assert answered == set(RESPONSE_FIELDS)
+
+
+def test_what_a_proposal_of_several_phases_says_arrives() -> None:
+    layout = Layout(ends=2, quantities=4, periods=3)
+    price, target, curvature = np.random.default_rng(0).normal(size=(3, 2, 4, 3))
+    fixed = np.zeros((2, 4), bool)
+    fixed[1, 3] = True
+    sent = AreaProposal(
+        price, target, curvature, fixed, upstream=np.array([1.0, 2.0, 4.0]), is_point=True, barrier=0.125
+    )
+    message = np.full(proposal_message_size([layout]), np.nan)
+    pack_proposals(message, Command.SOLVE, [sent])
+    (got,) = unpack_proposals(message, [layout])
+    assert got.upstream.tolist() == [1.0, 2.0, 4.0]
+    assert (got.is_point, got.barrier, got.sensitivities) == (True, 0.125, False)
+    assert got.fixed.tolist() == fixed.tolist()
+    assert_same(sent, got)
+    pack_proposals(message, Command.SOLVE, [replace(sent, is_point=False, barrier=0.0, sensitivities=True)])
+    (got,) = unpack_proposals(message, [layout])
+    assert (got.is_point, got.barrier, got.sensitivities) == (False, 0.0, True)
+
+
+def test_an_area_of_several_phases_exchanges_every_conductor() -> None:
+    parts = partition(read_case("ieee13", {"periods": 2}))
+    for area in parts.areas:
+        conductors = sum(len(parts.ties[end.tie].phases) for end in area.tie_ends)
+        assert Layout.of(area) == Layout(conductors, 4, 2)
 
 
 def test_an_area_of_the_shipped_case_exchanges_what_its_ties_need() -> None:

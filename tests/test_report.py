@@ -63,6 +63,55 @@ def test_a_loose_relaxation_ends_with_4_though_opendss_was_not_asked(small_resul
     assert exit_code(replace(unchecked, relaxation_gap_pu=2 * LOOSE_PU)) == 4
 
 
+def overstepped(result: Result, count: int = 2) -> Result:
+    """Limits that devices cannot keep: one by 0.01 pu, and others by less."""
+    found = [
+        Violation("voltage", f"node{i // 2}.{i % 2}", 7 + i, 0.949 - 1e-4 * i, 0.95, "pu") for i in range(count - 1)
+    ]
+    return replace(result, oversteps=(*found, Violation("voltage", "far.3", 19, 1.06, 1.05, "pu")))
+
+
+def test_limits_that_cannot_be_kept_end_with_5_but_for_what_is_worse(small_result: Result) -> None:
+    result = overstepped(small_result)
+    assert exit_code(result) == 5
+    assert exit_code(replace(result, check=None)) == 5
+    assert exit_code(refuted(result)) == 4
+    assert exit_code(replace(result, relaxation_gap_pu=2 * LOOSE_PU)) == 4
+    assert exit_code(replace(result, converged=False)) == 2
+
+
+def test_limits_that_cannot_be_kept_are_counted_and_the_worst_are_told(small_result: Result) -> None:
+    text = printed(overstepped(small_result, SHOWN_VIOLATIONS + 5))
+    assert f"LIMITS OVERSTEPPED: {SHOWN_VIOLATIONS + 5} voltage limits, at {SHOWN_VIOLATIONS + 5} nodes" in text
+    lines = [line for line in text.splitlines() if line.startswith("expected: ")]
+    assert len(lines) == SHOWN_VIOLATIONS
+    assert lines[0] == "expected: voltage at far.3, hour 19: 1.06000 pu, limit 1.05000 pu"
+    assert lines[1] == "expected: voltage at node6.1, hour 20: 0.94770 pu, limit 0.95000 pu"
+    assert "OVERSTEPPED" not in printed(small_result)
+
+
+def test_a_node_that_is_overstepped_in_several_hours_is_one_node(small_result: Result) -> None:
+    twice = tuple(Violation("voltage", "b.1", hour, 0.94, 0.95, "pu") for hour in (7, 8))
+    assert "2 voltage limits, at 1 nodes" in printed(replace(small_result, oversteps=twice))
+
+
+def test_the_summary_has_the_model_error_and_every_overstep(small_result: Result) -> None:
+    figures = json.loads(json.dumps(json_ready(summary(replace(overstepped(small_result), model_error_pu=2e-6)))))
+    assert figures["model_error_pu"] == 2e-6
+    assert figures["exit_code"] == 5
+    assert len(figures["oversteps"]) == 2
+    assert figures["oversteps"][-1] == {
+        "kind": "voltage",
+        "element": "far.3",
+        "hour": 19,
+        "value": 1.06,
+        "limit": 1.05,
+        "unit": "pu",
+    }
+    assert summary(small_result)["oversteps"] == []
+    assert summary(small_result)["model_error_pu"] == 0
+
+
 def test_the_summary_counts_in_hours_and_kilowatts(small_result: Result) -> None:
     figures, state = summary(small_result), small_result.state
     assert figures["substation_energy_kwh"] == pytest.approx(6 * state.substation_p_kw.sum())

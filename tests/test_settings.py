@@ -33,6 +33,26 @@ def test_the_nominal_voltage_and_the_substation_are_all_that_a_case_must_say(tmp
         assert complaint(path).startswith(f"{path}: {key}: missing")
 
 
+def test_a_case_of_several_phases_needs_neither(tmp_path: Path) -> None:
+    settings = read_settings(case_toml(tmp_path, 'model = "multiphase"\n'), {})
+    assert (settings.model, settings.voltage_slack_price) == ("multiphase", 1000.0)
+    assert read_settings(case_toml(tmp_path, MINIMAL), {}).model == "balanced"
+
+
+@pytest.mark.parametrize("key", ["voltage_kv", "substation_bus"])
+def test_a_balanced_case_says_what_it_lacks(tmp_path: Path, key: str) -> None:
+    path = case_toml(tmp_path, "".join(line for line in MINIMAL.splitlines(True) if not line.startswith(key)))
+    assert complaint(path) == f"{path}: {key}: missing. A balanced case needs it."
+    assert complaint(path, model="balanced") == f"{path}: {key}: missing. A balanced case needs it."
+    assert read_settings(path, {"model": "multiphase"}).model == "multiphase"
+
+
+def test_a_nominal_voltage_of_zero_is_none_and_is_named_where_it_was_set(tmp_path: Path) -> None:
+    assert complaint(case_toml(tmp_path, MINIMAL), voltage_kv=0.0).startswith("--set: voltage_kv: ")
+    path = case_toml(tmp_path, MINIMAL.replace("4.16", "0.0"))
+    assert complaint(path).startswith(f"{path}: voltage_kv: ")
+
+
 def test_an_override_wins_over_the_file_and_may_be_text(tmp_path: Path) -> None:
     path = case_toml(tmp_path, MINIMAL + "v_min_pu = 0.97\nperiods = 5\n")
     settings = read_settings(path, {"v_min_pu": "1.007", "objective": "losses"})
@@ -84,7 +104,6 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("voltage_kv", 0.0),
         ("voltage_kv", -4.16),
         ("base_kva", "1 MVA"),
         ("substation_v_pu", 2401.8),
@@ -107,6 +126,8 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("substation_peak_kw", 0),
         ("switch_ohm", -1),
         ("objective", "cots"),
+        ("model", "unbalanced"),
+        ("voltage_slack_price", 0),
         ("capacitor_model", "constant_current"),
         ("substation_bus", 1),
     ],

@@ -87,6 +87,7 @@ def make_result(case: Case, rounds: int = 3) -> Result:
             np.full(rounds, np.inf),
             *random.random((5, rounds)),
             *random.random((2, rounds, len(areas))),
+            model_error_pu=random.random(rounds),
         ),
         cost=576.2918,
         objective=576.3,
@@ -94,6 +95,8 @@ def make_result(case: Case, rounds: int = 3) -> Result:
         lower_bound=576.29,
         max_mismatch_pu=3e-6,
         max_change_pu=np.inf,
+        model_error_pu=2e-7,
+        oversteps=(Violation("voltage", "bus/2.3", 12, 0.94, 0.95, "pu"),),
         total_s=1.5,
         ranks=5,
         check=check,
@@ -140,6 +143,24 @@ def round_trip(path: Path, result: Result) -> None:
 
 def test_a_result_comes_back_as_it_was_stored(path: Path) -> None:
     round_trip(path, make_result(small_case()))
+
+
+def test_a_case_of_several_phases_comes_back_with_circuit_shapes_and_places(path: Path) -> None:
+    shipped = read_case("ieee13", {"periods": 2})
+    pv = (*shipped.pv, PV(bus="684", phases="1-3", p_rated_kw=1.0, s_rated_kva=1.2, profile="sun"))
+    shapes = {"sun": np.array([0.25, 0.5]), "night": np.zeros(2)}
+    case = replace(shipped, pv=pv, horizon=replace(shipped.horizon, shapes=shapes))
+    assert case.circuit and case.settings.model == "multiphase"
+    feeder = case.network
+    result = make_result(case)
+    nodes = len(feeder.node_bus) - feeder.roots
+    state = replace(result.state, **{name: np.ones((nodes, 2)) for name in ("v_pu", "p_kw", "q_kvar", "i_a")})
+    round_trip(path, replace(result, state=state))
+    assert read_result(path).case.pv[-1].place == "684.1-3"
+    with h5py.File(path) as file:
+        axes = {name: file["axes"][name].asstr()[()].tolist() for name in ("node", "pv")}
+    assert axes["node"] == list(feeder.node_names[feeder.roots :])
+    assert axes["pv"] == [unit.place for unit in pv]
 
 
 def test_the_shipped_case_comes_back_with_its_devices_and_areas(path: Path) -> None:

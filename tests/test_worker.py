@@ -10,7 +10,7 @@ import pytest
 from feeders import agree
 
 from areas.worker import AreaWorker
-from common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, W, make_boundary
+from common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, Q, W, make_boundary
 from common.case import read_case
 from common.partition import AreaCase, one_area, partition
 
@@ -60,6 +60,21 @@ def test_the_slope_of_a_held_quantity_is_the_derivative_of_the_own_cost(area: Ar
 
     difference = (value(1e-3) - value(-1e-3)) / 2e-3
     assert worker.respond(asked).slope[0, W, 2] == pytest.approx(difference, rel=2e-2, abs=1e-3)
+
+
+def test_losses_upstream_cost_what_the_power_drawn_at_the_root_loses(boundary: Boundary) -> None:
+    # Area 2 is a child of one area and the parent of another: its own root alone has anything upstream.
+    area = partition(read_case("ieee123", {"der_fraction": 0.35})).areas[1]
+    assert [end.side for end in area.tie_ends] == ["child", "parent"]
+    asked, upstream = proposal(area, boundary), np.linspace(1, 2, boundary.periods) * boundary.loss_price
+    curvature = asked.curvature.copy()
+    curvature[0, P : Q + 1] += 2 * area.tie_ends[0].z[0, 0].real * upstream
+    told = AreaWorker(area).respond(replace(asked, upstream=upstream))
+    expected = AreaWorker(area).respond(replace(asked, curvature=curvature))
+    np.testing.assert_allclose(told.value, expected.value, atol=1e-9)
+    np.testing.assert_allclose(told.slope, expected.slope, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(told.sensitivity, expected.sensitivity, atol=1e-9)
+    assert np.abs(told.value - AreaWorker(area).respond(asked).value).max() > 1e-5
 
 
 def test_sensitivities_predict_the_answer_to_a_small_change_of_prices(area: AreaCase, boundary: Boundary) -> None:

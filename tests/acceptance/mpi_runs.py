@@ -21,7 +21,7 @@ from typing import Any
 MARK = "TIEFLOW_ACCEPTANCE_RUN"
 """environment variable by which all processes of one run are found again"""
 RANK_NAMES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
-ROUND_LINE = re.compile(r"^ +\d+  (?:admm|dlmp|enapp) +\S+ +\S+ +\S+ +\S+ s$", re.MULTILINE)
+ROUND_LINE = re.compile(r"^ +\d+  (?:admm|dlmp|enapp|centralized) +\S+ +\S+ +\S+ +\S+ +\S+ s$", re.MULTILINE)
 GONE_WITHIN_S = 10.0
 
 

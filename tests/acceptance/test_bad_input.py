@@ -86,7 +86,7 @@ def test_an_unknown_key_in_set_is_refused_with_the_nearest(tmp_path: Path) -> No
 
 
 def test_a_misspelt_case_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    assert_names(refusal(tmp_path, "ieee132"), "'ieee132'", "Did you mean 'ieee123'?")
+    assert_names(refusal(tmp_path, "ieee12"), "'ieee12'", "Did you mean 'ieee123'?")
 
 
 def test_a_misspelt_method_is_refused_with_the_nearest(tmp_path: Path) -> None:

@@ -1,0 +1,244 @@
+"""tieflow from Python: load a case, change it, solve it, look at the result; ``launch/example.py`` shows how.
+
+The arrays of a result are described in ``common.result`` and ``common.schedule``. Errors meant for the user are
+TieflowErrors; CaseError, InfeasibleError and SolverError of ``common.errors`` are kinds of them.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from common.case import AreaRow, Case, _check_inverters, _check_places, read_case
+from common.devices import PV, Battery
+from common.errors import CaseError, TieflowError, did_you_mean
+from common.multiphase import connection
+from common.partition import area_numbers
+from common.result import Result
+from common.store import read_result, write_result
+from common.tables import Row, explain
+from common.transport import dismiss, work
+from coordinator.loop import Round
+from launch import solve as runs
+from launch.partition import describe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mpi4py.MPI import Comm
+    from pandas import DataFrame
+
+__all__ = ["PV", "Battery", "Case", "CaseError", "Result", "TieflowError", "load", "plot", "read", "save", "solve"]
+__all__ += ["table", "with_areas", "with_batteries", "with_pv"]
+AnyRow = TypeVar("AnyRow", bound=Row)
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+STYLES = (("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", "-."), ("#D55E00", "--"), ("#D55E00", ":"))
+
+
+def load(name_or_folder: str | Path, /, **settings: object) -> Case:
+    """A shipped case or a case folder; keywords replace settings of case.toml (``periods=6``). Raises CaseError."""
+    return read_case(str(name_or_folder), settings)
+
+
+def with_pv(case: Case, *systems: PV) -> Case:
+    """The case with PV systems added or, at the same bus and phases, replaced. Raises CaseError for one that does not
+    fit: unknown bus, phase or profile, or in some hour more kW than its inverter's kVA."""
+    return _with(case, "pv", PV, systems)
+
+
+def with_batteries(case: Case, *batteries: Battery) -> Case:
+    """The case with batteries added or, at the same bus and phases, replaced. Raises CaseError as ``with_pv`` does."""
+    return _with(case, "batteries", Battery, batteries)
+
+
+def with_areas(case: Case, areas: int | Mapping[str, object]) -> Case:
+    """The case cut into so many areas of even work, or as a mapping says: every bus's area, a number or a name.
+
+    Raises CaseError when the feeder cannot be cut so: too many areas, a bus without one, an area in pieces.
+    """
+    if not isinstance(areas, Mapping):
+        found = describe(case, areas=areas)
+        areas = dict(zip(found.buses, (found.area_of + 1).tolist(), strict=True))
+        if not case.is_balanced:
+            del areas[found.buses[0]]  # the ideal source, no bus of the user's
+    cut = replace(case, areas=tuple(_row(AreaRow, {"bus": bus, "area": str(area)}) for bus, area in areas.items()))
+    area_numbers(cut)  # for its errors
+    return cut
+
+
+def solve(
+    case: Case,
+    method: str = "admm",
+    *,
+    comm: Comm | None = None,
+    tolerance_pu: float = 1e-5,
+    max_rounds: int = 200,
+    certify: bool = False,
+    check: bool = True,
+    on_round: Callable[[Round], None] | None = None,
+) -> Result | None:
+    """Solve in this process or, called by every rank of an mpi4py communicator, on its ranks: rank 0 coordinates and
+    gets the result, the others have the areas and get None. Only the arguments of rank 0 count.
+
+    Not converged is a result, not an error (``result.converged``), as is one that OpenDSS refutes (``result.check``).
+    Raises, on rank 0 only, CaseError for wrong arguments, InfeasibleError, SolverError, TieflowError for more ranks
+    than areas + 1, and what ``on_round`` raises; the other ranks return None all the same. Run a script that goes on
+    with MPI as ``mpirun -n 3 python -m mpi4py script.py``: it ends all ranks when nobody catches an error of rank 0.
+    An unexpected error of another rank ends all ranks (MPI_Abort), since rank 0 would wait forever.
+    """
+    own = comm.Dup() if comm is not None and comm.size > 1 else None  # apart from the user's messages
+    if own is not None and own.rank > 0:
+        try:
+            work(own, runs.make_solver)
+        except Exception:
+            traceback.print_exc()
+            print(f"tieflow: rank {own.rank} failed; all ranks end.", file=sys.stderr, flush=True)
+            own.Abort(TieflowError.exit_code)
+        own.Free()
+        return None
+    try:
+        _check_word("method", method, runs.METHODS)
+        if not (1e-9 <= tolerance_pu <= 1 and max_rounds >= 1):
+            raise CaseError(f"tolerance_pu = {tolerance_pu}, max_rounds = {max_rounds}: from 1e-9 to 1, and 1 or more.")
+        options = runs.Options(method, tolerance_pu, max_rounds, certify, check)
+        return runs.solve(case, options, own, on_round or (lambda _: None))
+    finally:
+        dismiss(own)
+        if own is not None:
+            own.Free()
+
+
+def save(result: Result, path: str | Path) -> None:
+    """Store a result as HDF5, whole or not at all. Raises TieflowError when it cannot be written."""
+    write_result(Path(path), result)
+
+
+def read(path: str | Path) -> Result:
+    """A stored result. Raises TieflowError when it is not there, not ours or not whole."""
+    return read_result(Path(path))
+
+
+def table(result: Result, what: str) -> DataFrame:
+    """A part of the result as a pandas table, a row for each hour (row of profiles.csv); names end in their unit.
+
+    ``voltages``: pu, by bus or node. ``substation``: powers, losses, price. ``flows``, ``pv``, ``batteries``: columns
+    (quantity, branch, node or place), so that ``["energy_kwh"]`` has a column for each battery. ``rounds``: a row for
+    each round. Powers of a balanced case are per phase. Raises TieflowError for another word, or without pandas.
+    """
+    _check_word("table", what, ("voltages", "flows", "substation", "pv", "batteries", "rounds"))
+    pandas, case, state, past = _library("pandas", "pandas"), result.case, result.state, result.history
+    index, columns, data = pandas.Index(case.horizon.hour, name="hour"), None, dict[str, Any]()
+    if what == "rounds":
+        # Times by area stay behind; an older file lacks the model error.
+        data = {name: x if len(x) else np.nan for name, x in vars(past).items() if np.ndim(x) == 1}
+        index = pandas.RangeIndex(1, len(past.cost) + 1, name="round")
+    elif what == "substation":
+        data = {"p_kw": state.substation_p_kw, "q_kvar": state.substation_q_kvar}
+        data |= {"losses_kw": state.losses_kw, "price_per_kwh": case.horizon.price}
+    else:
+        kind, names = _places(case, what)
+        arrays = {
+            "voltages": {"v_pu": state.v_pu},
+            "flows": {"p_kw": state.p_kw, "q_kvar": state.q_kvar, "i_a": state.i_a},
+        }.get(what) or getattr(result.schedule, what)
+        columns = pandas.MultiIndex.from_product([list(arrays), names], names=["quantity", kind])
+        data = np.concatenate(list(arrays.values())).T
+    made: DataFrame = pandas.DataFrame(data, index, columns)
+    return made["v_pu"] if what == "voltages" else made
+
+
+def plot(result: Result, what: str = "schedule") -> Figure:
+    """A matplotlib figure: ``schedule``, totals of substation, batteries and PV by hour; ``voltages``, their range
+    where limits hold; ``convergence``, by round. Raises TieflowError for another word, or without matplotlib."""
+    _check_word("plot", what, ("schedule", "voltages", "convergence"))
+    case, state, past = result.case, result.state, result.history
+    x = (case.horizon.hour[0] + np.arange(len(case.horizon) + 1.0)) * case.horizon.dt
+    panels: dict[str, dict[str, Any]]
+    if what == "schedule":
+        battery = {name: array.sum(axis=0) for name, array in result.schedule.batteries.items()}
+        shares = ("soc_initial", "soc_max", "soc_min")
+        kwh = [sum(getattr(unit, share) * unit.energy_kwh for unit in case.batteries) for share in shares]
+        panels = {
+            "substation\nkW, kvar": {"real": state.substation_p_kw, "reactive": state.substation_q_kvar},
+            "batteries\nkW": {"discharge": battery["discharge_kw"], "charge": -battery["charge_kw"]},
+            "stored energy\nkWh": {
+                "stored": [kwh[0], *battery["energy_kwh"]],
+                "upper limit": kwh[1],
+                "lower limit": kwh[2],
+            },
+            "PV reactive power\nkvar": {"into the feeder": result.schedule.pv["q_kvar"].sum(axis=0)},
+        }
+    elif what == "voltages":
+        v = state.v_pu[1:] if case.is_balanced else state.v_pu[case.network.limited[case.network.roots :]]
+        found = {"highest": v.max(axis=0), "median": np.median(v, axis=0), "lowest": v.min(axis=0)}
+        panels = {"voltage, pu": found | {"upper limit": case.settings.v_max_pu, "lower limit": case.settings.v_min_pu}}
+    else:
+        x = np.arange(1.0, len(past.cost) + 1)
+        found = {"mismatch": past.mismatch_pu, "change": past.change_pu, "model error": past.model_error_pu}
+        # Zero, as the error of a balanced model, has no place on a logarithmic axis.
+        found = {name: np.where(y > 0, y, np.nan) for name, y in found.items() if (y > 0).any()}
+        panels = {"largest difference, pu": {**found, "tolerance": result.tolerance_pu}}
+    library = _library("matplotlib.figure", "'tieflow[plot]'")
+    figure: Figure = library.Figure((8, 2 + 2 * len(panels)), layout="constrained")
+    figure.suptitle(f"{case.name}, {result.method}" + (", per phase" if case.is_balanced else ""))
+    rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (label, lines) in zip(rows, panels.items(), strict=True):
+        for (name, y), (color, style) in zip(lines.items(), STYLES, strict=False):
+            look = {"color": color, "linestyle": style, "label": name}
+            if np.ndim(y) == 0:
+                axes.axhline(y, **look)
+            elif len(y) == len(x):
+                axes.plot(x, y, marker="o", **look)
+            else:
+                axes.stairs(y, x, baseline=None, linewidth=2, **look)
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    by_round = what == "convergence"
+    axes.set(xlabel="round" if by_round else "hour of the day", yscale="log" if by_round else "linear")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def _with(case: Case, kind: str, row: type[PV] | type[Battery], units: Sequence[PV | Battery]) -> Case:
+    # Checked again, for model_copy(update=...), the easy way to change a device, checks nothing.
+    units = [_row(row, unit.model_dump()) for unit in units]
+    _check_places(kind, units, set(case.feeder.buses if case.is_balanced else case.network.buses[1:]))
+    for unit in units:
+        profile = getattr(unit, "profile", "")
+        if profile and profile not in case.horizon.shapes:
+            raise CaseError(f"{kind}: unknown profile '{profile}'.{did_you_mean(profile, case.horizon.shapes)}")
+        if not case.is_balanced:
+            connection(case.network, unit.bus, unit.phases)
+        elif unit.phases:
+            raise CaseError(f"{kind}: phases at bus '{unit.bus}', but the case is balanced. Leave them empty.")
+    placed: Any = tuple({unit.place: unit for unit in (*getattr(case, kind), *units)}.values())
+    changed = replace(case, **{kind: placed})
+    _check_inverters(changed)
+    return changed
+
+
+def _row(kind: type[AnyRow], values: Mapping[str, object]) -> AnyRow:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise CaseError(f"{kind.__name__}: {explain(error)}") from None
+
+
+def _check_word(what: str, word: str, known: Iterable[str]) -> None:
+    if word not in known:
+        raise CaseError(f"{what} '{word}' is unknown.{did_you_mean(word, known)}")
+
+
+def _library(name: str, wanted: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise TieflowError(f"{name.partition('.')[0]} cannot be loaded ({error}). Run: pip install {wanted}") from error
