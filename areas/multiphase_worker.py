@@ -25,7 +25,7 @@ from common.schedule import AreaSolution
 NEW_ROWS = 30
 """voltage limits that are added at a time in each period: the worst ones; a feeder has thousands, few of which bind"""
 LIMIT_SLACK = 1e-7
-"""pu by which a voltage limit that is not in the problem may be overstepped"""
+"""pu by which a predicted voltage may overstep a limit that is not in the problem"""
 SAME_POINT = 1e-8
 """pu by which voltages must have moved for the model to be corrected"""
 

@@ -134,7 +134,7 @@ class AreaReport:
     relaxation_gap: float
     """largest l v - p^2 - q^2"""
     model_error: float
-    """largest difference between the voltages of a linearized model and of an AC power flow, pu"""
+    """largest difference between the voltages and root powers of a linearized model and of an AC power flow, pu"""
     kept: float
     """1 where the power flow failed at the proposed point and the model was kept as it was"""
     iterations: float

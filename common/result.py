@@ -35,7 +35,7 @@ class History:
     area_s: Floats
     """(round, area) time of the area's whole step, the conic solver included"""
     model_error_pu: Floats = field(default_factory=lambda: np.zeros(0))
-    """(round,) largest difference between the voltages of a linearized model and of an AC power flow"""
+    """(round,) largest difference between the voltages and root powers of a linearized model and of an AC power flow"""
 
     def critical_path_s(self) -> float:
         """Sum over rounds of the slowest area, the coordinator and the communication."""
@@ -123,6 +123,6 @@ class Result:
     model_error_pu: float = 0.0
     """largest difference between the voltages and powers of a linearized model and of an AC power flow, per unit"""
     oversteps: tuple[Violation, ...] = ()
-    """voltage limits that no setpoints can keep, as the optimizer expects them to be overstepped"""
+    """voltage limits of a multi-phase case that the optimizer expects to be overstepped, at voltage_slack_price"""
     notes: tuple[str, ...] = ()
     """what the user should know: hand-overs, repeated solves, loose relaxations"""

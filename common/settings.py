@@ -25,6 +25,14 @@ Model = Literal["balanced", "multiphase"]
 Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
 
 
+BALANCED_ONLY = {
+    *("voltage_kv", "substation_bus", "substation_v_pu", "switch_ohm", "capacitor_model"),
+    *("pv_percent", "battery_percent", "der_fraction", "pv_inverter_ratio", "battery_inverter_ratio", "battery_hours"),
+    *("eta_charge", "eta_discharge", "soc_min", "soc_max", "soc_initial"),
+}
+"""settings that a multi-phase case takes from its circuit and tables"""
+
+
 class Settings(BaseModel):
     """The scalars of a case. Powers are per phase of a balanced feeder; names end in their unit."""
 
@@ -33,7 +41,7 @@ class Settings(BaseModel):
     title: str = ""
     model: Model = "balanced"
     """``balanced``: branch flow of buses.csv and branches.csv; ``multiphase``: every phase of circuit.dss."""
-    voltage_kv: NotNegative = 0.0
+    voltage_kv: Positive = 1.0
     """Nominal line-to-line voltage of a balanced case."""
     base_kva: Positive = 1000.0
     """Per-phase power base of all per-unit quantities."""
@@ -42,8 +50,8 @@ class Settings(BaseModel):
     v_min_pu: VoltagePu = 0.95
     v_max_pu: VoltagePu = 1.05
     voltage_slack_price: Positive = 1e3
-    """$ per per-unit voltage, node and hour that a limit is overstepped by, where devices cannot keep it; multi-phase
-    models only."""
+    """$ per per-unit voltage (as its logarithm), node and hour that a limit is overstepped by; multi-phase cases only.
+    Where devices can keep a limit at less, they do."""
     switch_ohm: NotNegative = 2e-4
     """Branches of no more impedance are switches: their losses are neglected."""
     capacitor_model: CapacitorModel = "constant_impedance"
@@ -61,7 +69,7 @@ class Settings(BaseModel):
     scd_weight: NotNegative = 1e-3
     """Weight of simultaneous charging and discharging, $ per per-unit power."""
     voltage_deviation_weight: NotNegative = 1.0
-    """$ per (per-unit squared voltage)^2, bus and hour; counts with objective = voltage_deviation."""
+    """$ per (per-unit squared voltage)^2, bus and period; counts with objective = voltage_deviation."""
     substation_peak_kw: Positive | None = None
     """Cap on substation power in every hour, whatever the objective."""
 
@@ -84,9 +92,15 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if self.model == "balanced" and not (self.voltage_kv > 0 and self.substation_bus):
-            missing = "substation_bus" if self.voltage_kv > 0 else "voltage_kv"
+        if self.model == "balanced" and not {"voltage_kv", "substation_bus"} <= self.model_fields_set:
+            missing = "substation_bus" if "voltage_kv" in self.model_fields_set else "voltage_kv"
             raise ValueError(f"{missing}: missing. A balanced case needs it.")
+        ignored = sorted(self.model_fields_set & BALANCED_ONLY) if self.model == "multiphase" else []
+        if ignored:
+            raise ValueError(
+                f"{ignored[0]} has no meaning in a multi-phase case, whose feeder is circuit.dss and whose devices are in "
+                "pv.csv and batteries.csv. Remove it."
+            )
         if self.v_min_pu > self.v_max_pu:
             raise ValueError(f"v_min_pu = {self.v_min_pu} is above v_max_pu = {self.v_max_pu}. Swap or widen them.")
         if self.soc_min >= self.soc_max:

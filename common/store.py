@@ -16,6 +16,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
+from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
@@ -211,7 +212,7 @@ def _save(group: h5py.Group, name: str, kind: Any, value: Any) -> None:
     elif get_origin(kind) is Mapping:
         inner = group.create_group(name)
         for key, item in value.items():
-            _save(inner, key, get_args(kind)[1], item)
+            _save(inner, quote(key, safe=" "), get_args(kind)[1], item)
     elif get_origin(kind) is tuple:
         element = get_args(kind)[0]
         if columns := _fields(element):
@@ -238,7 +239,7 @@ def _load(group: h5py.Group, name: str, kind: Any) -> Any:
     if get_origin(kind) is np.ndarray:
         return item[()]
     if get_origin(kind) is Mapping:
-        return {key: _load(item, key, get_args(kind)[1]) for key in (*item.attrs, *item)}
+        return {unquote(key): _load(item, key, get_args(kind)[1]) for key in (*item.attrs, *item)}
     if get_origin(kind) is not tuple:
         return _load_fields(item, kind)
     element = get_args(kind)[0]

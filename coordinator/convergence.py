@@ -30,7 +30,7 @@ def mismatch(boundary: Boundary, response: Response) -> float:
 
 
 def change(proposal: Proposal, response: Response, before: Response | None) -> float:
-    """Largest change of an answered w, p or q since the round before: inf in the first round, 0 without ties.
+    """Largest change of an answered quantity since the round before: inf in the first round, 0 without ties.
 
     What a side holds at the proposed value is not its answer, and does not count.
     """
@@ -43,6 +43,6 @@ def change(proposal: Proposal, response: Response, before: Response | None) -> f
 
 
 def middle(response: Response) -> Floats:
-    """(tie, quantity, T) mean of the two copies."""
+    """(conductor, quantity, T) mean of the two copies."""
     mean: Floats = response.value.mean(axis=1)
     return mean

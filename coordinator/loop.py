@@ -128,7 +128,8 @@ def run(
         solved = not any(report.status in (INFEASIBLE, FAILED) for report in response.reports)
         if not solved and not boundary.ties:
             raise SolverError(f"area {names[0]}: the conic solver failed, and there is no other round to try.")
-        converged = solved and found.within(tolerance)
+        # Softened limits are not the case's.
+        converged = solved and found.within(tolerance) and not state.proposal.barrier
         cost = sum(report.energy_cost for report in response.reports)
         by = method
         # A single area has nothing to agree on: more rounds only correct its model.

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["PV", "Battery", "Case", "CaseError", "Result", "TieflowError", "load", "plot", "read", "save", "solve"]
 __all__ += ["table", "with_areas", "with_batteries", "with_pv"]
 AnyRow = TypeVar("AnyRow", bound=Row)
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-STYLES = (("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", "-."), ("#D55E00", "--"), ("#D55E00", ":"))
+# Okabe and Ito's colours, which colour-blind readers tell apart; LIMIT is the one for what must not be passed.
+STYLES, LIMIT = (("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", "-.")), "#D55E00"
 
 
 def load(name_or_folder: str | Path, /, **settings: object) -> Case:
@@ -134,7 +134,8 @@ def table(result: Result, what: str) -> DataFrame:
     """
     _check_word("table", what, ("voltages", "flows", "substation", "pv", "batteries", "rounds"))
     pandas, case, state, past = _library("pandas", "pandas"), result.case, result.state, result.history
-    index, columns, data = pandas.Index(case.horizon.hour, name="hour"), None, dict[str, Any]()
+    index, columns = pandas.Index(case.horizon.hour, name="hour"), None
+    data: Any
     if what == "rounds":
         # Times by area stay behind; an older file lacks the model error.
         data = {name: x if len(x) else np.nan for name, x in vars(past).items() if np.ndim(x) == 1}
@@ -143,11 +144,9 @@ def table(result: Result, what: str) -> DataFrame:
         data = {"p_kw": state.substation_p_kw, "q_kvar": state.substation_q_kvar}
         data |= {"losses_kw": state.losses_kw, "price_per_kwh": case.horizon.price}
     else:
+        of_state = {"voltages": ("v_pu",), "flows": ("p_kw", "q_kvar", "i_a")}.get(what, ())
+        arrays = {name: getattr(state, name) for name in of_state} or getattr(result.schedule, what)
         kind, names = _places(case, what)
-        arrays = {
-            "voltages": {"v_pu": state.v_pu},
-            "flows": {"p_kw": state.p_kw, "q_kvar": state.q_kvar, "i_a": state.i_a},
-        }.get(what) or getattr(result.schedule, what)
         columns = pandas.MultiIndex.from_product([list(arrays), names], names=["quantity", kind])
         data = np.concatenate(list(arrays.values())).T
     made: DataFrame = pandas.DataFrame(data, index, columns)
@@ -160,14 +159,15 @@ def plot(result: Result, what: str = "schedule") -> Figure:
     _check_word("plot", what, ("schedule", "voltages", "convergence"))
     case, state, past = result.case, result.state, result.history
     x = (case.horizon.hour[0] + np.arange(len(case.horizon) + 1.0)) * case.horizon.dt
+    # By panel and name: a limit, a line by hour (or at the ends of hours, or by round), or an area between two.
     panels: dict[str, dict[str, Any]]
     if what == "schedule":
         battery = {name: array.sum(axis=0) for name, array in result.schedule.batteries.items()}
         shares = ("soc_initial", "soc_max", "soc_min")
-        kwh = [sum(getattr(unit, share) * unit.energy_kwh for unit in case.batteries) for share in shares]
+        kwh = [sum((getattr(unit, share) * unit.energy_kwh for unit in case.batteries), 0.0) for share in shares]
         panels = {
             "substation\nkW, kvar": {"real": state.substation_p_kw, "reactive": state.substation_q_kvar},
-            "batteries\nkW": {"discharge": battery["discharge_kw"], "charge": -battery["charge_kw"]},
+            "batteries\nkW": {"discharge": (0.0, battery["discharge_kw"]), "charge": (0.0, -battery["charge_kw"])},
             "stored energy\nkWh": {
                 "stored": [kwh[0], *battery["energy_kwh"]],
                 "upper limit": kwh[1],
@@ -177,7 +177,7 @@ def plot(result: Result, what: str = "schedule") -> Figure:
         }
     elif what == "voltages":
         v = state.v_pu[1:] if case.is_balanced else state.v_pu[case.network.limited[case.network.roots :]]
-        found = {"highest": v.max(axis=0), "median": np.median(v, axis=0), "lowest": v.min(axis=0)}
+        found = {"range": (v.min(axis=0), v.max(axis=0)), "median": np.median(v, axis=0)}
         panels = {"voltage, pu": found | {"upper limit": case.settings.v_max_pu, "lower limit": case.settings.v_min_pu}}
     else:
         x = np.arange(1.0, len(past.cost) + 1)
@@ -187,17 +187,24 @@ def plot(result: Result, what: str = "schedule") -> Figure:
         panels = {"largest difference, pu": {**found, "tolerance": result.tolerance_pu}}
     library = _library("matplotlib.figure", "'tieflow[plot]'")
     figure: Figure = library.Figure((8, 2 + 2 * len(panels)), layout="constrained")
-    figure.suptitle(f"{case.name}, {result.method}" + (", per phase" if case.is_balanced else ""))
+    remarks = ", powers per phase" * (case.is_balanced and what == "schedule") + ", NOT CONVERGED" * (
+        not result.converged
+    )
+    figure.suptitle(f"{case.name}, {result.method}{remarks}")
     rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, (label, lines) in zip(rows, panels.items(), strict=True):
-        for (name, y), (color, style) in zip(lines.items(), STYLES, strict=False):
-            look = {"color": color, "linestyle": style, "label": name}
-            if np.ndim(y) == 0:
-                axes.axhline(y, **look)
+        styles = iter(STYLES)
+        for name, y in lines.items():
+            if isinstance(y, float):
+                axes.axhline(y, color=LIMIT, linestyle=":" if name == "lower limit" else "--", label=name)
+                continue
+            color, style = next(styles)
+            if isinstance(y, tuple):
+                axes.stairs(y[1], x, baseline=y[0], fill=True, color=color, alpha=0.5, label=name)
             elif len(y) == len(x):
-                axes.plot(x, y, marker="o", **look)
+                axes.plot(x, y, style, marker="o", color=color, label=name)
             else:
-                axes.stairs(y, x, baseline=None, linewidth=2, **look)
+                axes.stairs(y, x, baseline=None, color=color, linestyle=style, linewidth=2, label=name)
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -205,6 +212,17 @@ def plot(result: Result, what: str = "schedule") -> Figure:
     axes.set(xlabel="round" if by_round else "hour of the day", yscale="log" if by_round else "linear")
     axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
+
+
+def _places(case: Case, what: str) -> tuple[str, Sequence[str]]:
+    """What stands along the columns of a table, and its names."""
+    if what in ("pv", "batteries"):
+        return "place", [unit.place for unit in getattr(case, what)]
+    if not case.is_balanced:
+        return "node", case.network.node_names[case.network.roots :]
+    if what == "flows":
+        return "branch", [case.feeder.branch_name(k) for k in range(len(case.feeder.parent))]
+    return "bus", case.feeder.buses
 
 
 def _with(case: Case, kind: str, row: type[PV] | type[Battery], units: Sequence[PV | Battery]) -> Case:

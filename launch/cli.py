@@ -164,6 +164,8 @@ def import_command(master: Path, folder: Path, commands: tuple[str, ...], keep_t
 @json_option
 def partition_command(case_name: str, areas: str, out: Path | None, force: bool, as_json: bool) -> int:
     """Cut CASE into connected areas of even work, draw them and write areas.csv, which may be edited."""
+    if not areas.isdecimal() and (out is not None or force):
+        raise CaseError("--out and --force go with a number of --areas: a file is only looked at.")
     case = _with_areas(read_case(case_name), areas)
     found = describe(case, area_numbers(case)[0])
     console = Console(stderr=as_json)
@@ -222,9 +224,10 @@ def check(file: Path, write_circuit: Path | None, as_json: bool) -> int:
     assert result.check is not None
     if write_circuit is not None:
         # Loads OpenDSS, which most commands do without.
-        from common import opendss
+        from common import multiphase_opendss, opendss
 
-        opendss.write_circuit(result.case, result.schedule, write_circuit)
+        writer = opendss if result.case.is_balanced else multiphase_opendss
+        writer.write_circuit(result.case, result.schedule, write_circuit)
     if as_json:
         _print_json(summary(result))
     else:

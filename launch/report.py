@@ -105,8 +105,8 @@ def print_result(console: Console, result: Result) -> None:
         buses = len({overstep.element for overstep in result.oversteps})
         console.print(
             Text(
-                f"LIMITS OVERSTEPPED: {len(result.oversteps)} voltage limits, at {buses} nodes, cannot be kept with "
-                "these devices (each is stored, with its hour). The worst:",
+                f"LIMITS OVERSTEPPED: {len(result.oversteps)} voltage limits, at {buses} nodes, are not worth "
+                "keeping, or cannot be kept, at voltage_slack_price (all are stored, with their hours). The worst:",
                 style="bold red",
             )
         )

@@ -29,7 +29,7 @@ METHODS = ("admm", "dlmp", "enapp", CENTRALIZED)
 LOOSE_PU = 1e-6
 """l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
 OVERSTEP_PU = 1e-6
-"""voltage beyond a limit that counts as overstepped: the accuracy of the solver"""
+"""voltage beyond a limit that counts as overstepped"""
 LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "qdldl", "mpi4py", "opendssdirect.py", "h5py")
 
 
@@ -105,7 +105,10 @@ def solve(
 
 def _bound(boundary: Boundary, transport: Transport, outcome: Outcome) -> tuple[float | None, list[str]]:
     try:
-        return lower_bound(boundary, transport, outcome.response), []
+        bound = lower_bound(boundary, transport, outcome.response)
+        if boundary.can_soften:
+            return bound, ["the lower bound is one of the model as last linearized, not of the exact power flow"]
+        return bound, []
     except SolverError as error:
         return None, [str(error)]
 

@@ -92,9 +92,9 @@ class State:
     boundary: Boundary
     proposal: Proposal
     z: Floats
-    """(tie, quantity, T) agreed values"""
+    """(conductor, quantity, T) agreed values"""
     price: Floats
-    """(tie, quantity, T) price of power into the child, and of w"""
+    """(conductor, quantity, T) price of power into the child, and of w"""
     raised: Floats
     """(T,) factor on the penalties"""
     good: Ints
@@ -276,7 +276,7 @@ def _blocks(boundary: Boundary, area: int, per_conductor: int) -> Iterator[tuple
 
 
 def _penalty(state: State) -> Floats:
-    """(tie, quantity, T)"""
+    """(conductor, quantity, T)"""
     boundary = state.boundary
     by_hour: Floats = np.array(PENALTY[len(boundary.quantities)])[:, None] * boundary.loss_price * state.raised
     return np.broadcast_to(by_hour, state.z.shape)

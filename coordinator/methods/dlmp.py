@@ -2,7 +2,7 @@
 
 Down the tree go w and the prices of p and q, the derivatives of the parent's cost; up go p and q and the price of w.
 The parent holds p and q and adds the price of w; the child holds w and minimizes its cost plus the prices, with the
-curvature of the losses upstream around the last p and q: H = 2 h R price of losses, R the Thevenin resistance. At the
+curvature of the losses upstream around the last p and q: H = 2 h R price of losses, R the Thevenin resistance (over several conductors the Hermitian part of the impedance). At the
 fixed point both sides' prices agree, so the point is the optimum. Anderson acceleration on all that is exchanged.
 """
 

@@ -300,7 +300,7 @@ def test_a_batch_log_has_one_plain_line_a_round(unconverged: tuple[Run, Path]) -
     assert "\x1b" not in ended.text
     assert "\r" not in ended.text
     header = ended.stdout.splitlines()[0].split()
-    assert header == ["round", "method", "mismatch", "change", "cost", "elapsed"]
+    assert header == ["round", "method", "mismatch", "change", "model", "cost", "elapsed"]
 
 
 @pytest.fixture
