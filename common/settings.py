@@ -95,12 +95,6 @@ class Settings(BaseModel):
         if self.model == "balanced" and not {"voltage_kv", "substation_bus"} <= self.model_fields_set:
             missing = "substation_bus" if "voltage_kv" in self.model_fields_set else "voltage_kv"
             raise ValueError(f"{missing}: missing. A balanced case needs it.")
-        ignored = sorted(self.model_fields_set & BALANCED_ONLY) if self.model == "multiphase" else []
-        if ignored:
-            raise ValueError(
-                f"{ignored[0]} has no meaning in a multi-phase case, whose feeder is circuit.dss and whose devices are in "
-                "pv.csv and batteries.csv. Remove it."
-            )
         if self.v_min_pu > self.v_max_pu:
             raise ValueError(f"v_min_pu = {self.v_min_pu} is above v_max_pu = {self.v_max_pu}. Swap or widen them.")
         if self.soc_min >= self.soc_max:
@@ -128,8 +122,15 @@ def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
         raise CaseError(f"{path}: not valid TOML ({error}).") from None
     check_names(values, str(path))
     check_names(overrides, "--set")
+    given = values | dict(overrides)
+    ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model", "balanced") != "balanced" else []
+    if ignored:
+        raise CaseError(
+            f"{'--set' if ignored[0] in overrides else path}: {ignored[0]} has no meaning in a multi-phase case, whose "
+            "feeder is circuit.dss and whose devices are in pv.csv and batteries.csv. Remove it."
+        )
     try:
-        return Settings.model_validate(values | dict(overrides))
+        return Settings.model_validate(given)
     except ValidationError as error:
         reason = explain(error)
         changed = any(re.search(rf"\b{key}\b", reason) for key in overrides)

@@ -161,24 +161,23 @@ def plot(result: Result, what: str = "schedule") -> Figure:
     x = (case.horizon.hour[0] + np.arange(len(case.horizon) + 1.0)) * case.horizon.dt
     # By panel and name: a limit, a line by hour (or at the ends of hours, or by round), or an area between two.
     panels: dict[str, dict[str, Any]]
+    found: dict[str, Any]
     if what == "schedule":
         battery = {name: array.sum(axis=0) for name, array in result.schedule.batteries.items()}
         shares = ("soc_initial", "soc_max", "soc_min")
         kwh = [sum((getattr(unit, share) * unit.energy_kwh for unit in case.batteries), 0.0) for share in shares]
+        limits = {"upper limit": kwh[1], "lower limit": kwh[2]}
         panels = {
             "substation\nkW, kvar": {"real": state.substation_p_kw, "reactive": state.substation_q_kvar},
             "batteries\nkW": {"discharge": (0.0, battery["discharge_kw"]), "charge": (0.0, -battery["charge_kw"])},
-            "stored energy\nkWh": {
-                "stored": [kwh[0], *battery["energy_kwh"]],
-                "upper limit": kwh[1],
-                "lower limit": kwh[2],
-            },
+            "stored energy\nkWh": {"stored": [kwh[0], *battery["energy_kwh"]]} | limits,
             "PV reactive power\nkvar": {"into the feeder": result.schedule.pv["q_kvar"].sum(axis=0)},
         }
     elif what == "voltages":
         v = state.v_pu[1:] if case.is_balanced else state.v_pu[case.network.limited[case.network.roots :]]
         found = {"range": (v.min(axis=0), v.max(axis=0)), "median": np.median(v, axis=0)}
-        panels = {"voltage, pu": found | {"upper limit": case.settings.v_max_pu, "lower limit": case.settings.v_min_pu}}
+        limits = {"upper limit": case.settings.v_max_pu, "lower limit": case.settings.v_min_pu}
+        panels = {"voltage, pu": found | limits}
     else:
         x = np.arange(1.0, len(past.cost) + 1)
         found = {"mismatch": past.mismatch_pu, "change": past.change_pu, "model error": past.model_error_pu}
@@ -187,10 +186,10 @@ def plot(result: Result, what: str = "schedule") -> Figure:
         panels = {"largest difference, pu": {**found, "tolerance": result.tolerance_pu}}
     library = _library("matplotlib.figure", "'tieflow[plot]'")
     figure: Figure = library.Figure((8, 2 + 2 * len(panels)), layout="constrained")
-    remarks = ", powers per phase" * (case.is_balanced and what == "schedule") + ", NOT CONVERGED" * (
+    remarks = ["powers per phase"] * (case.is_balanced and what == "schedule") + ["NOT CONVERGED"] * (
         not result.converged
     )
-    figure.suptitle(f"{case.name}, {result.method}{remarks}")
+    figure.suptitle(", ".join([case.name, result.method, *remarks]))
     rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, (label, lines) in zip(rows, panels.items(), strict=True):
         styles = iter(STYLES)
