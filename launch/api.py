@@ -7,6 +7,7 @@ TieflowErrors; CaseError, InfeasibleError and SolverError of ``common.errors`` a
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from common.errors import CaseError, TieflowError, did_you_mean
 from common.multiphase import connection
 from common.partition import area_numbers
 from common.result import Result
+from common.schedule import DEVICE_KINDS
 from common.store import read_result, write_result
 from common.tables import Row, explain
 from common.transport import dismiss, work
@@ -100,6 +102,7 @@ def solve(
         except Exception:
             traceback.print_exc()
             print(f"tieflow: rank {own.rank} failed; all ranks end.", file=sys.stderr, flush=True)
+            time.sleep(0.5)  # a launcher may drop what it has not passed on yet when it is told to abort
             own.Abort(TieflowError.exit_code)
         own.Free()
         return None
@@ -144,11 +147,11 @@ def table(result: Result, what: str) -> DataFrame:
         data = {"p_kw": state.substation_p_kw, "q_kvar": state.substation_q_kvar}
         data |= {"losses_kw": state.losses_kw, "price_per_kwh": case.horizon.price}
     else:
-        of_state = {"voltages": ("v_pu",), "flows": ("p_kw", "q_kvar", "i_a")}.get(what, ())
-        arrays = {name: getattr(state, name) for name in of_state} or getattr(result.schedule, what)
+        quantities = ({"voltages": ("v_pu",), "flows": ("p_kw", "q_kvar", "i_a")} | DEVICE_KINDS)[what]
+        arrays = getattr(result.schedule, what) if what in DEVICE_KINDS else vars(state)
         kind, names = _places(case, what)
-        columns = pandas.MultiIndex.from_product([list(arrays), names], names=["quantity", kind])
-        data = np.concatenate(list(arrays.values())).T
+        columns = pandas.MultiIndex.from_product([quantities, names], names=["quantity", kind])
+        data = np.concatenate([arrays[name] for name in quantities]).T
     made: DataFrame = pandas.DataFrame(data, index, columns)
     return made["v_pu"] if what == "voltages" else made
 
@@ -215,7 +218,7 @@ def plot(result: Result, what: str = "schedule") -> Figure:
 
 def _places(case: Case, what: str) -> tuple[str, Sequence[str]]:
     """What stands along the columns of a table, and its names."""
-    if what in ("pv", "batteries"):
+    if what in DEVICE_KINDS:
         return "place", [unit.place for unit in getattr(case, what)]
     if not case.is_balanced:
         return "node", case.network.node_names[case.network.roots :]

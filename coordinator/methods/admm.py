@@ -22,10 +22,15 @@ import numpy as np
 
 from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats, Ints
-from coordinator.convergence import middle
+from coordinator.convergence import middle, mismatch
+from coordinator.methods.dlmp import prices_told, propose
+from coordinator.methods.enapp import answered
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
 """S of w, p, q and the angle over the price of losses, by their number; a logarithm moves half as much as a square"""
+HELD_ROUNDS, HELD_MISMATCH = 2, 1e-2
+"""first rounds of a multi-phase case, as in ``dlmp``: where devices can do little, the idle power flow is nearly the
+answer, and these rounds find its prices; a larger mismatch after them says that it is not"""
 RELAXATION = 1.6
 """over-relaxation of the ADMM steps"""
 FIRST_NEWTON = 2
@@ -105,6 +110,8 @@ class State:
     trial: bool = False
     """whether the proposal is a Newton step that has yet to prove itself"""
     reference: Reference | None = None
+    held_rounds: int = 0
+    """rounds yet to come in which each side holds what the other answers"""
     rejections: int = 0
     barrier: float = 0.0
     """$; what limits are softened by"""
@@ -121,15 +128,20 @@ def start(boundary: Boundary, z: Floats | None = None) -> State:
     """Begin with the substation's energy price and the forecast, or the values z of another method."""
     price = np.zeros_like(boundary.forecast)
     price[:, P] = boundary.energy_price
+    handed_over = z is not None
     z = boundary.forecast if z is None else z
     periods = boundary.periods
     never = np.zeros(periods, np.int64)
     state = State(boundary, _nothing(boundary), z, price, np.ones(periods), never, never)
+    if boundary.can_soften and not handed_over and boundary.ties:
+        return replace(state, proposal=propose(boundary, z, price), held_rounds=HELD_ROUNDS)
     return _at(state, z, price)
 
 
 def update(state: State, response: Response) -> State:
     """Judge the point that was tried and choose the next."""
+    if state.held_rounds:
+        return _update_held(state, response)
     penalty = _penalty(state)
     gap = response.value[:, PARENT] - response.value[:, CHILD]
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
@@ -172,6 +184,21 @@ def update(state: State, response: Response) -> State:
         trial=not ready.any(),
     )
     return _at(state, state.z + newton_z, state.price + newton_price)
+
+
+def _update_held(state: State, response: Response) -> State:
+    """Pass on what each side answers and what it is worth to the other; after the last such round, begin from there."""
+    boundary = state.boundary
+    value, prices = answered(boundary, response.value), prices_told(boundary, response)
+    state = replace(state, held_rounds=state.held_rounds - 1)
+    if state.held_rounds:
+        return replace(state, proposal=propose(boundary, value, prices))
+    if mismatch(boundary, response) > HELD_MISMATCH:
+        # An area held at a voltage that its limits do not allow tells absurd prices.
+        return _at(state, state.z, state.price)
+    # The parent's price of a voltage is what it is worth to the child, with the opposite sign of power's.
+    prices[:, boundary.voltages] *= -1
+    return _at(state, value, prices)
 
 
 def _soften(state: State, reference: Reference) -> State:

@@ -2,7 +2,7 @@
 
 Down the tree go w and the prices of p and q, the derivatives of the parent's cost; up go p and q and the price of w.
 The parent holds p and q and adds the price of w; the child holds w and minimizes its cost plus the prices, with the
-curvature of the losses upstream around the last p and q: H = 2 h R price of losses, R the Thevenin resistance (over several conductors the Hermitian part of the impedance). At the
+curvature of the losses upstream around the last p and q: H = 2 h R price of losses, R the Thevenin resistance. At the
 fixed point both sides' prices agree, so the point is the optimum. Anderson acceleration on all that is exchanged.
 """
 
@@ -42,7 +42,7 @@ def start(boundary: Boundary) -> State:
     """Begin with the forecast and the substation's energy price."""
     prices = np.zeros_like(boundary.forecast)
     prices[:, P] = boundary.energy_price
-    return State(boundary, _propose(boundary, boundary.forecast, prices), Anderson(MEMORY), (np.inf, 0))
+    return State(boundary, propose(boundary, boundary.forecast, prices), Anderson(MEMORY), (np.inf, 0))
 
 
 def update(state: State, response: Response) -> State:
@@ -56,17 +56,21 @@ def update(state: State, response: Response) -> State:
     if progress[1] >= PATIENCE:
         return replace(state, failing=f"the mismatch has not halved in {PATIENCE} rounds")
     value = answered(boundary, response.value)
-    # A price comes from the side that holds the quantity, so from the other one.
-    prices = answered(boundary, response.slope[:, ::-1])
+    prices = prices_told(boundary, response)
     price = answered(boundary, state.proposal.price)
     point = np.concatenate([state.proposal.target[:, PARENT].ravel(), (price / boundary.loss_price).ravel()])
     image = np.concatenate([value.ravel(), (prices / boundary.loss_price).ravel()])
     history, following = accelerate(state.history, point, image)
     value, prices = following.reshape(2, *value.shape)
-    return State(boundary, _propose(boundary, value, prices * boundary.loss_price), history, progress)
+    return State(boundary, propose(boundary, value, prices * boundary.loss_price), history, progress)
 
 
-def _propose(boundary: Boundary, value: Floats, prices: Floats) -> Proposal:
+def prices_told(boundary: Boundary, response: Response) -> Floats:
+    """(conductor, quantity, T) what each quantity is worth to the side that holds it."""
+    return answered(boundary, response.slope[:, ::-1])
+
+
+def propose(boundary: Boundary, value: Floats, prices: Floats) -> Proposal:
     """Values and prices of a round, (conductor, quantity, T) each, to both sides."""
     fixed = held(boundary)
     price = np.where(fixed[..., None], 0.0, np.stack([prices, prices], axis=1))

@@ -1,4 +1,4 @@
-"""A script of the user's under a real mpirun: every rank calls ``solve`` with its communicator, and always gets away."""
+"""A user's script under a real mpirun: every rank calls ``solve`` with its communicator, and always gets away."""
 
 from __future__ import annotations
 
