@@ -1,9 +1,9 @@
 """A multi-phase area linearized exactly at an AC operating point: how voltages and powers answer to what is decided.
 
 Inputs of the area in each period, in this order: real parts, then imaginary parts, of ln(V / V_no_load) at the nodes of
-a child's root, p and q of each device, p and q of each conductor of the ties to its own children. Of the
-equations of ``common.power_flow``, linear in V and I, only the currents of legs, devices and ties are not; with V and I split
-into real and imaginary parts their derivatives, which need the conjugates, are exact too.
+a child's root, p and q of each device, p and q of each conductor of the ties to its own children. Of the equations of
+``common.power_flow``, linear in V and I, only the currents of legs, devices and ties are not; with V and I split into
+real and imaginary parts their derivatives, which need the conjugates, are exact too.
 """
 
 from __future__ import annotations
