@@ -123,7 +123,7 @@ def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
     check_names(values, str(path))
     check_names(overrides, "--set")
     given = values | dict(overrides)
-    ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model", "balanced") != "balanced" else []
+    ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model") == "multiphase" else []
     if ignored:
         raise CaseError(
             f"{'--set' if ignored[0] in overrides else path}: {ignored[0]} has no meaning in a multi-phase case, whose "
