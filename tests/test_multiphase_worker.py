@@ -68,7 +68,7 @@ def test_a_point_without_a_power_flow_leaves_the_model_as_it_was(case: Case) -> 
 def test_softened_limits_lead_to_the_exact_answer_as_the_barrier_vanishes(case: Case) -> None:
     parts = partition(replace(case, settings=case.settings.model_copy(update={"v_max_pu": 1.02})))
     boundary = make_boundary(parts)
-    proposal = admm.start(boundary).proposal.split(boundary)[1]
+    proposal = admm.start(boundary, boundary.forecast).proposal.split(boundary)[1]
     worker = MultiphaseWorker(parts.areas[1])
     exact = worker.respond(proposal)
     # Not a point: the model stays as it is.
