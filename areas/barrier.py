@@ -1,20 +1,22 @@
-"""An area's problem with its limits softened by a logarithmic barrier, solved to a point of the central path.
+"""An area's problem with its limits softened by a logarithmic barrier: its central path, and steps along it.
 
 Where limits bind, an area's exact answer has kinks, on which Newton steps of the coordination stumble. With
--barrier * sum(log(slack)) in place of the limits the answer is smooth, and so is the way to the exact one as the
-barrier shrinks. Quadratic problems only. Source: Wright, "Primal-Dual Interior-Point Methods" (1997), chapters 5 and 6.
+-barrier * sum(log(slack)) in place of the limits the problem is smooth. An area need not solve it before it answers:
+its point is taken one Newton step further in every round, and the answer is where the next step would lead, which is
+linear in what the coordinator proposes. So all areas and the coordinator together take the steps of one interior point
+method on the whole feeder. Quadratic problems only. Source: Wright, "Primal-Dual Interior-Point Methods" (1997),
+chapters 5 and 6.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
-from areas.conic import ConicProblem, ConicSolution
-from areas.sensitivity import factorize
+from areas.conic import ConicProblem
+from areas.sensitivity import REGULARIZATIONS, Factors, factorize, moved_by_prices
 from common.feeder import Floats, Ints
 
 ITERATIONS = 60
@@ -26,13 +28,16 @@ TO_BOUNDARY = 0.99
 """share of the way to the nearest limit that a step may go"""
 SHRINK = 0.2
 """products of slack and dual that a step aims at over those of the step before, until they reach the barrier"""
+UNREGULARIZED = (0.0, *REGULARIZATIONS)
+LARGEST_CORRECTION = 10.0
+"""of a product of slack and dual, over the product itself or the barrier"""
 FIRST_SLACK, FIRST_PRODUCT = 0.1, 0.1
-"""of a first point, which is far from feasible but centered"""
+"""of a first point, which is far from feasible but centered; the product over the largest coefficient of the cost"""
 
 
 @dataclass(frozen=True)
 class CentralPoint:
-    """Primal and dual point of an answer, for the next one to start from."""
+    """A primal and dual point near the path, or a step between two. Duals belong to costs in $."""
 
     x: Floats
     slack: Floats
@@ -40,106 +45,114 @@ class CentralPoint:
     equality_dual: Floats
 
 
-def solve_barrier(
-    problem: ConicProblem,
-    linear: Floats,
-    curvature: sp.csc_matrix,
-    barrier: float,
-    wanted: Ints | None = None,
-    start: CentralPoint | None = None,
-) -> tuple[ConicSolution, CentralPoint]:
-    """Minimize the problem's cost plus ``linear``'x + 1/2 x' ``curvature`` x, limits softened by ``barrier`` ($).
-
-    ``curvature`` is given by its upper triangle. ``wanted`` columns get their exact derivatives. The status is
-    ``Solved``, or ``Stalled`` when the point is not reached in ITERATIONS.
-    """
-    started = time.perf_counter()
-    equalities = problem.counts[0]
-    upper = sp.csc_matrix(problem.p + curvature)
-    c = problem.c + linear
-    scale = max(float(np.abs(c).max(initial=0.0)), float(abs(upper).max()) if upper.nnz else 0.0) or 1.0
-    p = (upper + sp.triu(upper, 1).T) / scale
-    c = c / scale
-    mu = barrier / scale
-    e, g = problem.a[:equalities].tocsc(), problem.a[equalities:].tocsc()
-    e_right, g_right = problem.b[:equalities], problem.b[equalities:]
-    size = len(c)
-    if start is None or len(start.x) != size or len(start.slack) != len(g_right):
-        slack = np.maximum(g_right, FIRST_SLACK)
-        start = CentralPoint(np.zeros(size), slack, max(mu, FIRST_PRODUCT) / slack, np.zeros(equalities))
-    x, slack, dual, y = start.x, start.slack, start.dual, start.equality_dual
-    status = "Stalled"
-    aim = max(mu, float((slack * dual).mean())) if len(slack) else mu
-    length = 1.0
-    iterations = 0
-    while iterations < ITERATIONS:
-        iterations += 1
-        gradient = p @ x + c + e.T @ y + g.T @ dual
-        primal, bound = e @ x - e_right, g @ x + slack - g_right
-        product = slack * dual
-        residual = max(np.abs(part).max(initial=0.0) for part in (gradient, primal, bound))
-        if residual < ACCURACY and np.abs(product - mu).max(initial=0.0) < CENTERED * mu:
-            status = "Solved"
-            break
-        # Only well centered points follow the path far: a short step asks for centering before progress.
-        aim = max(mu, SHRINK * aim) if length > 0.5 else aim
-        weight = dual / slack
-        # From slack dz + dual ds = aim - product and ds = -bound - G dx.
-        target = (aim - product) / slack + weight * bound
-        step = _Newton(p, e, g, weight).solve(np.concatenate([-gradient - g.T @ target, -primal]))
-        dx, dy = step[:size], step[size:]
-        ds = -bound - g @ dx
-        dz = (aim - product - dual * ds) / slack
-        length = min(1.0, _to_boundary(slack, ds), _to_boundary(dual, dz))
-        x, slack, dual, y = x + length * dx, slack + length * ds, dual + length * dz, y + length * dy
-    moved = np.zeros((0, 0))
-    if wanted is not None:
-        moved = _Newton(p, e, g, dual / slack).sensitivity(wanted) / scale
-    objective = float(c @ x + 0.5 * x @ (p @ x)) * scale
-    solution = ConicSolution(
-        x=x,
-        objective=objective,
-        dual_objective=objective - float(slack @ dual) * scale,
-        fixed_dual=np.zeros(0),
-        sensitivity=moved,
-        status=status,
-        iterations=iterations,
-        seconds=time.perf_counter() - started,
+def further(point: CentralPoint, way: CentralPoint, length: float) -> CentralPoint:
+    """The point a share of a step further."""
+    return CentralPoint(
+        x=point.x + length * way.x,
+        slack=point.slack + length * way.slack,
+        dual=point.dual + length * way.dual,
+        equality_dual=point.equality_dual + length * way.equality_dual,
     )
-    return solution, CentralPoint(x, slack, dual, y)
+
+
+def longest(point: CentralPoint, way: CentralPoint) -> float:
+    """The share of a step that limits allow."""
+    return min(1.0, _to_boundary(point.slack, way.slack), _to_boundary(point.dual, way.dual))
+
+
+class CentralPath:
+    """The optimality conditions, softened, of a problem with ``linear``'x + 1/2 x' ``curvature`` x added to its cost.
+
+    ``curvature`` is given by its upper triangle. ``linear`` and the barrier ($) may be others in every step.
+    """
+
+    def __init__(self, problem: ConicProblem, curvature: sp.csc_matrix) -> None:
+        upper = sp.csc_matrix(problem.p + curvature)
+        self._p, self._c = sp.csc_matrix(upper + sp.triu(upper, 1).T), problem.c
+        largest = float(np.abs(self._c).max(initial=0.0)), float(abs(upper).max()) if upper.nnz else 0.0
+        # Of the equations: it makes costs comparable with the limits' coefficients.
+        self._scale = max(largest) or 1.0
+        equalities = problem.counts[0]
+        self._e, self._g = problem.a[:equalities].tocsc(), problem.a[equalities:].tocsc()
+        self._e_right, self._g_right = problem.b[:equalities], problem.b[equalities:]
+        self._last: tuple[CentralPoint, Factors] | None = None
+
+    def solve(self, linear: Floats, barrier: float) -> tuple[CentralPoint, bool]:
+        """The path's point at a barrier, and whether it was reached in ITERATIONS."""
+        slack = np.maximum(self._g_right, FIRST_SLACK)
+        aim = max(barrier, FIRST_PRODUCT * self._scale)
+        point = CentralPoint(np.zeros(len(self._c)), slack, aim / slack, np.zeros(len(self._e_right)))
+        length = 1.0
+        for _ in range(ITERATIONS):
+            if self._reached(point, linear, barrier):
+                return point, True
+            # Only well centered points follow the path far: a short step asks for centering before progress.
+            aim = max(barrier, SHRINK * aim) if length > 0.5 else aim
+            way = self.direction(point, linear, aim)
+            length = longest(point, way)
+            point = further(point, way, length)
+        return point, False
+
+    def direction(self, point: CentralPoint, linear: Floats, barrier: float) -> CentralPoint:
+        """The Newton step towards the path, and where that gets further, with its second-order correction."""
+        aim = np.full(len(point.slack), barrier)
+        plain = self._newton(point, linear, aim)
+        length = longest(point, plain)
+        if length == 1.0:
+            return plain
+        product = point.slack * point.dual
+        most = LARGEST_CORRECTION * np.maximum(product, barrier)
+        corrected = self._newton(point, linear, aim - np.clip(plain.slack * plain.dual, -most, most))
+        return corrected if longest(point, corrected) > length else plain
+
+    def ahead(self, point: CentralPoint, linear: Floats, barrier: float) -> Floats:
+        """Where a whole Newton step leads."""
+        found: Floats = point.x + self._newton(point, linear, np.full(len(point.slack), barrier)).x
+        return found
+
+    def drift(self, point: CentralPoint, linear: Floats, barrier: float) -> Floats:
+        """Derivative of ``ahead`` with respect to the barrier."""
+        found: Floats = (self.ahead(point, linear, 2 * barrier) - self.ahead(point, linear, barrier)) / barrier
+        return found
+
+    def sensitivity(self, point: CentralPoint, columns: Ints) -> Floats:
+        """Derivative of ``ahead`` with respect to the linear cost of ``columns``, at them."""
+        moved: Floats = moved_by_prices(self._factors(point), columns) / self._scale
+        return moved
+
+    def cost(self, x: Floats, linear: Floats) -> float:
+        return float((self._c + linear) @ x + 0.5 * x @ (self._p @ x))
+
+    def _newton(self, point: CentralPoint, linear: Floats, aim: Floats) -> CentralPoint:
+        """From slack dz + dual ds = aim - slack dual and ds = -bound - G dx, costs divided by the scale."""
+        gradient, primal, bound = self._residuals(point, linear)
+        missing = (aim - point.slack * point.dual) / self._scale
+        weight = point.dual / self._scale / point.slack
+        target = missing / point.slack + weight * bound
+        found = self._factors(point).solve(np.concatenate([-gradient - self._g.T @ target, -primal]))
+        dx, dy = found[: len(self._c)], found[len(self._c) :]
+        ds = -bound - self._g @ dx
+        dz = missing / point.slack - weight * ds
+        return CentralPoint(dx, ds, dz * self._scale, dy * self._scale)
+
+    def _reached(self, point: CentralPoint, linear: Floats, barrier: float) -> bool:
+        residual = max(float(np.abs(part).max(initial=0.0)) for part in self._residuals(point, linear))
+        off_center = float(np.abs(point.slack * point.dual - barrier).max(initial=0.0))
+        return residual < ACCURACY and off_center < CENTERED * barrier
+
+    def _residuals(self, point: CentralPoint, linear: Floats) -> tuple[Floats, Floats, Floats]:
+        cost: Floats = self._p @ point.x + self._c + linear + self._e.T @ point.equality_dual + self._g.T @ point.dual
+        return cost / self._scale, self._e @ point.x - self._e_right, self._g @ point.x + point.slack - self._g_right
+
+    def _factors(self, point: CentralPoint) -> Factors:
+        """Of a Newton step's equations [[P + G' W G, E'], [E, 0]] with W = dual / slack."""
+        if self._last is None or self._last[0] is not point:
+            weight = point.dual / point.slack
+            hessian = sp.csc_array(self._p + self._g.T @ sp.diags_array(weight) @ self._g) / self._scale
+            self._last = point, factorize(sp.csc_array(hessian), self._e, UNREGULARIZED)
+        return self._last[1]
 
 
 def _to_boundary(value: Floats, change: Floats) -> float:
     falling = change < 0
     return float(TO_BOUNDARY * (value[falling] / -change[falling]).min(initial=np.inf))
-
-
-class _Newton:
-    """The equations of one step, [[P + G' W G, E'], [E, 0]] with W = dual / slack, factorized."""
-
-    def __init__(self, p: sp.csc_matrix, e: sp.csc_matrix, g: sp.csc_matrix, weight: Floats) -> None:
-        self._hessian = sp.csc_array(p + g.T @ sp.diags_array(weight) @ g)
-        self._e = e
-        self._balance, self._factors = factorize(self._hessian, e)
-
-    def solve(self, right: Floats) -> Floats:
-        """One step of refinement takes back what the factors' regularization spoils."""
-        found = self._once(right)
-        size = self._hessian.shape[0]
-        x, y = found[:size], found[size:]
-        left = np.concatenate([self._hessian @ x + self._e.T @ y, self._e @ x])
-        return found + self._once(right - left)
-
-    def sensitivity(self, columns: Ints) -> Floats:
-        """Derivative of x[columns] with respect to their linear cost."""
-        moved = np.empty((len(columns), len(columns)))
-        right = np.zeros(sum(self._e.shape))
-        for i, column in enumerate(columns):
-            right[column] = -1.0
-            moved[:, i] = self._once(right)[columns]
-            right[column] = 0.0
-        return (moved + moved.T) / 2
-
-    def _once(self, right: Floats) -> Floats:
-        found: Floats = self._balance * self._factors.solve(self._balance * right)
-        return found

@@ -11,11 +11,13 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+from areas.barrier import CentralPoint
 from areas.conic import ConicProblem, compile_problem
+from areas.limits import COST, ROW, SIGNS, Parts, overstep
 from areas.linearization import Inputs, Linearization
 from areas.subproblem import device_models
 from common.boundary import ANGLE, MULTIPHASE, P, Q, W
-from common.feeder import Bools, Complexes, Floats, Ints
+from common.feeder import Complexes, Floats, Ints
 from common.multiphase import MultiphaseFeeder, connection
 from common.partition import AreaCase
 
@@ -93,20 +95,20 @@ def _located(area: AreaCase[MultiphaseFeeder], conic: ConicProblem, inputs: Inpu
 
 
 def with_network(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, watched: Bools
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, limits: Parts
 ) -> tuple[ConicProblem, float]:
     """The area's whole problem at a linearization, and the constant that its cost leaves out.
 
-    ``here`` (T, input) are the inputs at the point, ``watched`` (node, T) the voltage limits to keep. A limit may be
-    overstepped at ``voltage_slack_price``: each has a slack column after the devices' own.
+    ``here`` (T, input) are the inputs at the point. A voltage limit may be overstepped at ``voltage_slack_price``:
+    those that ``limits`` makes rows have a slack column each, after the devices' own.
     """
     conic = model.devices
     size = len(conic.c)
     equal, equal_right = _boundary_rows(area, model, at, here)
     below, below_right = _peak_rows(area, model, at, here)
-    voltage, voltage_right, overstep_price = _voltage_rows(area, model, at, here, watched)
+    voltage, voltage_right, overstep_price = _voltage_rows(area, model, at, here, limits)
     slacks = len(overstep_price)
-    p, c, constant = _network_cost(area, model, at, here)
+    p, c, constant = _network_cost(area, model, at, here, limits)
     wide = sp.csc_array((slacks, slacks))
     a = sp.vstack(
         [
@@ -142,7 +144,7 @@ def weights(area: AreaCase[Any]) -> tuple[Floats, Floats]:
 
 
 def _network_cost(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, limits: Parts
 ) -> tuple[sp.csc_array, Floats, float]:
     """Quadratic, linear and constant cost of the network over the devices' columns.
 
@@ -167,6 +169,14 @@ def _network_cost(
         quadratic = quadratic + 2 * weight * np.einsum("tni,tnj->tij", moved, moved)
         slope = slope + 2 * weight * np.einsum("tni,tn->ti", moved, squared - 1)
         constant += weight * float(((squared - 1) ** 2).sum())
+    counted = limits == COST
+    if counted.any():
+        price = area.settings.voltage_slack_price * area.horizon.dt
+        beyond = overstep(area.settings, np.log(np.abs(at.point.v)))
+        slope = slope + price * sum(
+            sign * np.einsum("tni,nt->ti", at.voltage.real, side) for sign, side in zip(SIGNS, counted, strict=True)
+        )
+        constant += price * float(beyond[counted].sum())
     columns = model.input_columns
     constant -= float((slope * here).sum()) - 0.5 * float(np.einsum("ti,tij,tj->", here, quadratic, here))
     linear = np.zeros(size)
@@ -261,21 +271,49 @@ def _peak_rows(
 
 
 def _voltage_rows(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, watched: Bools
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, limits: Parts
 ) -> tuple[sp.csc_array, Floats, Floats]:
-    """ln v_min - slack <= ln |V| <= ln v_max + slack at the watched nodes and periods, slack columns after the devices'
-    own; with the price of each slack."""
-    settings, size = area.settings, len(model.devices.c)
-    node, period = np.nonzero(watched)
-    moved = at.voltage[period, node].real
-    level = np.log(np.abs(at.point.v[node, period])) - (moved * here[period]).sum(axis=1)
+    """ln |V| <= ln v_max + slack, or ln |V| >= ln v_min - slack, slack columns after the devices' own; with the price
+    of each slack."""
+    size = len(model.devices.c)
+    side, node, period = np.nonzero(limits == ROW)
+    moved = np.array(SIGNS)[side][:, None] * at.voltage[period, node].real
+    beyond = overstep(area.settings, np.log(np.abs(at.point.v)))[side, node, period]
     slack = size + np.arange(len(node))[:, None]
     rows = _Rows(size + len(node))
-    for sign, limit in ((1.0, settings.v_max_pu), (-1.0, settings.v_min_pu)):
-        right = sign * (np.log(limit) - level)
-        rows.add([(model.input_columns[period], sign * moved), (slack, -np.ones(slack.shape))], right)
-    price = np.full(len(node), settings.voltage_slack_price * area.horizon.dt)
+    right = (moved * here[period]).sum(axis=1) - beyond
+    rows.add([(model.input_columns[period], moved), (slack, -np.ones(slack.shape))], right)
+    price = np.full(len(node), area.settings.voltage_slack_price * area.horizon.dt)
     return rows.matrix(), rows.right(), price
+
+
+def carried(
+    area: AreaCase[MultiphaseFeeder], point: CentralPoint, before: Parts, now: Parts, beyond: Floats, barrier: float
+) -> CentralPoint:
+    """A point of the central path with the rows of other limits: new ones centered, what they are ``beyond`` (2, node,
+    T) kept."""
+    price = area.settings.voltage_slack_price * area.horizon.dt
+    # Slack and overstep, times their duals, are the barrier each, and the duals make up the price.
+    overstep = (price * beyond + 2 * barrier + np.hypot(price * beyond, 2 * barrier)) / (2 * price)
+    old, new = before == ROW, now == ROW
+    rows = int(old.sum())
+
+    def moved(values: Floats, fresh: Floats) -> Floats:
+        found = fresh.copy()
+        found[old] = values
+        kept: Floats = found[new]
+        return kept
+
+    x, excess = np.split(point.x, [len(point.x) - rows])
+    slack, *row_slack = np.split(point.slack, [len(point.slack) - 2 * rows, len(point.slack) - rows])
+    dual, *row_dual = np.split(point.dual, [len(point.dual) - 2 * rows, len(point.dual) - rows])
+    fresh = overstep - beyond, overstep
+    return CentralPoint(
+        x=np.concatenate([x, moved(excess, overstep)]),
+        slack=np.concatenate([slack, *(moved(*pair) for pair in zip(row_slack, fresh, strict=True))]),
+        dual=np.concatenate([dual, *(moved(own, barrier / at) for own, at in zip(row_dual, fresh, strict=True))]),
+        equality_dual=point.equality_dual,
+    )
 
 
 def predicted_voltages(at: Linearization, here: Floats, inputs: Floats) -> Floats:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from areas.barrier import CentralPoint
+from areas.barrier import CentralPath, CentralPoint, further, longest
 from areas.conic import SOLVED as ACCEPTED
 from areas.conic import ConicProblem, ConicSolution
+from areas.limits import Parts, approached, overstep, revised
 from areas.linearization import Linearization, Point, linearize, power_legs, root_power
-from areas.multiphase import build_multiphase, predicted_power, predicted_voltages, with_network
-from areas.proposals import attempt, slope_at, soften, solve_at
+from areas.multiphase import build_multiphase, carried, predicted_power, predicted_voltages, with_network
+from areas.proposals import attempt, slope_at, solve_at, terms
 from common.boundary import ANGLE, FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse, P, Q, W
 from common.errors import SolverError
-from common.feeder import Bools, Complexes, Floats
+from common.feeder import Complexes, Floats
 from common.multiphase import GROUND, MultiphaseFeeder, multipliers
 from common.partition import AreaCase
 from common.power_flow import Injections, PowerFlow, leg_currents
 from common.schedule import AreaSolution
 
-NEW_ROWS = 30
-"""voltage limits that are added at a time in each period: the worst ones; a feeder has thousands, few of which bind"""
-LIMIT_SLACK = 1e-7
-"""pu by which a predicted voltage may overstep a limit that is not in the problem"""
 SAME_POINT = 1e-8
 """pu by which voltages must have moved for the model to be corrected"""
 
@@ -38,6 +35,33 @@ LIMITS: dict[str, Callable[[AreaCase[MultiphaseFeeder]], AreaCase[MultiphaseFeed
 """kinds of limit that can make an area infeasible, and the area without them; voltage limits have a priced slack"""
 
 
+@dataclass(frozen=True)
+class _Solved:
+    answer: ConicSolution
+    status: int
+    problem: ConicProblem
+    constant: float
+    """cost that the problem leaves out"""
+    seconds: float
+    step: float = 1.0
+    drift: Floats | None = None
+
+
+@dataclass(frozen=True)
+class _OnPath:
+    """Where the area stands on its central path."""
+
+    path: CentralPath
+    problem: ConicProblem
+    point: CentralPoint
+    start: CentralPoint | None
+    """the point before it"""
+    way: CentralPoint | None
+    """the whole step from there"""
+    before: Parts
+    """parts of the limits there"""
+
+
 class MultiphaseWorker:
     """An area's factorized feeder, compiled devices, present linearization and last answer."""
 
@@ -47,37 +71,43 @@ class MultiphaseWorker:
         self._flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
         self._model = build_multiphase(area)
         self._a, self._b, self._shares = power_legs(self._model.inputs)
-        self._watched = np.zeros((len(feeder.node_bus), len(horizon)), bool)
+        self._limits: Parts = np.zeros((2, len(feeder.node_bus), len(horizon)), np.int8)
         self._device_s = idle_devices(area)
         self._at: Linearization | None = None
         self._here = np.zeros(self._model.input_columns.shape)
         self._x = np.zeros(len(self._model.devices.c))
         self._final: Point | None = None
-        self._central: CentralPoint | None = None
+        self._path: _OnPath | None = None
 
     def respond(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal, its model corrected at the proposed point."""
         started = time.perf_counter()
-        kept = not self._correct(proposal)
-        answer, status, problem, constant, solve_s = self._solve(proposal)
+        if proposal.barrier:
+            corrected, solved = self._follow(proposal)
+        else:
+            self._path = None
+            corrected = self._correct(proposal)
+            solved = self._solve(proposal)
+        answer = solved.answer
         self._x = answer.x
         value = answer.x[self._model.boundary_columns]
         slope = slope_at(self.area, proposal, answer, value)
         inputs = answer.x[self._model.input_columns]
         model_error = self._verify(inputs) if answer.status in ACCEPTED else np.inf
         report = AreaReport(
-            status=status,
+            status=solved.status,
             energy_cost=self._energy_cost(),
-            objective=problem.cost(answer.x) + constant,
-            dual_objective=answer.dual_objective + constant,
+            objective=solved.problem.cost(answer.x) + solved.constant,
+            dual_objective=answer.dual_objective + solved.constant,
             relaxation_gap=0.0,
             model_error=model_error,
-            kept=float(kept),
+            kept=float(not corrected),
+            step=solved.step,
             iterations=float(answer.iterations),
-            solve_s=solve_s,
+            solve_s=solved.seconds,
             area_s=time.perf_counter() - started,
         )
-        return AreaResponse(value, slope, answer.sensitivity, report)
+        return AreaResponse(value, slope, answer.sensitivity, report, solved.drift)
 
     def solution(self) -> AreaSolution:
         """The last answer, every variable by name, and the power flow that it leads to, per unit."""
@@ -116,8 +146,12 @@ class MultiphaseWorker:
         if roots:
             # A child's own root is its first tie end.
             w = target[:roots, W] + 1j * target[:roots, ANGLE] - self.area.tie_ends[0].z @ np.conj(s[:roots])
+        return self._correct_at(w, self._device_s, s[roots:])
+
+    def _correct_at(self, w: Complexes, device_s: Complexes, tie_s: Complexes) -> bool:
+        """Linearize at the power flow of given inputs; False where there is none."""
         try:
-            point = self._power_flow(w, self._device_s, s[roots:])
+            point = self._power_flow(w, device_s, tie_s)
         except SolverError:
             if self._at is None:
                 raise
@@ -128,58 +162,105 @@ class MultiphaseWorker:
             self._here = np.concatenate(parts).T
         return True
 
-    def _solve(self, proposal: AreaProposal) -> tuple[ConicSolution, int, ConicProblem, float, float]:
-        """The answer, its status, the problem, its constant and the solver's time. Only voltage limits that an answer
-        oversteps enter the problem, and stay."""
-        spent = 0.0
+    def _split(self, inputs: Floats) -> tuple[Complexes, Complexes, Complexes]:
+        """The root's voltage, the devices' powers and those that the children draw, from inputs (T, input)."""
+        roots, devices = self._own_roots(), len(self.area.devices)
+        parts = np.split(inputs.T, np.cumsum([roots, roots, devices, devices, len(self._model.inputs.tie_nodes)]))
+        return parts[0] + 1j * parts[1], parts[2] + 1j * parts[3], parts[4] + 1j * parts[5]
+
+    def _solve(self, proposal: AreaProposal) -> _Solved:
+        """The answer, with all voltage limits that it calls for."""
+        spent, revisions = 0.0, 0
         limited = self.area.feeder.limited
         while True:
             problem, constant = self._problem()
-            answer, status = self._answer(problem, replace(proposal, sensitivities=False))
+            answer, status = solve_at(self.area, problem, replace(proposal, sensitivities=False))
             spent += answer.seconds
-            if answer.status not in ACCEPTED or not self._watch_more(answer, limited):
+            revision = None
+            if answer.status in ACCEPTED:
+                revision = revised(self._limits, self._beyond(answer.x), limited, revisions)
+            if revision is None:
                 break
+            self._limits = revision
+            revisions += 1
         if proposal.sensitivities and answer.status in ACCEPTED:
-            answer, status = self._answer(problem, proposal)
+            answer, status = solve_at(self.area, problem, proposal)
             spent += answer.seconds
-        return answer, status, problem, constant, spent
+        return _Solved(answer, status, problem, constant, spent)
 
-    def _answer(self, problem: ConicProblem, proposal: AreaProposal) -> tuple[ConicSolution, int]:
-        if not proposal.barrier:
-            return solve_at(self.area, problem, proposal)
-        answer, central = soften(self.area, problem, proposal, self._central)
-        if answer.status not in ACCEPTED:
-            # The last point may be of little use; a first one of its own needs more steps, but always gets there.
-            answer, central = soften(self.area, problem, proposal, None)
-        self._central = central
-        return answer, SOLVED if answer.status in ACCEPTED else FAILED
+    def _follow(self, proposal: AreaProposal) -> tuple[bool, _Solved]:
+        """One step along the central path, and whether the model could be corrected there. The first time, the path's
+        point at the proposal."""
+        started = time.perf_counter()
+        last = self._path
+        if last is None:
+            corrected = self._correct(proposal)
+            start, way, length, before = None, None, 1.0, self._limits
+            problem, constant, path, point, reached = self._first_point(proposal)
+        else:
+            start, way, length, before = last.start, last.way, proposal.length, last.before
+            if length == 1.0:
+                before, start = self._limits, last.point
+                way = last.path.direction(start, terms(self.area, last.problem, proposal)[0], proposal.barrier)
+                length = longest(start, way)
+            if start is None or way is None:
+                raise SolverError(f"area {self.area.name}: a step is to be taken again before any was taken.")
+            self._limits, reached = before, True
+            point = further(start, way, length)
+            corrected = self._correct_at(*self._split(point.x[self._model.input_columns]))
+            beyond = self._beyond(point.x)
+            self._limits = approached(before, beyond, self.area.feeder.limited)
+            point = carried(self.area, point, before, self._limits, beyond, proposal.barrier)
+            problem, constant = self._problem()
+            path = CentralPath(problem, terms(self.area, problem, proposal)[1])
+        linear = terms(self.area, problem, proposal)[0]
+        x = path.ahead(point, linear, proposal.barrier)
+        columns = self._model.boundary_columns.ravel()
+        answer = ConicSolution(
+            x=x,
+            objective=path.cost(x, linear),
+            dual_objective=path.cost(x, linear) - float(point.slack @ point.dual),
+            fixed_dual=np.zeros(0),
+            sensitivity=path.sensitivity(point, columns) if proposal.sensitivities else np.zeros((0, 0)),
+            status=ACCEPTED[0] if reached else "Stalled",
+            iterations=1,
+            seconds=time.perf_counter() - started,
+        )
+        self._path = _OnPath(path, problem, point, start, way, before)
+        drift = path.drift(point, linear, proposal.barrier)[self._model.boundary_columns]
+        status = SOLVED if reached else FAILED
+        return corrected, _Solved(answer, status, problem, constant, answer.seconds, length, drift)
 
-    def _watch_more(self, answer: ConicSolution, limited: Bools) -> bool:
-        """Whether limits were missing."""
+    def _first_point(self, proposal: AreaProposal) -> tuple[ConicProblem, float, CentralPath, CentralPoint, bool]:
+        """The central path's point at a proposal, with all voltage limits that it comes near."""
         assert self._at is not None
-        settings = self.area.settings
-        v = predicted_voltages(self._at, self._here, answer.x[self._model.input_columns])
-        beyond = np.maximum(v - settings.v_max_pu, settings.v_min_pu - v)
-        beyond[~limited] = 0.0
-        beyond[self._watched] = 0.0
-        order = np.argsort(-beyond, axis=0)[:NEW_ROWS]
-        worst = np.take_along_axis(beyond, order, axis=0) > LIMIT_SLACK
-        chosen = np.zeros_like(self._watched)
-        np.put_along_axis(chosen, order, worst, axis=0)
-        self._watched |= chosen
-        return bool(worst.any())
+        limited = self.area.feeder.limited
+        nearby = approached(self._limits, overstep(self.area.settings, np.log(np.abs(self._at.point.v))), limited)
+        while True:
+            self._limits = nearby
+            problem, constant = self._problem()
+            linear, quadratic = terms(self.area, problem, proposal)
+            path = CentralPath(problem, quadratic)
+            point, reached = path.solve(linear, proposal.barrier)
+            nearby = approached(self._limits, self._beyond(point.x), limited)
+            if not reached or (nearby == self._limits).all():
+                return problem, constant, path, point, reached
+
+    def _beyond(self, x: Floats) -> Floats:
+        """(2, node, T) what an answer oversteps each voltage limit by, as the model predicts."""
+        assert self._at is not None
+        v = predicted_voltages(self._at, self._here, x[self._model.input_columns])
+        return overstep(self.area.settings, np.log(v))
 
     def _problem(self) -> tuple[ConicProblem, float]:
         assert self._at is not None
-        return with_network(self.area, self._model, self._at, self._here, self._watched)
+        return with_network(self.area, self._model, self._at, self._here, self._limits)
 
     def _verify(self, inputs: Floats) -> float:
         """Run the power flow of an answer (T, input) and compare: the largest difference of voltages and of the power
         at the root, pu."""
         assert self._at is not None
-        roots, devices = self._own_roots(), len(self.area.devices)
-        parts = np.split(inputs.T, np.cumsum([roots, roots, devices, devices, len(self._model.inputs.tie_nodes)]))
-        w, device_s, tie_s = (parts[k] + 1j * parts[k + 1] for k in (0, 2, 4))
+        w, device_s, tie_s = self._split(inputs)
         self._device_s = device_s
         try:
             self._final = self._power_flow(w, device_s, tie_s)

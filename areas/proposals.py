@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from areas.barrier import CentralPoint, solve_barrier
 from areas.conic import SOLVED as ACCEPTED
 from areas.conic import ConicProblem, ConicSolution, solve_conic
 from common.boundary import FAILED, INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, P, Q
@@ -31,22 +30,13 @@ def solve_at(area: AreaCase[Any], conic: ConicProblem, proposal: AreaProposal) -
 
 def attempt(area: AreaCase[Any], conic: ConicProblem, proposal: AreaProposal, careful: bool = False) -> ConicSolution:
     columns = boundary_columns(conic, proposal)
-    linear, quadratic = _terms(area, conic, proposal)
+    linear, quadratic = terms(area, conic, proposal)
     fixed = np.broadcast_to(proposal.fixed[..., None], columns.shape)
     wanted = columns.ravel() if proposal.sensitivities else None
     return solve_conic(conic, linear, quadratic, columns[fixed], proposal.target[fixed], wanted, careful)
 
 
-def soften(
-    area: AreaCase[Any], conic: ConicProblem, proposal: AreaProposal, start: CentralPoint | None
-) -> tuple[ConicSolution, CentralPoint]:
-    """The answer to a proposal that holds nothing, with limits softened by its barrier."""
-    linear, quadratic = _terms(area, conic, proposal)
-    wanted = boundary_columns(conic, proposal).ravel() if proposal.sensitivities else None
-    return solve_barrier(conic, linear, quadratic, proposal.barrier, wanted, start)
-
-
-def _terms(area: AreaCase[Any], conic: ConicProblem, proposal: AreaProposal) -> tuple[Floats, sp.csc_matrix]:
+def terms(area: AreaCase[Any], conic: ConicProblem, proposal: AreaProposal) -> tuple[Floats, sp.csc_matrix]:
     """What the proposal adds to the problem's cost: linear, and the upper triangle of the quadratic."""
     columns = boundary_columns(conic, proposal)
     curvature = _curvature(area, proposal)

@@ -12,9 +12,11 @@ cone program" (2019).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import qdldl
 import scipy.sparse as sp
+import scipy.sparse.linalg as spla
 
 from common.errors import SolverError
 from common.feeder import Floats, Ints
@@ -36,7 +38,7 @@ def sensitivity(
     ``p`` holds the upper triangle; ``counts`` are the equality and the inequality rows of ``a``, second-order cones of
     four rows each follow. Raises SolverError when the system cannot be factorized.
     """
-    size, (equalities, inequalities) = p.shape[0], counts
+    equalities, inequalities = counts
     first = equalities + inequalities
     g, e = a[equalities:], a[:equalities]
     linear = np.clip(np.maximum(z, 1e-14) / np.maximum(s, 1e-14), *STIFFNESS)[equalities:first]
@@ -46,26 +48,43 @@ def sensitivity(
     )
     weights = sp.block_diag([sp.diags_array(linear), cones], format="csr")
     hessian = p + sp.triu(p, 1).T + g.T @ weights @ g
-    balance, factors = factorize(hessian, e)
-    moved = np.empty((len(columns), len(columns)))
-    right = np.zeros(size + equalities)
-    for i, column in enumerate(columns):
-        right[column] = -balance[column]
-        moved[:, i] = (factors.solve(right) * balance)[columns]
-        right[column] = 0.0
-    return (moved + moved.T) / 2
+    return moved_by_prices(factorize(hessian, e), columns)
 
 
-def factorize(hessian: sp.csc_array, e: sp.csc_matrix) -> tuple[Floats, qdldl.Solver]:
-    """Factors of the system after symmetric scaling by the returned vector."""
+def moved_by_prices(factors: Factors, columns: Ints) -> Floats:
+    """Derivative of ``x[columns]`` with respect to the linear cost of ``columns``."""
+    right = np.zeros((factors.size, len(columns)))
+    right[columns, np.arange(len(columns))] = -1.0
+    moved = factors.solve(right)[columns]
+    symmetric: Floats = (moved + moved.T) / 2
+    return symmetric
+
+
+class Factors:
+    """The factorized system [[hessian, e'], [e, 0]]."""
+
+    def __init__(self, balance: Floats, lu: spla.SuperLU) -> None:
+        self.size = len(balance)
+        self._balance = balance
+        self._lu = lu
+
+    def solve(self, right: Floats) -> Floats:
+        """For a right-hand side, or (size, n) of them."""
+        balance = self._balance if right.ndim == 1 else self._balance[:, None]
+        found: Floats = balance * self._lu.solve(balance * right)
+        return found
+
+
+def factorize(hessian: sp.csc_array, e: sp.csc_matrix, regularizations: Sequence[float] = REGULARIZATIONS) -> Factors:
+    """Factors of the system, its diagonal regularized by the first value with which that succeeds."""
     size, equalities = hessian.shape[0], e.shape[0]
-    for regularization in REGULARIZATIONS:
+    for regularization in regularizations:
         first = hessian + regularization * sp.eye_array(size)
         system = sp.block_array([[first, e.T], [e, -regularization * sp.eye_array(equalities)]], format="csc")
         balance = 1 / np.sqrt(np.maximum(abs(system).max(axis=0).toarray().ravel(), 1e-12))
         scaled = sp.diags_array(balance) @ system @ sp.diags_array(balance)
         try:
-            return balance, qdldl.Solver(sp.csc_matrix(scaled))
+            return Factors(balance, spla.splu(sp.csc_matrix(scaled)))
         except RuntimeError as error:
             reason = error
     raise SolverError(f"the sensitivities of an area's answer cannot be computed: {reason}")

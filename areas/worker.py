@@ -76,6 +76,7 @@ class AreaWorker:
             relaxation_gap=float(self._gap().max(initial=0.0)),
             model_error=0.0,
             kept=0.0,
+            step=1.0,
             iterations=float(answer.iterations),
             solve_s=answer.seconds,
             area_s=time.perf_counter() - started,

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from common.feeder import Complexes, Feeder, Floats, Ints
 from common.partition import AreaCase, Partition, Tie
 
+LEAST_BARRIER = 1e-10
+"""over the price of a unit of losses"""
 PARENT, CHILD = 0, 1
 W, P, Q, ANGLE = 0, 1, 2, 3
 BALANCED = ("voltage", "real power", "reactive power")
@@ -72,6 +74,11 @@ class Boundary:
         return found
 
     @property
+    def least_barrier(self) -> float:
+        """$; a barrier that changes nothing worth mentioning: with m limits, the cost by m times as much at most."""
+        return LEAST_BARRIER * float(self.loss_price.mean())
+
+    @property
     def can_soften(self) -> bool:
         """Whether areas can answer with softened limits: a multi-phase area's problem is quadratic."""
         return len(self.quantities) > ANGLE
@@ -104,6 +111,8 @@ class AreaProposal:
     """whether the targets are a point of the whole boundary, at which models that are not exact are to be corrected"""
     barrier: float = 0.0
     """$ of the logarithmic barrier that softens the area's limits; 0 for exact limits"""
+    length: float = 1.0
+    """with softened limits, the share of the last step to take instead of what was taken; 1 for the next step"""
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,8 @@ class AreaResponse:
     sensitivity: Floats
     """(n, n) derivative of ``value`` with respect to the price, both ravelled; (0, 0) when not asked for"""
     report: AreaReport
+    drift: Floats | None = None
+    """(end, quantity, T) derivative of ``value`` with respect to the barrier; None for exact limits"""
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,8 @@ class AreaReport:
     """largest difference between the voltages and root powers of a linearized model and of an AC power flow, pu"""
     kept: float
     """1 where the power flow failed at the proposed point and the model was kept as it was"""
+    step: float
+    """share of a Newton step that limits allowed, where they are softened; else 1"""
     iterations: float
     solve_s: float
     """conic solver and sensitivities"""
@@ -162,6 +175,7 @@ class Proposal:
     sensitivities: bool = False
     is_point: bool = False
     barrier: float = 0.0
+    length: float = 1.0
 
     def split(self, boundary: Boundary) -> list[AreaProposal]:
         """Each area's part."""
@@ -176,6 +190,7 @@ class Proposal:
                 sensitivities=self.sensitivities,
                 is_point=self.is_point,
                 barrier=self.barrier,
+                length=self.length,
             )
             for end in boundary.ends
         ]
@@ -191,6 +206,8 @@ class Response:
     sensitivities: tuple[Floats, ...]
     """of each area; see AreaResponse"""
     reports: tuple[AreaReport, ...]
+    drift: Floats
+    """(conductor, side, quantity, T)"""
 
     def prices(self) -> Floats:
         """(conductor, quantity, T) what a unit into the child is worth to the parent: the mean of both opinions."""
@@ -199,14 +216,17 @@ class Response:
 
 def join(boundary: Boundary, responses: Sequence[AreaResponse]) -> Response:
     """The areas' answers, by tie."""
-    value, slope = boundary.zeros(), boundary.zeros()
+    value, slope, drift = boundary.zeros(), boundary.zeros(), boundary.zeros()
     for end, response in zip(boundary.ends, responses, strict=True):
         value[end], slope[end] = response.value, response.slope
+        if response.drift is not None:
+            drift[end] = response.drift
     return Response(
         value=value,
         slope=slope,
         sensitivities=tuple(response.sensitivity for response in responses),
         reports=tuple(response.report for response in responses),
+        drift=drift,
     )
 
 

@@ -28,7 +28,7 @@ class Command(IntEnum):
     STOP = 3
 
 
-HEADER = ("command", "sensitivities", "is_point", "barrier")
+HEADER = ("command", "sensitivities", "is_point", "barrier", "length")
 """numbers before the areas' fields in a message to a rank"""
 
 # Shapes are made of: end (the conductors of the area's tie ends), quantity, period, boundary (all three multiplied).
@@ -43,6 +43,7 @@ RESPONSE_FIELDS: dict[str, tuple[str, ...]] = {
     "value": ("end", "quantity", "period"),
     "slope": ("end", "quantity", "period"),
     "sensitivity": ("boundary", "boundary"),
+    "drift": ("end", "quantity", "period"),
     "status": (),
     "energy_cost": (),
     "objective": (),
@@ -50,6 +51,7 @@ RESPONSE_FIELDS: dict[str, tuple[str, ...]] = {
     "relaxation_gap": (),
     "model_error": (),
     "kept": (),
+    "step": (),
     "iterations": (),
     "solve_s": (),
     "area_s": (),
@@ -117,6 +119,7 @@ def unpack_proposals(buffer: Floats, layouts: Sequence[Layout]) -> list[AreaProp
             sensitivities=bool(buffer[1]),
             is_point=bool(buffer[2]),
             barrier=float(buffer[3]),
+            length=float(buffer[4]),
         )
         for fields in views
     ]
@@ -128,6 +131,7 @@ def pack_responses(buffer: Floats, layouts: Sequence[Layout], responses: Sequenc
         fields["value"][...] = response.value
         fields["slope"][...] = response.slope
         fields["sensitivity"][...] = response.sensitivity if response.sensitivity.size else 0.0
+        fields["drift"][...] = 0.0 if response.drift is None else response.drift
         for name in REPORT_FIELDS:
             fields[name][...] = getattr(response.report, name)
 
@@ -138,7 +142,7 @@ def unpack_responses(buffer: Floats, layouts: Sequence[Layout]) -> list[AreaResp
     for fields in _views(buffer.copy(), layouts, RESPONSE_FIELDS):
         numbers = {name: float(fields[name]) for name in REPORT_FIELDS}
         report = AreaReport(status=int(numbers.pop("status")), **numbers)
-        responses.append(AreaResponse(fields["value"], fields["slope"], fields["sensitivity"], report))
+        responses.append(AreaResponse(fields["value"], fields["slope"], fields["sensitivity"], report, fields["drift"]))
     return responses
 
 

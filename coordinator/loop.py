@@ -129,7 +129,7 @@ def run(
         if not solved and not boundary.ties:
             raise SolverError(f"area {names[0]}: the conic solver failed, and there is no other round to try.")
         # Softened limits are not the case's.
-        converged = solved and found.within(tolerance) and not state.proposal.barrier
+        converged = solved and found.within(tolerance) and state.proposal.barrier <= boundary.least_barrier
         cost = sum(report.energy_cost for report in response.reports)
         by = method
         # A single area has nothing to agree on: more rounds only correct its model.

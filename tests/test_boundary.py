@@ -40,6 +40,7 @@ REPORT = AreaReport(
     relaxation_gap=0.0,
     model_error=0.0,
     kept=0.0,
+    step=1.0,
     iterations=0.0,
     solve_s=0.0,
     area_s=0.0,

@@ -51,6 +51,7 @@ class QuadraticArea:
             relaxation_gap=0.0,
             model_error=0.0,
             kept=0.0,
+            step=1.0,
             iterations=1,
             solve_s=0.0,
             area_s=0.0,

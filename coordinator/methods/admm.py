@@ -22,15 +22,10 @@ import numpy as np
 
 from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats, Ints
-from coordinator.convergence import middle, mismatch
-from coordinator.methods.dlmp import prices_told, propose
-from coordinator.methods.enapp import answered
+from coordinator.convergence import middle
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
 """S of w, p, q and the angle over the price of losses, by their number; a logarithm moves half as much as a square"""
-HELD_ROUNDS, HELD_MISMATCH = 2, 1e-2
-"""first rounds of a multi-phase case, as in ``dlmp``: where devices can do little, the idle power flow is nearly the
-answer, and these rounds find its prices; a larger mismatch after them says that it is not"""
 RELAXATION = 1.6
 """over-relaxation of the ADMM steps"""
 FIRST_NEWTON = 2
@@ -39,7 +34,7 @@ DECREASE = 0.95
 """a Newton step must bring the residual below this share of the last good one"""
 DAMPING = 0.005
 """added to the derivative, which is singular where limits hold the boundary fast"""
-FIRST_DAMPING, SOFT_DAMPING = 1e-3, 1e-6
+SOFT_DAMPING = 1e-6
 """the same with softened limits, whose derivative is exact and regular"""
 RAISE = 10.0
 """factor on the penalty of an hour that got worse, and its inverse for an hour that did well"""
@@ -50,19 +45,12 @@ LOWERINGS = 20
 WORSE_SHARE = 0.1
 """hours with less than this share of the worst hour's squared residual keep their penalty"""
 MAX_RAISE = 1e5
-REJECTIONS = 2
-"""Newton steps taken back after which limits are softened, where areas can"""
-SOFTEN_ABOVE = 1e-3
-"""mismatch at the last good point, pu, below which exact limits are nearly agreed on already"""
-FIRST_BARRIER, LAST_BARRIER = 1e-3, 1e-8
-"""barrier of the first softened round and of the last one, over the price of losses"""
-AIM, NEAR, ASTRAY = 100.0, 400.0, 500.0
-"""residual over barrier that a fall of the barrier aims at; below which it falls again; and above which a step is taken
-back"""
-FIRST_SPREAD = 40.0
-"""residual over barrier that halving the barrier leaves, before it is known"""
-SLIGHT_FALL, LARGEST_FALL = 0.98, 0.01
-"""factors on the barrier: of a fall too slight to tell anything, and of the largest one"""
+FIRST_BARRIER = 1e-3
+"""barrier of the first softened round, over the price of losses"""
+UNEVEN = 0.5
+"""least share over the largest one at which all areas take the least"""
+FALLS = ((0.9, 0.1), (0.5, 0.3), (0.0, 1.0))
+"""factors on the barrier, by the least share of their steps that all areas could take"""
 
 
 @dataclass(frozen=True)
@@ -71,23 +59,8 @@ class Reference:
 
     residual: Floats
     """(T,) squared norm of the ADMM step in each hour"""
-    mismatch: float
-    """largest difference between two copies, pu"""
     z: Floats
     price: Floats
-
-
-@dataclass(frozen=True)
-class PathPoint:
-    """The last good point with softened limits, and the areas' answers there."""
-
-    z: Floats
-    price: Floats
-    response: Response
-    step_z: Floats
-    step_price: Floats
-    residual: float
-    barrier: float
 
 
 @dataclass(frozen=True)
@@ -110,16 +83,10 @@ class State:
     trial: bool = False
     """whether the proposal is a Newton step that has yet to prove itself"""
     reference: Reference | None = None
-    held_rounds: int = 0
-    """rounds yet to come in which each side holds what the other answers"""
-    rejections: int = 0
     barrier: float = 0.0
     """$; what limits are softened by"""
-    damping: float = FIRST_DAMPING
-    """of Newton steps with softened limits"""
-    kept: PathPoint | None = None
-    spread: float = FIRST_SPREAD
-    """residual over barrier that halving the barrier would leave"""
+    length: float = 1.0
+    """share of the last step that areas are asked to take again; 1 for a new step"""
     failing: str | None = None
     """always None: ADMM does not give up"""
 
@@ -128,27 +95,23 @@ def start(boundary: Boundary, z: Floats | None = None) -> State:
     """Begin with the substation's energy price and the forecast, or the values z of another method."""
     price = np.zeros_like(boundary.forecast)
     price[:, P] = boundary.energy_price
-    handed_over = z is not None
     z = boundary.forecast if z is None else z
     periods = boundary.periods
     never = np.zeros(periods, np.int64)
-    state = State(boundary, _nothing(boundary), z, price, np.ones(periods), never, never)
-    if boundary.can_soften and not handed_over and boundary.ties:
-        return replace(state, proposal=propose(boundary, z, price), held_rounds=HELD_ROUNDS)
+    barrier = FIRST_BARRIER * float(boundary.loss_price.mean()) if boundary.can_soften and boundary.ties else 0.0
+    state = State(boundary, _nothing(boundary), z, price, np.ones(periods), never, never, barrier=barrier)
     return _at(state, z, price)
 
 
 def update(state: State, response: Response) -> State:
     """Judge the point that was tried and choose the next."""
-    if state.held_rounds:
-        return _update_held(state, response)
     penalty = _penalty(state)
     gap = response.value[:, PARENT] - response.value[:, CHILD]
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
     state = replace(state, round=state.round + 1)
     if state.barrier:
-        return _follow(state, response, penalty, step_z, step_price, float(residual.sum()))
+        return _follow(state, response, penalty, step_z, step_price)
     reference = state.reference
     unsolved = any(report.status == INFEASIBLE for report in response.reports)
     if reference is not None and (state.trial or unsolved):
@@ -157,15 +120,10 @@ def update(state: State, response: Response) -> State:
             worse = (residual > DECREASE**2 * before) & (residual >= WORSE_SHARE * residual.max())
             raised = np.where(worse, np.minimum(state.raised * RAISE, MAX_RAISE), state.raised)
             state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
-            state = replace(state, rejections=state.rejections + 1)
-            far = reference.mismatch > SOFTEN_ABOVE
-            if state.boundary.can_soften and state.rejections >= REJECTIONS and far:
-                return _soften(state, reference)
             return _at(state, reference.z, reference.price)
         state = replace(state, good=state.good + 1)
     reference = Reference(
         residual,
-        float(np.abs(gap).max(initial=0.0)),
         state.z + RELAXATION * step_z,
         state.price + RELAXATION * step_price,
     )
@@ -186,60 +144,21 @@ def update(state: State, response: Response) -> State:
     return _at(state, state.z + newton_z, state.price + newton_price)
 
 
-def _update_held(state: State, response: Response) -> State:
-    """Pass on what each side answers and what it is worth to the other; after the last such round, begin from there."""
-    boundary = state.boundary
-    value, prices = answered(boundary, response.value), prices_told(boundary, response)
-    state = replace(state, held_rounds=state.held_rounds - 1)
-    if state.held_rounds:
-        return replace(state, proposal=propose(boundary, value, prices))
-    if mismatch(boundary, response) > HELD_MISMATCH:
-        # An area held at a voltage that its limits do not allow tells absurd prices.
-        return _at(state, state.z, state.price)
-    # The parent's price of a voltage is what it is worth to the child, with the opposite sign of power's.
-    prices[:, boundary.voltages] *= -1
-    return _at(state, value, prices)
-
-
-def _soften(state: State, reference: Reference) -> State:
-    """Begin to follow the central path from the last good point."""
-    barrier = FIRST_BARRIER * float(state.boundary.loss_price.mean())
-    state = replace(state, barrier=barrier, raised=np.ones_like(state.raised), reference=None, trial=False)
-    state = replace(state, rejections=0, kept=None, spread=FIRST_SPREAD, damping=FIRST_DAMPING)
-    return _at(state, reference.z, reference.price)
-
-
-def _follow(
-    state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats, residual: float
-) -> State:
-    """One Newton step towards the central path, and a smaller barrier; in the end exact limits again.
-
-    How far the barrier may fall is read off the last fall: a fall by the factor f leaves a residual of about
-    spread * barrier * (1 / f - 1)^2. A step that ends too far from the path is taken again from the last good point,
-    damped and with a barrier nearer to that point's.
-    """
-    kept, ratio = state.kept, residual / state.barrier
-    failed = any(report.status >= INFEASIBLE for report in response.reports)
-    if kept is not None and (failed or (ratio > ASTRAY and residual > kept.residual)):
-        state = replace(state, damping=state.damping * RAISE)
-        barrier = (state.barrier * kept.barrier) ** 0.5
-        return _along_path(state, kept, penalty, barrier)
-    spread = state.spread
-    if kept is not None and state.barrier < SLIGHT_FALL * kept.barrier:
-        spread = ratio / (kept.barrier / state.barrier - 1) ** 2
-    here = PathPoint(state.z, state.price, response, step_z, step_price, residual, state.barrier)
-    state = replace(state, kept=here, spread=spread, damping=max(state.damping / RAISE, SOFT_DAMPING))
-    fall = max(1 / (1 + (AIM / spread) ** 0.5), LARGEST_FALL) if ratio < NEAR else 1.0
-    barrier = state.barrier * fall
-    if barrier < LAST_BARRIER * float(state.boundary.loss_price.mean()):
-        barrier = 0.0
-    return _along_path(state, here, penalty, barrier)
-
-
-def _along_path(state: State, point: PathPoint, penalty: Floats, barrier: float) -> State:
-    """The state that proposes the Newton step from a point, with another barrier."""
-    newton_z, newton_price = _newton(state, point.response, penalty, point.step_z, point.step_price)
-    return _at(replace(state, barrier=barrier), point.z + newton_z, point.price + newton_price)
+def _follow(state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats) -> State:
+    """One step of the areas' common interior point method, its barrier as small as the last step allows; in the end
+    exact limits again."""
+    lengths = [report.step for report in response.reports]
+    least = min(lengths)
+    if state.length == 1.0 and least < UNEVEN * max(lengths):
+        return _at(replace(state, length=least), state.z, state.price)
+    fall = next(factor for share, factor in FALLS if least >= share)
+    barrier = max(state.barrier * fall, state.boundary.least_barrier)
+    # What the areas would have answered with the new barrier.
+    change = (barrier - state.barrier) * response.drift
+    step_z = step_z + change.mean(axis=1)
+    step_price = step_price - penalty * (change[:, PARENT] - change[:, CHILD]) / 2
+    newton_z, newton_price = _newton(state, response, penalty, step_z, step_price)
+    return _at(replace(state, barrier=barrier, length=1.0), state.z + newton_z, state.price + newton_price)
 
 
 def _newton(
@@ -253,7 +172,7 @@ def _newton(
     the equations are solved from its leaves to its root and back.
     """
     root, boundary = np.sqrt(penalty), state.boundary
-    damping = state.damping if state.barrier else DAMPING
+    damping = SOFT_DAMPING if state.barrier else DAMPING
     coupling = 0.5 + damping
     right_z, right_price = root * step_z, step_price / root
     found = np.zeros((2, *root.shape))
@@ -320,6 +239,7 @@ def _at(state: State, z: Floats, price: Floats) -> State:
         sensitivities=bool(state.boundary.ties),
         is_point=True,
         barrier=state.barrier,
+        length=state.length,
     )
     return replace(state, proposal=proposal)
 
