@@ -15,7 +15,7 @@ from areas.limits import Parts, approached, overstep, revised
 from areas.linearization import Linearization, Point, linearize, power_legs, root_power
 from areas.multiphase import build_multiphase, carried, predicted_power, predicted_voltages, with_network
 from areas.proposals import attempt, slope_at, solve_at, terms
-from common.boundary import ANGLE, FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse, P, Q, W
+from common.boundary import ANGLE, INFEASIBLE, SOLVED, AreaProposal, AreaReport, AreaResponse, P, Q, W
 from common.errors import SolverError
 from common.feeder import Complexes, Floats
 from common.multiphase import GROUND, MultiphaseFeeder, multipliers
@@ -196,7 +196,7 @@ class MultiphaseWorker:
         if last is None:
             corrected = self._correct(proposal)
             start, way, length, before = None, None, 1.0, self._limits
-            problem, constant, path, point, reached = self._first_point(proposal)
+            problem, constant, path, point, possible = self._first_point(proposal)
         else:
             start, way, length, before = last.start, last.way, proposal.length, last.before
             if length == 1.0:
@@ -205,7 +205,7 @@ class MultiphaseWorker:
                 length = longest(start, way)
             if start is None or way is None:
                 raise SolverError(f"area {self.area.name}: a step is to be taken again before any was taken.")
-            self._limits, reached = before, True
+            self._limits, possible = before, True
             point = further(start, way, length)
             corrected = self._correct_at(*self._split(point.x[self._model.input_columns]))
             beyond = self._beyond(point.x)
@@ -222,17 +222,18 @@ class MultiphaseWorker:
             dual_objective=path.cost(x, linear) - float(point.slack @ point.dual),
             fixed_dual=np.zeros(0),
             sensitivity=path.sensitivity(point, columns) if proposal.sensitivities else np.zeros((0, 0)),
-            status=ACCEPTED[0] if reached else "Stalled",
+            status=ACCEPTED[0],
             iterations=1,
             seconds=time.perf_counter() - started,
         )
         self._path = _OnPath(path, problem, point, start, way, before)
         drift = path.drift(point, linear, proposal.barrier)[self._model.boundary_columns]
-        status = SOLVED if reached else FAILED
+        status = SOLVED if possible else INFEASIBLE
         return corrected, _Solved(answer, status, problem, constant, answer.seconds, length, drift)
 
     def _first_point(self, proposal: AreaProposal) -> tuple[ConicProblem, float, CentralPath, CentralPoint, bool]:
-        """The central path's point at a proposal, with all voltage limits that it comes near."""
+        """The central path's point at a proposal, with all voltage limits that it comes near; and whether the area's
+        limits can be kept at all."""
         assert self._at is not None
         limited = self.area.feeder.limited
         nearby = approached(self._limits, overstep(self.area.settings, np.log(np.abs(self._at.point.v))), limited)
@@ -243,8 +244,11 @@ class MultiphaseWorker:
             path = CentralPath(problem, quadratic)
             point, reached = path.solve(linear, proposal.barrier)
             nearby = approached(self._limits, self._beyond(point.x), limited)
-            if not reached or (nearby == self._limits).all():
-                return problem, constant, path, point, reached
+            if not reached:
+                # The steps to come can start from any point, unless there is nowhere to go.
+                return problem, constant, path, point, solve_at(self.area, problem, proposal)[1] != INFEASIBLE
+            if (nearby == self._limits).all():
+                return problem, constant, path, point, True
 
     def _beyond(self, x: Floats) -> Floats:
         """(2, node, T) what an answer oversteps each voltage limit by, as the model predicts."""

@@ -179,6 +179,6 @@ def test_an_area_of_the_shipped_case_exchanges_what_its_ties_need() -> None:
     layouts = [Layout.of(area) for area in partition(read_case("ieee123")).areas]
     assert layouts == [Layout(2, 3, 5), Layout(2, 3, 5), Layout(1, 3, 5), Layout(1, 3, 5)]
     # Three arrays of w, p, q in each hour, and three flags, for each tie end; a price of losses in each hour; a header.
-    assert proposal_message_size(layouts[:1]) == 4 + 2 * (3 * 15 + 3) + 5
-    # Two arrays, the square of sensitivities, and the report.
-    assert response_message_size(layouts[:1]) == 2 * 2 * 15 + 30**2 + len(fields(AreaReport))
+    assert proposal_message_size(layouts[:1]) == 5 + 2 * (3 * 15 + 3) + 5
+    # Three arrays, the square of sensitivities, and the report.
+    assert response_message_size(layouts[:1]) == 3 * 2 * 15 + 30**2 + len(fields(AreaReport))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from areas.multiphase_worker import MultiphaseWorker
-from common.boundary import ANGLE, CHILD, P, Q, W, make_boundary
+from common.boundary import ANGLE, CHILD, INFEASIBLE, P, Q, W, make_boundary
 from common.case import Case, read_case
 from common.partition import one_area, partition
 from common.transport import InProcess
@@ -59,22 +59,67 @@ def test_a_point_without_a_power_flow_leaves_the_model_as_it_was(case: Case) -> 
     child = next(i for i, area in enumerate(parts.areas) if not area.has_substation)
     worker = MultiphaseWorker(parts.areas[child])
     proposal = admm.start(boundary).proposal.split(boundary)[child]
+    proposal = replace(proposal, barrier=0.0)
     assert worker.respond(proposal).report.kept == 0
     target = proposal.target.copy()
     target[:, W] = -5.0
     assert worker.respond(replace(proposal, target=target)).report.kept == 1
 
 
-def test_softened_limits_lead_to_the_exact_answer_as_the_barrier_vanishes(case: Case) -> None:
+def test_steps_of_an_area_alone_lead_to_its_exact_answer_as_the_barrier_vanishes(case: Case) -> None:
     parts = partition(replace(case, settings=case.settings.model_copy(update={"v_max_pu": 1.02})))
     boundary = make_boundary(parts)
-    proposal = admm.start(boundary, boundary.forecast).proposal.split(boundary)[1]
+    proposal = replace(admm.start(boundary).proposal.split(boundary)[1], is_point=False)
     worker = MultiphaseWorker(parts.areas[1])
-    exact = worker.respond(proposal)
-    # Not a point: the model stays as it is.
-    away = [
-        float(np.abs(worker.respond(replace(proposal, barrier=barrier, is_point=False)).value - exact.value).max())
-        for barrier in (1.0, 1e-2, 1e-4, 1e-7)
-    ]
-    assert away == sorted(away, reverse=True)
-    assert away[-1] < 1e-5 < away[0]
+    barrier, least = 1.0, boundary.least_barrier
+    while barrier > least:
+        response = worker.respond(replace(proposal, barrier=barrier))
+        barrier = max(barrier * 0.2, least)
+    for _ in range(5):
+        response = worker.respond(replace(proposal, barrier=least))
+    assert response.report.step == 1.0
+    exact = worker.respond(replace(proposal, barrier=0.0))
+    # Both at models corrected where their own last answers were, which are the same.
+    np.testing.assert_allclose(response.value, exact.value, atol=1e-5)
+
+
+def test_a_step_taken_again_stops_at_the_share_asked_for(case: Case) -> None:
+    parts = partition(case)
+    boundary = make_boundary(parts)
+    proposal = admm.start(boundary).proposal.split(boundary)[1]
+    first, again = MultiphaseWorker(parts.areas[1]), MultiphaseWorker(parts.areas[1])
+    moved = replace(proposal, price=proposal.price * 1.3)
+    for worker in (first, again):
+        worker.respond(proposal)
+    whole = first.respond(moved)
+    once = again.respond(moved)
+    np.testing.assert_array_equal(whole.value, once.value)
+    again.respond(replace(moved, length=0.25))
+    repeated = again.respond(replace(moved, length=0.25))
+    assert repeated.report.step == 0.25
+    # The same share of the same step, not a further one; and by the next step the area is where it would have been.
+    np.testing.assert_array_equal(again.respond(replace(moved, length=0.25)).value, repeated.value)
+    assert np.abs(repeated.value - whole.value).max() > 0
+
+
+def test_the_drift_tells_what_another_barrier_would_have_changed(case: Case) -> None:
+    parts = partition(case)
+    boundary = make_boundary(parts)
+    proposal = admm.start(boundary).proposal.split(boundary)[1]
+    worker = MultiphaseWorker(parts.areas[1])
+    worker.respond(proposal)
+    told = worker.respond(replace(proposal, price=proposal.price * 1.1))
+    stay = replace(proposal, price=proposal.price * 1.1, length=told.report.step * (1 - 1e-12))
+    other = worker.respond(replace(stay, barrier=proposal.barrier * 0.9))
+    assert told.drift is not None
+    np.testing.assert_allclose(other.value - told.value, -0.1 * proposal.barrier * told.drift, atol=1e-7)
+
+
+def test_an_area_without_a_feasible_schedule_says_so_in_the_first_round(case: Case) -> None:
+    parts = partition(replace(case, settings=case.settings.model_copy(update={"substation_peak_kw": 1.0})))
+    boundary = make_boundary(parts)
+    top = next(i for i, area in enumerate(parts.areas) if area.has_substation)
+    # Its children may give power; what it cannot do is to draw less than nothing from them.
+    limited = replace(parts.areas[top], flow_limit=1e-3)
+    response = MultiphaseWorker(limited).respond(admm.start(boundary).proposal.split(boundary)[top])
+    assert response.report.status == INFEASIBLE

@@ -8,9 +8,11 @@ every point, and kept if the residual falls (in the manner of Themelis and Patri
 ADMM step is taken from the last good point, with larger penalties S in the hours that got worse: there the areas'
 answers jump between limits, and a larger S holds them. Good steps bring the penalties down again.
 
-Where areas can soften their limits by a logarithmic barrier, that is the way out once Newton steps fail: softened
-answers have no kinks, and Newton steps follow the central path to exact limits as the barrier shrinks (Wright,
-"Primal-Dual Interior-Point Methods" (1997), chapter 5).
+Where areas can soften their limits by a logarithmic barrier, their answers have no kinks, and areas and coordinator
+together take the steps of one interior point method on the whole feeder: in each round every area goes one Newton step
+towards the proposal, as far as its limits allow, and tells where the next would lead, which is linear in proposal and
+barrier; the coordinator chooses the barrier and the proposal at which the areas' next steps agree (Wright, "Primal-Dual
+Interior-Point Methods" (1997), chapters 5 and 6).
 """
 
 from __future__ import annotations
@@ -45,11 +47,13 @@ LOWERINGS = 20
 WORSE_SHARE = 0.1
 """hours with less than this share of the worst hour's squared residual keep their penalty"""
 MAX_RAISE = 1e5
-FIRST_BARRIER = 1e-3
+SOFT_RAISE = 100.0
+"""factor on the penalties with softened limits: it keeps first answers near the forecast and changes no Newton step"""
+FIRST_BARRIER = 0.03
 """barrier of the first softened round, over the price of losses"""
-UNEVEN = 0.5
+UNEVEN = 0.3
 """least share over the largest one at which all areas take the least"""
-FALLS = ((0.9, 0.1), (0.5, 0.3), (0.0, 1.0))
+FALLS = ((0.9, 0.2), (0.5, 0.5), (0.0, 1.0))
 """factors on the barrier, by the least share of their steps that all areas could take"""
 
 
@@ -98,8 +102,11 @@ def start(boundary: Boundary, z: Floats | None = None) -> State:
     z = boundary.forecast if z is None else z
     periods = boundary.periods
     never = np.zeros(periods, np.int64)
-    barrier = FIRST_BARRIER * float(boundary.loss_price.mean()) if boundary.can_soften and boundary.ties else 0.0
-    state = State(boundary, _nothing(boundary), z, price, np.ones(periods), never, never, barrier=barrier)
+    raised = np.ones(periods)
+    barrier = 0.0
+    if boundary.can_soften and boundary.ties:
+        barrier, raised = FIRST_BARRIER * float(boundary.loss_price.mean()), SOFT_RAISE * raised
+    state = State(boundary, _nothing(boundary), z, price, raised, never, never, barrier=barrier)
     return _at(state, z, price)
 
 
@@ -145,8 +152,8 @@ def update(state: State, response: Response) -> State:
 
 
 def _follow(state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats) -> State:
-    """One step of the areas' common interior point method, its barrier as small as the last step allows; in the end
-    exact limits again."""
+    """The next step of the common interior point method, its barrier as small as the last step allows. Where one area
+    could go far less of its way than another, all take the least share first: else the ties would be torn."""
     lengths = [report.step for report in response.reports]
     least = min(lengths)
     if state.length == 1.0 and least < UNEVEN * max(lengths):
