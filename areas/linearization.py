@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from common.feeder import Complexes, Floats, Ints
-from common.multiphase import GROUND, admittance, incidence
+from common.multiphase import GROUND, MultiphaseFeeder, admittance, incidence
 from common.power_flow import PowerFlow, leg_sensitivities
 
 
@@ -90,21 +90,16 @@ def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
     conductance = admittance(feeder, elements).tocsr()
     conductance = (conductance + conductance.conj().T) / 2
     dissipation = _dissipation(flow, inputs)
-    at, from_v, from_i = _drawing(flow, inputs)
+    at, from_v, from_i = drawing(flow, inputs)
     system = _System(flow, *_all_legs(flow, inputs))
     by_v, by_conjugate = _leg_derivatives(flow, inputs, point)
-    pushed, pulled = _input_currents(flow, inputs, point)
+    pushed, pulled = input_currents(flow, inputs, point)
     voltage = np.empty((periods, nodes, size), complex)
     root_s = np.empty((periods, len(at), size), complex)
     losses, losses_slope = np.empty((periods, size, size)), np.empty((periods, size))
     for t in range(periods):
         v, current = point.v[:, t], from_v @ point.v[:, t] + from_i @ point.i[:, t]
-        dv_root = np.zeros((roots, size), complex)
-        if inputs.root_varies:
-            dv_root[:, : 2 * roots] = np.hstack([np.diag(v[:roots]), 1j * np.diag(v[:roots])])
-        rooted = np.zeros((nodes, size - 2 * (pushed.shape[2] + pulled.shape[2])))
-        # A unit of p takes 1 / conj(v), a unit of q conj(j) / conj(v); devices push what children pull.
-        drawn = np.hstack([rooted, -pushed[t], 1j * pushed[t], pulled[t], -1j * pulled[t]])
+        dv_root, drawn = root_changes(feeder, inputs, v, pushed[t], pulled[t])
         dv, di = system.respond(by_v[:, t], by_conjugate[:, t], dv_root, drawn)
         voltage[t] = dv / v[:, None]
         root_s[t] = dv[at] * np.conj(current)[:, None] + v[at, None] * np.conj(from_v @ dv + from_i @ di)
@@ -114,14 +109,28 @@ def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
     return Linearization(point, voltage, root_s, root_power(flow, inputs, point), losses, losses_slope, here)
 
 
+def root_changes(
+    feeder: MultiphaseFeeder, inputs: Inputs, v: Complexes, pushed: Complexes, pulled: Complexes
+) -> tuple[Complexes, Complexes]:
+    """What a unit of each input does by itself: (root, input) to the roots' voltages, (node, input) to the currents
+    drawn from the nodes; ``pushed`` and ``pulled`` as ``input_currents`` tells."""
+    roots, size = feeder.roots, inputs.count(feeder.roots)
+    dv_root = np.zeros((roots, size), complex)
+    if inputs.root_varies:
+        dv_root[:, : 2 * roots] = np.hstack([np.diag(v[:roots]), 1j * np.diag(v[:roots])])
+    rooted = np.zeros((len(v), size - 2 * (pushed.shape[1] + pulled.shape[1])))
+    # A unit of p takes 1 / conj(v), a unit of q conj(j) / conj(v); devices push what children pull.
+    return dv_root, np.hstack([rooted, -pushed, 1j * pushed, pulled, -1j * pulled])
+
+
 def root_power(flow: PowerFlow, inputs: Inputs, point: Point) -> Complexes:
     """(root node, T) power that the area draws at its root, or from the source impedance."""
-    at, from_v, from_i = _drawing(flow, inputs)
+    at, from_v, from_i = drawing(flow, inputs)
     power: Complexes = point.v[at] * np.conj(from_v @ point.v + from_i @ point.i)
     return power
 
 
-def _drawing(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, sp.csr_array, sp.csr_array]:
+def drawing(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, sp.csr_array, sp.csr_array]:
     """Nodes at which the area's power is measured, a child's root or the bus behind the source impedance, and matrices
     that take the currents drawn there from all V and I."""
     at = np.flatnonzero(flow.feeder.node_bus == (0 if inputs.root_varies else 1))
@@ -182,7 +191,7 @@ def _leg_derivatives(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Com
     return np.concatenate([by_v, none]), np.concatenate([by_conjugate, of_devices, of_ties])
 
 
-def _input_currents(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Complexes, Complexes]:
+def input_currents(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Complexes, Complexes]:
     """(T, node, device) and (T, node, tie conductor) current 1 / conj(v) of a unit of real power."""
     nodes = len(flow.feeder.node_bus)
     a, b, shares = power_legs(inputs)

@@ -12,6 +12,7 @@ from areas.barrier import CentralPath, CentralPoint, further, longest
 from areas.conic import SOLVED as ACCEPTED
 from areas.conic import ConicProblem, ConicSolution
 from areas.limits import Parts, approached, overstep, revised
+from areas.lindist3 import linearize_flat
 from areas.linearization import Linearization, Point, linearize, power_legs, root_power
 from areas.multiphase import build_multiphase, carried, predicted_power, predicted_voltages, with_network
 from areas.proposals import attempt, slope_at, solve_at, terms
@@ -77,6 +78,8 @@ class MultiphaseWorker:
         self._here = np.zeros(self._model.input_columns.shape)
         self._x = np.zeros(len(self._model.devices.c))
         self._final: Point | None = None
+        self._root_s = np.zeros((0, len(horizon)), complex)
+        self._is_flat = area.settings.model == "lindist3"
         self._path: _OnPath | None = None
 
     def respond(self, proposal: AreaProposal) -> AreaResponse:
@@ -115,12 +118,18 @@ class MultiphaseWorker:
         point = self._final
         assert point is not None
         given, drawn = (self._shares @ point.device_s).sum(axis=0), point.tie_s.sum(axis=0)
-        power = root_power(self._flow, self._model.inputs, point)
-        losses = (power.sum(axis=0) + given - drawn - self._served(point)).real
+        losses = (self._root_s.sum(axis=0) + given - drawn - self._served(point)).real
         return AreaSolution(
-            values={**values, "v": point.v, "i": point.i, "root_s": power, "losses": losses},
+            values={**values, "v": point.v, "i": point.i, "root_s": self._root_s, "losses": losses},
             relaxation_gap=np.zeros((0, len(self.area.horizon))),
         )
+
+    def replay(self, device_s: Complexes) -> AreaSolution:
+        """The AC power flow of a whole feeder with given powers (device, T) of its devices. Raises SolverError when
+        there is none."""
+        self._final = self._power_flow(np.zeros((0, len(self.area.horizon)), complex), device_s, device_s[:0])
+        self._root_s = root_power(self._flow, self._model.inputs, self._final)
+        return self.solution()
 
     def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
         """The least cost at a proposal without each kind of limit: inf where even that is infeasible, NaN where the
@@ -149,7 +158,11 @@ class MultiphaseWorker:
         return self._correct_at(w, self._device_s, s[roots:])
 
     def _correct_at(self, w: Complexes, device_s: Complexes, tie_s: Complexes) -> bool:
-        """Linearize at the power flow of given inputs; False where there is none."""
+        """Linearize at the power flow of given inputs; False where there is none. A flat model stays as it is."""
+        if self._is_flat:
+            if self._at is None:
+                self._at = linearize_flat(self._flow, self._model.inputs)
+            return True
         try:
             point = self._power_flow(w, device_s, tie_s)
         except SolverError:
@@ -232,23 +245,18 @@ class MultiphaseWorker:
         return corrected, _Solved(answer, status, problem, constant, answer.seconds, length, drift)
 
     def _first_point(self, proposal: AreaProposal) -> tuple[ConicProblem, float, CentralPath, CentralPoint, bool]:
-        """The central path's point at a proposal, with all voltage limits that it comes near; and whether the area's
-        limits can be kept at all."""
+        """The central path's point at a proposal, with the voltage limits near its idle power flow; and whether the
+        area's limits can be kept at all."""
         assert self._at is not None
-        limited = self.area.feeder.limited
-        nearby = approached(self._limits, overstep(self.area.settings, np.log(np.abs(self._at.point.v))), limited)
-        while True:
-            self._limits = nearby
-            problem, constant = self._problem()
-            linear, quadratic = terms(self.area, problem, proposal)
-            path = CentralPath(problem, quadratic)
-            point, reached = path.solve(linear, proposal.barrier)
-            nearby = approached(self._limits, self._beyond(point.x), limited)
-            if not reached:
-                # The steps to come can start from any point, unless there is nowhere to go.
-                return problem, constant, path, point, solve_at(self.area, problem, proposal)[1] != INFEASIBLE
-            if (nearby == self._limits).all():
-                return problem, constant, path, point, True
+        beyond = overstep(self.area.settings, np.log(np.abs(self._at.point.v)))
+        self._limits = approached(self._limits, beyond, self.area.feeder.limited)
+        problem, constant = self._problem()
+        linear, quadratic = terms(self.area, problem, proposal)
+        path = CentralPath(problem, quadratic)
+        point, reached = path.solve(linear, proposal.barrier)
+        # The steps to come can start from any point, unless there is nowhere to go.
+        possible = reached or solve_at(self.area, problem, proposal)[1] != INFEASIBLE
+        return problem, constant, path, point, possible
 
     def _beyond(self, x: Floats) -> Floats:
         """(2, node, T) what an answer oversteps each voltage limit by, as the model predicts."""
@@ -262,17 +270,24 @@ class MultiphaseWorker:
 
     def _verify(self, inputs: Floats) -> float:
         """Run the power flow of an answer (T, input) and compare: the largest difference of voltages and of the power
-        at the root, pu."""
+        at the root, pu. A flat model is taken at its word here: its error is told of the schedule as a whole."""
         assert self._at is not None
+        predicted_s = predicted_power(self._at, self._here, inputs)
         w, device_s, tie_s = self._split(inputs)
         self._device_s = device_s
+        if self._is_flat:
+            moved = np.einsum("tni,ti->nt", self._at.voltage, inputs - self._here)
+            self._final = Point(self._at.point.v * np.exp(moved), self._at.point.i, device_s, tie_s)
+            self._root_s = predicted_s
+            return 0.0
         try:
             self._final = self._power_flow(w, device_s, tie_s)
         except SolverError:
             return np.inf
+        self._root_s = root_power(self._flow, self._model.inputs, self._final)
         limited = self.area.feeder.limited
         voltage = np.abs(self._final.v) - predicted_voltages(self._at, self._here, inputs)
-        power = root_power(self._flow, self._model.inputs, self._final) - predicted_power(self._at, self._here, inputs)
+        power = self._root_s - predicted_s
         return float(max(np.abs(voltage[limited]).max(initial=0.0), np.abs(power).max(initial=0.0)))
 
     def _power_flow(self, w: Complexes, device_s: Complexes, tie_s: Complexes) -> Point:
@@ -300,11 +315,10 @@ class MultiphaseWorker:
         return served
 
     def _energy_cost(self) -> float:
-        if not self.area.has_substation or self._final is None:
+        if not self.area.has_substation:
             return 0.0
         horizon = self.area.horizon
-        p = root_power(self._flow, self._model.inputs, self._final).real.sum(axis=0)
-        return float(horizon.price @ p) * horizon.dt * self.area.settings.base_kva
+        return float(horizon.price @ self._root_s.real.sum(axis=0)) * horizon.dt * self.area.settings.base_kva
 
 
 def idle_devices(area: AreaCase[MultiphaseFeeder]) -> Complexes:

@@ -21,7 +21,7 @@ Efficiency = Annotated[float, Field(gt=0, le=1)]
 VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to 1.5")]
 
 CapacitorModel = Literal["constant_impedance", "constant_power"]
-Model = Literal["balanced", "multiphase"]
+Model = Literal["balanced", "multiphase", "lindist3"]
 Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
 
 
@@ -40,7 +40,8 @@ class Settings(BaseModel):
 
     title: str = ""
     model: Model = "balanced"
-    """``balanced``: branch flow of buses.csv and branches.csv; ``multiphase``: every phase of circuit.dss."""
+    """``balanced``: branch flow of buses.csv and branches.csv; ``multiphase``: every phase of circuit.dss, exactly;
+    ``lindist3``: the same by a linear model, faster and cruder."""
     voltage_kv: Positive = 1.0
     """Nominal line-to-line voltage of a balanced case."""
     base_kva: Positive = 1000.0
@@ -123,7 +124,7 @@ def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
     check_names(values, str(path))
     check_names(overrides, "--set")
     given = values | dict(overrides)
-    ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model") == "multiphase" else []
+    ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model") in ("multiphase", "lindist3") else []
     if ignored:
         raise CaseError(
             f"{'--set' if ignored[0] in overrides else path}: {ignored[0]} has no meaning in a multi-phase case, whose "

@@ -16,7 +16,7 @@ from common.errors import SolverError
 from common.feeder import Feeder, Floats
 from common.partition import AreaCase, one_area, partition, without_thevenin
 from common.result import Result
-from common.schedule import join_gap, join_schedule, join_state
+from common.schedule import NetworkState, Schedule, join_gap, join_schedule, join_state
 from common.transport import Solver, Transport, areas_at_work
 from common.violations import voltage_violations
 from coordinator.loop import Outcome, Round, lower_bound, run
@@ -77,16 +77,22 @@ def solve(
         history = replace(history, method=(CENTRALIZED,) * len(outcome.rounds))
     gap, state = join_gap(case, parts, solutions), join_state(case, parts, solutions)
     last = outcome.rounds[-1]
+    schedule, doubt = join_schedule(case, parts, solutions), list(doubt)
+    cost, model_error = last.cost, last.residuals.model_error
+    if case.settings.model == "lindist3":
+        told, state = state, _power_flow(case, schedule)
+        cost, model_error = _energy_cost(case, state), float(np.abs(told.v_pu - state.v_pu).max())
+        doubt.append(_flat_error(case, told, state))
     result = Result(
         case=case,
         method=options.method,
         areas=tuple(names),
         tolerance_pu=options.tolerance_pu,
         converged=outcome.converged,
-        schedule=join_schedule(case, parts, solutions),
+        schedule=schedule,
         state=state,
         history=history,
-        cost=last.cost,
+        cost=cost,
         objective=sum(report.objective for report in outcome.response.reports),
         relaxation_gap_pu=float(gap.max(initial=0.0)),
         lower_bound=bound,
@@ -96,11 +102,41 @@ def solve(
         ranks=1 if ranks is None else ranks.size,
         check=None,
         versions=library_versions(),
-        model_error_pu=last.residuals.model_error,
+        model_error_pu=model_error,
         oversteps=() if case.is_balanced else tuple(voltage_violations(case, state, OVERSTEP_PU)),
         notes=(*outcome.notes, *doubt, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
+
+
+def _power_flow(case: Case, schedule: Schedule) -> NetworkState:
+    """The network's state at a schedule of a multi-phase case, by an AC power flow of the whole feeder."""
+    from areas.multiphase_worker import MultiphaseWorker, idle_devices
+
+    whole = one_area(case)
+    worker = MultiphaseWorker(whole.areas[0])
+    pv, batteries = schedule.pv, schedule.batteries
+    p = np.concatenate([0 * pv["q_kvar"], batteries["discharge_kw"] - batteries["charge_kw"]])
+    q = np.concatenate([pv["q_kvar"], batteries["q_kvar"]])
+    device_s = idle_devices(whole.areas[0]) + (p + 1j * q) / case.settings.base_kva
+    return join_state(case, whole, [worker.replay(device_s)])
+
+
+def _energy_cost(case: Case, state: NetworkState) -> float:
+    return float(case.horizon.price @ state.substation_p_kw) * case.horizon.dt
+
+
+def _flat_error(case: Case, told: NetworkState, state: NetworkState) -> str:
+    """What the linear model is off by."""
+    limited = case.network.limited[case.network.roots :]
+    v = float(np.abs(told.v_pu - state.v_pu)[limited].max(initial=0.0))
+    p = float(np.abs(told.substation_p_kw - state.substation_p_kw).max())
+    losses = float(state.losses_kw.sum()) * case.horizon.dt
+    return (
+        f"lindist3, the linear model, decided: its voltages were off by up to {v:.1e} pu, its substation power by up "
+        f"to {p:.3g} kW, and it knows none of the {losses:.4g} kWh of losses; what is told here is the AC power flow of "
+        "its schedule"
+    )
 
 
 def _bound(boundary: Boundary, transport: Transport, outcome: Outcome) -> tuple[float | None, list[str]]:
