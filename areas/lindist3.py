@@ -1,4 +1,4 @@
-"""LinDist3Flow: a multi-phase area linearized once, where nothing is drawn, without losses.
+"""LinDist3Flow: a multi-phase area linearized once, where nothing is drawn; losses are in the cost, not in the flows.
 
 Source: Arnold, Sankur, Dobbe, Brady, Callaway and von Meier, "Optimal dispatch of reactive power for voltage regulation
 and balancing in unbalanced distribution systems" (2016). There voltages are also taken as balanced; here the no-load
@@ -10,27 +10,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from areas.linearization import Inputs, Linearization, Point, drawing, input_currents, root_changes
+from areas.linearization import (
+    Inputs,
+    Linearization,
+    Point,
+    System,
+    all_legs,
+    dissipation,
+    drawing,
+    input_currents,
+    root_changes,
+)
 from common.power_flow import PowerFlow, leg_currents
 
 
 def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
-    """The same derivatives in every period, around devices and children that give and draw nothing."""
+    """The same derivatives in every period, around a feeder to which nothing is connected."""
     feeder = flow.feeder
     nodes, periods = len(feeder.node_bus), flow.multipliers.shape[1]
     v_root = feeder.v_no_load[: feeder.roots, None]
-    v, i = flow.linear(v_root, np.zeros((nodes, 1), complex))
-    idle = Point(
-        v,
-        i,
-        np.zeros((len(inputs.device_legs), 1), complex),
-        np.zeros((len(inputs.tie_nodes), 1), complex),
-    )
+    tie_s = inputs.tie_s_no_load[:, None]
+    drawn_below = np.zeros((nodes, 1), complex)
+    drawn_below[inputs.tie_nodes] = np.conj(tie_s / feeder.v_no_load[inputs.tie_nodes, None])
+    v, i = flow.linear(v_root, drawn_below)
+    idle = Point(v, i, np.zeros((len(inputs.device_legs), 1), complex), tie_s)
     pushed, pulled = (per_unit[0] for per_unit in input_currents(flow, inputs, idle))
     dv_root, drawn = root_changes(feeder, inputs, v[:, 0], pushed, pulled)
-    dv, di = flow.linear(dv_root, drawn)
+    system = System(flow, *all_legs(flow, inputs))
+    # Only what children draw at no load depends on the voltage, as a power that is given.
+    by_v = np.zeros(system.legs, complex)
+    by_conjugate = by_v.copy()
+    by_conjugate[system.legs - len(tie_s) :] = -np.conj(tie_s[:, 0] / v[inputs.tie_nodes, 0] ** 2)
+    dv, di = system.respond(by_v, by_conjugate, dv_root, drawn)
     load = flow.load_incidence.T @ leg_currents(feeder.legs, flow.load_incidence @ v, flow.multipliers)
-    dv_load, di_load = flow.linear(np.zeros((feeder.roots, periods), complex), load)
+    dv_load, di_load = system.respond(by_v, by_conjugate, np.zeros((feeder.roots, periods), complex), load)
     at, from_v, from_i = drawing(flow, inputs)
     current = from_v @ v + from_i @ i
 
@@ -39,6 +52,13 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
         return change
 
     size = inputs.count(feeder.roots)
+    lost = dissipation(flow, inputs)
+    # The load of a period beside the inputs: what it loses by itself, and what an input adds to that.
+    forms = [
+        lost.of_changes(np.column_stack([dv, dv_load[:, t]]), np.column_stack([di, di_load[:, t]]))
+        for t in range(periods)
+    ]
+    losses = np.array(forms).reshape(periods, size + 1, size + 1)
     none = np.zeros((periods, 1))
     point = Point(v * np.exp(dv_load / v), i + di_load, idle.device_s + none.T, idle.tie_s + none.T)
     return Linearization(
@@ -46,7 +66,8 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
         voltage=np.broadcast_to(dv / v, (periods, nodes, size)),
         root_s=np.broadcast_to(power(dv, di), (periods, len(at), size)),
         root_s_here=v[at] * np.conj(current) + power(dv_load, di_load),
-        losses=np.zeros((periods, size, size)),
-        losses_slope=np.zeros((periods, size)),
-        losses_here=np.zeros(periods),
+        losses=losses[:, :-1, :-1],
+        losses_slope=2 * losses[:, :-1, -1],
+        losses_here=losses[:, -1, -1],
+        is_lossless=True,
     )

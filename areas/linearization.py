@@ -29,6 +29,8 @@ class Inputs:
     """(tie conductor,) of the ties to the area's own children"""
     root_varies: bool
     """whether the root's voltage is an input; at the substation it is given"""
+    tie_s_no_load: Complexes
+    """(tie conductor,) what the children draw when nothing is connected to the feeder"""
 
     def count(self, roots: int) -> int:
         return (2 * roots if self.root_varies else 0) + 2 * len(self.device_legs) + 2 * len(self.tie_nodes)
@@ -67,6 +69,8 @@ class Linearization:
     """(T, input) that linear part, for an objective made of losses themselves"""
     losses_here: Floats
     """(T,) losses at the point"""
+    is_lossless: bool = False
+    """whether ``root_s`` leaves out the losses' linear part"""
 
 
 def power_legs(inputs: Inputs) -> tuple[Ints, Ints, sp.csr_array]:
@@ -89,9 +93,9 @@ def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
     elements = (*feeder.branches[0 if inputs.root_varies else 1 :], *feeder.shunts)
     conductance = admittance(feeder, elements).tocsr()
     conductance = (conductance + conductance.conj().T) / 2
-    dissipation = _dissipation(flow, inputs)
+    lost = dissipation(flow, inputs)
     at, from_v, from_i = drawing(flow, inputs)
-    system = _System(flow, *_all_legs(flow, inputs))
+    system = System(flow, *all_legs(flow, inputs))
     by_v, by_conjugate = _leg_derivatives(flow, inputs, point)
     pushed, pulled = input_currents(flow, inputs, point)
     voltage = np.empty((periods, nodes, size), complex)
@@ -103,7 +107,7 @@ def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
         dv, di = system.respond(by_v[:, t], by_conjugate[:, t], dv_root, drawn)
         voltage[t] = dv / v[:, None]
         root_s[t] = dv[at] * np.conj(current)[:, None] + v[at, None] * np.conj(from_v @ dv + from_i @ di)
-        losses[t] = dissipation.of_changes(dv, di)
+        losses[t] = lost.of_changes(dv, di)
         losses_slope[t] = 2 * (np.conj(conductance @ v) @ dv).real
     here = (np.conj(point.v) * (conductance @ point.v)).real.sum(axis=0)
     return Linearization(point, voltage, root_s, root_power(flow, inputs, point), losses, losses_slope, here)
@@ -142,7 +146,7 @@ def drawing(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, sp.csr_array, sp.csr
 
 
 @dataclass(frozen=True)
-class _Dissipation:
+class Dissipation:
     """Losses of all branches and shunts as a quadratic form in V and I. In V alone, the admittances of switches would
     drown them in rounding. The source impedance is left out: substation power is measured after it."""
 
@@ -159,19 +163,19 @@ class _Dissipation:
         return symmetric
 
 
-def _dissipation(flow: PowerFlow, inputs: Inputs) -> _Dissipation:
+def dissipation(flow: PowerFlow, inputs: Inputs) -> Dissipation:
     """A two-port loses Re(V_p* I_p - V_c* I_c) with V_c = A V_p - Z I_c and I_p = C V_p + D I_c."""
     ports, z = flow.ports, flow.ports.z
     if not inputs.root_varies:
         z = sp.csr_array(sp.diags_array(1.0 * (flow.feeder.node_bus != 1)) @ z)
-    return _Dissipation(
+    return Dissipation(
         resistance=sp.csr_array((z + z.conj().T) / 2),
         conductance=sp.csr_array((ports.c + ports.c.conj().T) / 2),
         cross=sp.csr_array(ports.d - ports.a.conj().T),
     )
 
 
-def _all_legs(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, Ints]:
+def all_legs(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, Ints]:
     """Ends of all pairs of nodes across which power is constant or nearly so: loads, devices, ties to children."""
     a, b, _ = power_legs(inputs)
     legs, ground = flow.feeder.legs, np.full(len(inputs.tie_nodes), GROUND)
@@ -204,10 +208,11 @@ def input_currents(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Compl
     return pushed, pulled
 
 
-class _System:
+class System:
     """The power flow's equations with V and I split into real and imaginary parts, for any derivatives of its legs."""
 
     def __init__(self, flow: PowerFlow, a: Ints, b: Ints) -> None:
+        self.legs = len(a)
         self._flow = flow
         self._count = len(flow.feeder.node_bus) - flow.feeder.roots
         fixed = flow.system

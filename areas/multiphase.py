@@ -76,6 +76,9 @@ def build_multiphase(area: AreaCase[MultiphaseFeeder]) -> MultiphaseModel:
         device_legs=tuple(connection(feeder, unit.bus, unit.phases) for unit in area.devices),
         tie_nodes=np.concatenate([np.zeros(0, np.int64), *(e.nodes for e in area.tie_ends if e.side == "parent")]),
         root_varies=not area.has_substation,
+        tie_s_no_load=np.concatenate(
+            [np.zeros(0, complex), *(e.s_no_load for e in area.tie_ends if e.side == "parent")]
+        ),
     )
     return _located(area, conic, inputs)
 
@@ -161,6 +164,9 @@ def _network_cost(
     elif area.has_substation:
         slope = energy[:, None] * at.root_s.real.sum(axis=1)
         constant = float(energy @ at.root_s_here.real.sum(axis=0))
+    if at.is_lossless and area.settings.objective != "losses":
+        slope = slope + energy[:, None] * at.losses_slope
+        constant += float(energy @ at.losses_here)
     if area.settings.objective == "voltage_deviation":
         limited = area.feeder.limited
         squared = np.abs(at.point.v[limited]).T ** 2

@@ -162,6 +162,8 @@ class MultiphaseWorker:
         if self._is_flat:
             if self._at is None:
                 self._at = linearize_flat(self._flow, self._model.inputs)
+                root = np.zeros((self._own_roots(), len(self.area.horizon)), complex)
+                self._here = self._merge(root, self._at.point.device_s, self._at.point.tie_s)
             return True
         try:
             point = self._power_flow(w, device_s, tie_s)
@@ -171,12 +173,15 @@ class MultiphaseWorker:
             return False
         if self._at is None or np.abs(point.v - self._at.point.v).max() > SAME_POINT:
             self._at = linearize(self._flow, self._model.inputs, point)
-            parts = [part(s) for s in (w, point.device_s, point.tie_s) for part in (np.real, np.imag)]
-            self._here = np.concatenate(parts).T
+            self._here = self._merge(w, device_s, tie_s)
         return True
 
+    def _merge(self, w: Complexes, device_s: Complexes, tie_s: Complexes) -> Floats:
+        """(T, input) inputs of the root's voltage, the devices' powers and those that the children draw."""
+        return np.concatenate([part(s) for s in (w, device_s, tie_s) for part in (np.real, np.imag)]).T
+
     def _split(self, inputs: Floats) -> tuple[Complexes, Complexes, Complexes]:
-        """The root's voltage, the devices' powers and those that the children draw, from inputs (T, input)."""
+        """What ``_merge`` merged."""
         roots, devices = self._own_roots(), len(self.area.devices)
         parts = np.split(inputs.T, np.cumsum([roots, roots, devices, devices, len(self._model.inputs.tie_nodes)]))
         return parts[0] + 1j * parts[1], parts[2] + 1j * parts[3], parts[4] + 1j * parts[5]
@@ -245,18 +250,22 @@ class MultiphaseWorker:
         return corrected, _Solved(answer, status, problem, constant, answer.seconds, length, drift)
 
     def _first_point(self, proposal: AreaProposal) -> tuple[ConicProblem, float, CentralPath, CentralPoint, bool]:
-        """The central path's point at a proposal, with the voltage limits near its idle power flow; and whether the
-        area's limits can be kept at all."""
+        """The central path's point at a proposal, with all voltage limits that it comes near; and whether the area's
+        limits can be kept at all."""
         assert self._at is not None
-        beyond = overstep(self.area.settings, np.log(np.abs(self._at.point.v)))
-        self._limits = approached(self._limits, beyond, self.area.feeder.limited)
-        problem, constant = self._problem()
-        linear, quadratic = terms(self.area, problem, proposal)
-        path = CentralPath(problem, quadratic)
-        point, reached = path.solve(linear, proposal.barrier)
-        # The steps to come can start from any point, unless there is nowhere to go.
-        possible = reached or solve_at(self.area, problem, proposal)[1] != INFEASIBLE
-        return problem, constant, path, point, possible
+        nearby = overstep(self.area.settings, np.log(np.abs(self._at.point.v)))
+        while True:
+            self._limits = approached(self._limits, nearby, self.area.feeder.limited)
+            problem, constant = self._problem()
+            linear, quadratic = terms(self.area, problem, proposal)
+            path = CentralPath(problem, quadratic)
+            point, reached = path.solve(linear, proposal.barrier)
+            nearby = self._beyond(point.x)
+            if not reached:
+                # The steps to come can start from any point, unless there is nowhere to go.
+                return problem, constant, path, point, solve_at(self.area, problem, proposal)[1] != INFEASIBLE
+            if (approached(self._limits, nearby, self.area.feeder.limited) == self._limits).all():
+                return problem, constant, path, point, True
 
     def _beyond(self, x: Floats) -> Floats:
         """(2, node, T) what an answer oversteps each voltage limit by, as the model predicts."""

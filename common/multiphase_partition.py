@@ -23,7 +23,8 @@ def cut_multiphase(case: Case, area_of: Ints, names: Sequence[str]) -> Partition
     flow = PowerFlow(feeder, multipliers(feeder.legs, case.horizon.load, case.horizon.shapes))
     v, i = idle_power_flow(case, flow)
     crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]
-    ties, forecasts, tie_nodes = [], [], []
+    still_v, still_i = flow.linear(feeder.v_no_load[: feeder.roots, None], np.zeros((len(feeder.node_bus), 1), complex))
+    ties, forecasts, tie_nodes, no_load_s = [], [], [], []
     for k in crossing:
         branch, port = feeder.branches[k], two_port(feeder, k)
         nodes = branch.nodes[feeder.node_bus[branch.nodes] != k + 1]
@@ -41,8 +42,11 @@ def cut_multiphase(case: Case, area_of: Ints, names: Sequence[str]) -> Partition
         forecasts.append(np.stack([w.real, s.real, s.imag, w.imag], axis=1))
         ties.append(tie)
         tie_nodes.append(nodes)
+        no_load_s.append((still_v[nodes] * np.conj(port.c @ still_v[nodes] + port.d @ still_i[children]))[:, 0])
     limit = _flow_limit(case)
-    areas = tuple(_area(case, area_of, ties, tie_nodes, number, name, limit) for number, name in enumerate(names))
+    areas = tuple(
+        _area(case, area_of, ties, tie_nodes, no_load_s, number, name, limit) for number, name in enumerate(names)
+    )
     forecast = np.concatenate([np.zeros((0, 4, len(case.horizon))), *forecasts])
     return Partition(areas=areas, ties=tuple(ties), forecast=forecast)
 
@@ -67,6 +71,7 @@ def _area(
     area_of: Ints,
     ties: Sequence[Tie],
     tie_nodes: Sequence[Ints],
+    no_load_s: Sequence[Complexes],
     number: int,
     name: str,
     flow_limit: float,
@@ -76,9 +81,9 @@ def _area(
     own_nodes = np.flatnonzero(np.isin(feeder.node_bus, own))
     root = next((i for i, tie in enumerate(ties) if tie.child == number), None)
     roots = 0 if root is None else len(tie_nodes[root])
-    ends = [] if root is None else [TieEnd(root, "child", np.arange(roots), ties[root].z)]
+    ends = [] if root is None else [TieEnd(root, "child", np.arange(roots), ties[root].z, no_load_s[root])]
     ends += [
-        TieEnd(i, "parent", roots + np.searchsorted(own_nodes, tie_nodes[i]), tie.z)
+        TieEnd(i, "parent", roots + np.searchsorted(own_nodes, tie_nodes[i]), tie.z, no_load_s[i])
         for i, tie in enumerate(ties)
         if tie.parent == number
     ]

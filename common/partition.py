@@ -7,7 +7,7 @@ as its root, and owns the branch that leaves it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -51,6 +51,8 @@ class TieEnd:
     """(conductor,) of the split bus: node index in the area's feeder, in a balanced feeder the bus index"""
     z: Complexes
     """(conductor, conductor) the tie's impedance that the boundary variable w is made with; see ``common.boundary``"""
+    s_no_load: Complexes = field(default_factory=lambda: np.zeros(0, complex))
+    """(conductor,) what a child of a multi-phase feeder draws when nothing is connected to it, pu"""
 
 
 @dataclass(frozen=True)
