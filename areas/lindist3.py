@@ -31,7 +31,8 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
     v_root = feeder.v_no_load[: feeder.roots, None]
     tie_s = inputs.tie_s_no_load[:, None]
     drawn_below = np.zeros((nodes, 1), complex)
-    drawn_below[inputs.tie_nodes] = np.conj(tie_s / feeder.v_no_load[inputs.tie_nodes, None])
+    # Several children may hang on one bus.
+    np.add.at(drawn_below, inputs.tie_nodes, np.conj(tie_s / feeder.v_no_load[inputs.tie_nodes, None]))
     v, i = flow.linear(v_root, drawn_below)
     idle = Point(v, i, np.zeros((len(inputs.device_legs), 1), complex), tie_s)
     pushed, pulled = (per_unit[0] for per_unit in input_currents(flow, inputs, idle))

@@ -153,7 +153,8 @@ def test_the_losses_form_is_the_losses_of_the_changed_currents(circuit: str, see
     rng = np.random.default_rng(seed)
     feeder = extract_feeder(compiled(circuit), 1000.0)
     nodes = rng.choice(np.arange(feeder.roots, len(feeder.node_bus)), 3, replace=False)
-    inputs = Inputs(tuple((np.array([n]), np.array([GROUND])) for n in nodes), np.zeros(0, np.int64), False)
+    legs = tuple((np.array([n]), np.array([GROUND])) for n in nodes)
+    inputs = Inputs(legs, np.zeros(0, np.int64), False, np.zeros(0, complex))
     model = Model(feeder, inputs, np.zeros((len(feeder.legs), 1)))
     at = model.linearization(np.zeros(model.size))
     x = rng.uniform(-1, 1, model.size)
@@ -184,7 +185,11 @@ def test_where_no_current_flows_the_losses_form_is_all_of_their_second_order() -
     feeder = extract_feeder(compiled(UNLOADED), 1000.0)
     assert np.abs(admittance(feeder) @ feeder.v_no_load)[feeder.roots :].max() <= 1e-6
     legs = tuple((feeder.nodes_of(bus)[:2], np.array([GROUND, GROUND])) for bus in "bc")
-    model = Model(feeder, Inputs(legs, feeder.nodes_of("c"), False), np.zeros((0, 1)))
+    model = Model(
+        feeder,
+        Inputs(legs, feeder.nodes_of("c"), False, np.zeros(len(feeder.nodes_of("c")), complex)),
+        np.zeros((0, 1)),
+    )
     zero = np.zeros(model.size)
     form = model.linearization(zero).losses[0]
     for direction in (*np.eye(model.size), np.linspace(-1, 1, model.size)):
@@ -196,7 +201,7 @@ def test_where_no_current_flows_the_losses_form_is_all_of_their_second_order() -
 
 def test_an_area_without_inputs_has_an_empty_linearization() -> None:
     feeder = extract_feeder(compiled(UNLOADED), 1000.0)
-    model = Model(feeder, Inputs((), np.zeros(0, np.int64), False), np.zeros((0, 1)))
+    model = Model(feeder, Inputs((), np.zeros(0, np.int64), False, np.zeros(0, complex)), np.zeros((0, 1)))
     at = model.linearization(np.zeros(0))
     assert at.voltage.shape == (1, len(feeder.node_bus), 0)
     assert at.losses_here[0] == pytest.approx(0.0, abs=1e-9)
