@@ -130,7 +130,6 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
         for row in pick_evenly(loads, settings.battery_percent)
         if settings.der_fraction > 0
     ]
-    known = {row.bus for row in buses}
     case = Case(
         name=folder.resolve().name,
         settings=settings,
@@ -142,12 +141,7 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
     )
     case.feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
-    for table, units in (("pv.csv", case.pv), ("batteries.csv", case.batteries)):
-        _check_places(table, units, known)
-        for unit in units:
-            if unit.phases:
-                raise CaseError(f"{table}: phases at bus '{unit.bus}', but the case is balanced. Leave them empty.")
-    _check_inverters(case)
+    check_devices(case)
     return case
 
 
@@ -175,20 +169,10 @@ def _read_multiphase(folder: Path, settings: Settings) -> Case:
             areas=tuple(_optional(folder / "areas.csv", AreaRow)),
             circuit=circuit,
         )
-        known = set(case.network.buses[1:])
+        case.network  # noqa: B018 - what is wrong with the circuit is found while reading it
     except CaseError as error:
         raise CaseError(f"{path}: {error}") from None
-    for table, units in (("pv.csv", case.pv), ("batteries.csv", case.batteries)):
-        _check_places(table, units, known)
-        for unit in units:
-            try:
-                connection(case.network, unit.bus, unit.phases)
-            except CaseError as error:
-                raise CaseError(f"{table}: {error}") from None
-    for unit in case.pv:
-        if unit.profile and unit.profile not in shapes:
-            raise CaseError(f"pv.csv: unknown profile '{unit.profile}'.{did_you_mean(unit.profile, shapes)}")
-    _check_inverters(case)
+    check_devices(case)
     return case
 
 
@@ -222,6 +206,26 @@ def _default_battery(row: BusRow, settings: Settings) -> Battery:
 
 def _optional(path: Path, row_type: type[RowType]) -> list[RowType]:
     return read_table(path, row_type) if path.exists() else []
+
+
+def check_devices(case: Case) -> None:
+    """Raises CaseError, naming the table, for a device that does not fit: its bus, phases, profile or inverter."""
+    known = set(case.feeder.buses if case.is_balanced else case.network.buses[1:])
+    for table, units in (("pv.csv", case.pv), ("batteries.csv", case.batteries)):
+        _check_places(table, units, known)
+        for unit in units:
+            profile = getattr(unit, "profile", "")
+            if case.is_balanced and (unit.phases or profile):
+                what = "phases" if unit.phases else "profile"
+                raise CaseError(f"{table}: {what} at bus '{unit.bus}', but the case is balanced. Leave it empty.")
+            if profile and profile not in case.horizon.shapes:
+                raise CaseError(f"{table}: unknown profile '{profile}'.{did_you_mean(profile, case.horizon.shapes)}")
+            if not case.is_balanced:
+                try:
+                    connection(case.network, unit.bus, unit.phases)
+                except CaseError as error:
+                    raise CaseError(f"{table}: {error}") from None
+    _check_inverters(case)
 
 
 def _check_places(table: str, units: Sequence[PV | Battery], known: set[str]) -> None:

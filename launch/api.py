@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -18,10 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from common.case import AreaRow, Case, _check_inverters, _check_places, read_case
+from common.case import AreaRow, Case, check_devices, read_case
 from common.devices import PV, Battery
 from common.errors import CaseError, TieflowError, did_you_mean
-from common.multiphase import connection
 from common.partition import area_numbers
 from common.result import Result
 from common.schedule import DEVICE_KINDS
@@ -230,18 +230,12 @@ def _places(case: Case, what: str) -> tuple[str, Sequence[str]]:
 def _with(case: Case, kind: str, row: type[PV] | type[Battery], units: Sequence[PV | Battery]) -> Case:
     # Checked again, for model_copy(update=...), the easy way to change a device, checks nothing.
     units = [_row(row, unit.model_dump()) for unit in units]
-    _check_places(kind, units, set(case.feeder.buses if case.is_balanced else case.network.buses[1:]))
-    for unit in units:
-        profile = getattr(unit, "profile", "")
-        if profile and profile not in case.horizon.shapes:
-            raise CaseError(f"{kind}: unknown profile '{profile}'.{did_you_mean(profile, case.horizon.shapes)}")
-        if not case.is_balanced:
-            connection(case.network, unit.bus, unit.phases)
-        elif unit.phases:
-            raise CaseError(f"{kind}: phases at bus '{unit.bus}', but the case is balanced. Leave them empty.")
+    twice = [place for place, count in Counter(unit.place for unit in units).items() if count > 1]
+    if twice:
+        raise CaseError(f"{kind}: duplicate device at bus '{twice[0]}'. Add the ratings up in one.")
     placed: Any = tuple({unit.place: unit for unit in (*getattr(case, kind), *units)}.values())
     changed = replace(case, **{kind: placed})
-    _check_inverters(changed)
+    check_devices(changed)
     return changed
 
 

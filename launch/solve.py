@@ -30,7 +30,7 @@ LOOSE_PU = 1e-6
 """l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
 OVERSTEP_PU = 1e-6
 """voltage beyond a limit that counts as overstepped"""
-LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "qdldl", "mpi4py", "opendssdirect.py", "h5py")
+LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "mpi4py", "opendssdirect.py", "h5py")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def test_a_case_with_a_device_added_is_the_one_read_from_files(small: Path) -> N
     [
         (pv("aa"), "unknown bus 'aa'. Did you mean 'a'"),
         (pv("b", phases="1"), "phases at bus 'b', but the case is balanced"),
-        (pv("b", profile="sun"), "unknown profile 'sun'"),
+        (pv("b", profile="sun"), "profile at bus 'b', but the case is balanced"),
         (pv("b").model_copy(update={"s_rated_kva": 9.0}), "s_rated_kva = 9.0 is below p_rated_kw"),
         (pv("b").model_copy(update={"p_rated_kw": -1.0}), "p_rated_kw: must be greater than 0"),
     ],
