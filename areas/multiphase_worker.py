@@ -213,6 +213,7 @@ class MultiphaseWorker:
         last = self._path
         if last is None:
             corrected = self._correct(proposal)
+            started = time.perf_counter()
             start, way, length, before = None, None, 1.0, self._limits
             problem, constant, path, point, possible = self._first_point(proposal)
         else:
@@ -225,7 +226,9 @@ class MultiphaseWorker:
                 raise SolverError(f"area {self.area.name}: a step is to be taken again before any was taken.")
             self._limits, possible = before, True
             point = further(start, way, length)
+            stepped = time.perf_counter()
             corrected = self._correct_at(*self._split(point.x[self._model.input_columns]))
+            started += time.perf_counter() - stepped
             beyond = self._beyond(point.x)
             self._limits = approached(before, beyond, self.area.feeder.limited)
             point = carried(self.area, point, before, self._limits, beyond, proposal.barrier)
