@@ -171,11 +171,13 @@ def _raw(engine: Any, name: str, kind: str) -> _Raw:
     nodes = [(buses[i // conductors], int(node)) for i, node in enumerate(order)]
     y = np.asarray(active.YPrim(), float).view(complex).reshape(len(nodes), len(nodes), order="F")
     kept = list(dict.fromkeys(node for node in nodes if node[1] != 0))
-    gather = np.array([[node == own for own in kept] for node in nodes], float).reshape(len(nodes), len(kept))
     is_switch = kind == "line" and (
         str(engine.Properties.Value("switch")).lower().startswith(("y", "t")) or _series_ohm(y) <= SWITCH_OHM
     )
-    return _Raw(name, tuple(kept), gather.T @ y @ gather, is_switch)
+    if kept != nodes:
+        gather = np.array([[node == own for own in kept] for node in nodes], float).reshape(len(nodes), len(kept))
+        y = gather.T @ y @ gather
+    return _Raw(name, tuple(kept), y, is_switch)
 
 
 def _series_ohm(y: Complexes) -> float:

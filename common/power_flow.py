@@ -65,8 +65,9 @@ def two_port(feeder: MultiphaseFeeder, k: int) -> TwoPort:
     """Branch k as a two-port. Raises SolverError when its child end floats."""
     branch = feeder.branches[k]
     child = feeder.node_bus[branch.nodes] == k + 1
-    pp, pc = branch.y[np.ix_(~child, ~child)], branch.y[np.ix_(~child, child)]
-    cp, cc = branch.y[np.ix_(child, ~child)], branch.y[np.ix_(child, child)]
+    from_parent, from_child = branch.y[~child], branch.y[child]
+    pp, pc = from_parent[:, ~child], from_parent[:, child]
+    cp, cc = from_child[:, ~child], from_child[:, child]
     try:
         z = np.linalg.inv(cc).astype(complex)
     except np.linalg.LinAlgError:
