@@ -30,7 +30,7 @@ from common.tables import Row, explain
 from common.transport import dismiss, work
 from coordinator.loop import Round
 from launch import solve as runs
-from launch.partition import describe
+from launch.partition import in_areas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,10 +66,7 @@ def with_areas(case: Case, areas: int | Mapping[str, object]) -> Case:
     Raises CaseError when the feeder cannot be cut so: too many areas, a bus without one, an area in pieces.
     """
     if not isinstance(areas, Mapping):
-        found = describe(case, areas=areas)
-        areas = dict(zip(found.buses, (found.area_of + 1).tolist(), strict=True))
-        if not case.is_balanced:
-            del areas[found.buses[0]]  # the ideal source, no bus of the user's
+        return in_areas(case, areas)
     cut = replace(case, areas=tuple(_row(AreaRow, {"bus": bus, "area": str(area)}) for bus, area in areas.items()))
     area_numbers(cut)  # for its errors
     return cut

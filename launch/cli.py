@@ -23,7 +23,7 @@ from common.store import check_writable, read_result, write_result
 from common.tables import read_table
 from common.transport import dismiss, launched_rank, work, world
 from launch.benchmark import compare
-from launch.partition import describe, partition_report, write_areas
+from launch.partition import describe, in_areas, partition_report, write_areas
 from launch.partition import summary as area_summary
 from launch.report import benchmark_table, exit_code, json_ready, print_result, print_round, summary
 from launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
@@ -345,10 +345,7 @@ def _with_areas(case: Case, areas: str | None) -> Case:
     if areas is None:
         return case
     if areas.isdecimal():
-        found = describe(replace(case, areas=()), areas=int(areas))
-        rows = zip(found.buses, found.area_of.tolist(), strict=True)
-        named = [AreaRow(bus=bus, area=str(area + 1)) for bus, area in rows]
-        return replace(case, areas=tuple(named if case.is_balanced else named[1:]))
+        return in_areas(case, int(areas))
     return replace(case, areas=tuple(read_table(Path(areas), AreaRow)))
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as Drawing
 
-from common.case import Case
+from common.case import AreaRow, Case
 from common.cuts import Tree, cut, smallest_largest
 from common.errors import TieflowError
 from common.feeder import Feeder, Floats, Ints
@@ -100,6 +100,14 @@ class Areas:
         name = f"{bus}-{self.buses[k + 1]}" if self.branches is None else self.branches[k]
         phases = "" if self.phases is None else f", {self.phases[k]} phase{'s' if self.phases[k] > 1 else ''}"
         return f"at bus {bus}, {'switch' if self.is_switch[k] else 'branch'} {name}{phases}"
+
+
+def in_areas(case: Case, count: int) -> Case:
+    """The case cut into so many areas of even work, whatever areas it has. Raises CaseError for too many."""
+    found = describe(replace(case, areas=()), areas=count)
+    rows = [AreaRow(bus=bus, area=str(area + 1)) for bus, area in zip(found.buses, found.area_of.tolist(), strict=True)]
+    # The ideal source of a multi-phase feeder is no bus of the user's.
+    return replace(case, areas=tuple(rows if case.is_balanced else rows[1:]))
 
 
 def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:

@@ -14,6 +14,8 @@ from common.partition import one_area, partition
 from common.transport import InProcess
 from coordinator.loop import run
 from coordinator.methods import admm, enapp
+from launch.api import with_areas
+from launch.solve import CENTRALIZED, Options, solve
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,22 @@ def test_an_area_without_a_feasible_schedule_says_so_in_the_first_round(case: Ca
     limited = replace(parts.areas[top], flow_limit=1e-3)
     response = MultiphaseWorker(limited).respond(admm.start(boundary).proposal.split(boundary)[top])
     assert response.report.status == INFEASIBLE
+
+
+def test_limits_overstepped_all_over_a_feeder_do_not_keep_areas_from_agreeing() -> None:
+    case = read_case("ieee123_unbalanced", {"periods": 2, "v_min_pu": 0.985, "v_max_pu": 1.035})
+    whole = solve(case, Options(CENTRALIZED, tolerance_pu=1e-8, check=False))
+    areas = solve(case, Options("admm", check=False))
+    assert whole.converged and areas.converged
+    assert len(areas.oversteps) > 50
+    assert len(areas.history.cost) <= 40
+    assert areas.objective == pytest.approx(whole.objective, rel=1e-5)
+
+
+def test_sixteen_areas_deep_below_each_other_find_the_optimum_of_one() -> None:
+    case = read_case("ieee123_unbalanced", {"periods": 2})
+    whole = solve(case, Options(CENTRALIZED, check=False))
+    areas = solve(with_areas(case, 16), Options("admm", check=False))
+    assert areas.converged and len(areas.areas) == 16
+    assert len(areas.history.cost) <= 40
+    assert areas.cost == pytest.approx(whole.cost, rel=1e-6)
