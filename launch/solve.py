@@ -28,6 +28,8 @@ CENTRALIZED = "centralized"
 METHODS = ("admm", "dlmp", "enapp", CENTRALIZED)
 LOOSE_PU = 1e-6
 """l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
+AT_ONCE_KW = 0.1
+"""charging and discharging power of a battery in the same period that is worth a note"""
 OVERSTEP_PU = 1e-6
 """voltage beyond a limit that counts as overstepped"""
 LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "mpi4py", "opendssdirect.py", "h5py")
@@ -83,6 +85,7 @@ def solve(
         told, state = state, _power_flow(case, schedule)
         cost, model_error = _energy_cost(case, state), float(np.abs(told.v_pu - state.v_pu).max())
         doubt.append(_flat_error(case, told, state))
+    doubt += _at_once(case, schedule) if outcome.converged else []
     result = Result(
         case=case,
         method=options.method,
@@ -135,6 +138,19 @@ def _flat_error(case: Case, told: NetworkState, state: NetworkState) -> str:
         f"lindist3, the linear model, decided: its voltages were off by up to {v:.1e} pu, its substation power by up "
         f"to {p:.3g} kW; what is told here is the AC power flow of its schedule"
     )
+
+
+def _at_once(case: Case, schedule: Schedule) -> list[str]:
+    """Says which batteries do what none can do."""
+    both = np.minimum(schedule.batteries["charge_kw"], schedule.batteries["discharge_kw"]).max(axis=1, initial=0.0)
+    found = np.flatnonzero(both > AT_ONCE_KW)
+    if not len(found):
+        return []
+    shown = ", ".join(f"{case.batteries[i].place} ({both[i]:.3g} kW)" for i in found[:5])
+    return [
+        f"{len(found)} battery(ies) charge and discharge at once, which none can: {shown}. Wasting energy pays where "
+        "a limit is overstepped at its price, or energy is worth nothing: widen that limit, or raise scd_weight."
+    ]
 
 
 def _bound(boundary: Boundary, transport: Transport, outcome: Outcome) -> tuple[float | None, list[str]]:
