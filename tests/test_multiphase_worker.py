@@ -138,7 +138,7 @@ def test_limits_overstepped_all_over_a_feeder_do_not_keep_areas_from_agreeing() 
 
 
 def test_sixteen_areas_deep_below_each_other_find_the_optimum_of_one() -> None:
-    case = read_case("ieee123_unbalanced", {"periods": 2})
+    case = read_case("ieee123_unbalanced", {"periods": 1})
     whole = solve(case, Options(CENTRALIZED, check=False))
     areas = solve(with_areas(case, 16), Options("admm", check=False))
     assert areas.converged and len(areas.areas) == 16
