@@ -105,23 +105,15 @@ class CentralPath:
         corrected = self._newton(point, linear, aim - np.clip(plain.slack * plain.dual, -most, most))
         return corrected if longest(point, corrected) > length else plain
 
-    def ahead(self, point: CentralPoint, linear: Floats, barrier: float) -> Floats:
-        """Where a whole Newton step leads."""
-        found: Floats = point.x + self._newton(point, linear, np.full(len(point.slack), barrier)).x
-        return found
-
-    def drift(self, point: CentralPoint, linear: Floats, barrier: float) -> Floats:
-        """Derivative of ``ahead`` with respect to the barrier."""
-        found: Floats = (self.ahead(point, linear, 2 * barrier) - self.ahead(point, linear, barrier)) / barrier
-        return found
+    def ahead(self, point: CentralPoint, linear: Floats, barrier: float) -> tuple[Floats, Floats]:
+        """Where a whole Newton step leads, and its derivative with respect to the barrier."""
+        here, twice = (self._newton(point, linear, np.full(len(point.slack), aim)).x for aim in (barrier, 2 * barrier))
+        return point.x + here, (twice - here) / barrier
 
     def sensitivity(self, point: CentralPoint, columns: Ints) -> Floats:
-        """Derivative of ``ahead`` with respect to the linear cost of ``columns``, at them."""
+        """Derivative of where ``ahead`` leads with respect to the linear cost of ``columns``, at them."""
         moved: Floats = moved_by_prices(self._factors(point), columns) / self._scale
         return moved
-
-    def cost(self, x: Floats, linear: Floats) -> float:
-        return float((self._c + linear) @ x + 0.5 * x @ (self._p @ x))
 
     def _newton(self, point: CentralPoint, linear: Floats, aim: Floats) -> CentralPoint:
         """From slack dz + dual ds = aim - slack dual and ds = -bound - G dx, costs divided by the scale."""

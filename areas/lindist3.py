@@ -60,8 +60,8 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
         for t in range(periods)
     ]
     losses = np.array(forms).reshape(periods, size + 1, size + 1)
-    none = np.zeros((periods, 1))
-    point = Point(v * np.exp(dv_load / v), i + di_load, idle.device_s + none.T, idle.tie_s + none.T)
+    device_s, child_s = (np.repeat(s, periods, axis=1) for s in (idle.device_s, idle.tie_s))
+    point = Point(v * np.exp(dv_load / v), i + di_load, device_s, child_s)
     return Linearization(
         point=point,
         voltage=np.broadcast_to(dv / v, (periods, nodes, size)),

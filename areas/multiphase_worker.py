@@ -215,7 +215,7 @@ class MultiphaseWorker:
             corrected = self._correct(proposal)
             started = time.perf_counter()
             start, way, length, before = None, None, 1.0, self._limits
-            problem, constant, path, point, possible = self._first_point(proposal)
+            problem, constant, linear, path, point, possible = self._first_point(proposal)
         else:
             start, way, length, before = last.start, last.way, proposal.length, last.before
             if length == 1.0:
@@ -233,14 +233,15 @@ class MultiphaseWorker:
             self._limits = approached(before, beyond, self.area.feeder.limited)
             point = carried(self.area, point, before, self._limits, beyond, proposal.barrier)
             problem, constant = self._problem()
-            path = CentralPath(problem, terms(self.area, problem, proposal)[1])
-        linear = terms(self.area, problem, proposal)[0]
-        x = path.ahead(point, linear, proposal.barrier)
+            linear, quadratic = terms(self.area, problem, proposal)
+            path = CentralPath(problem, quadratic)
+        x, drift = path.ahead(point, linear, proposal.barrier)
         columns = self._model.boundary_columns.ravel()
         answer = ConicSolution(
             x=x,
-            objective=path.cost(x, linear),
-            dual_objective=path.cost(x, linear) - float(point.slack @ point.dual),
+            objective=problem.cost(x),
+            # A point on the way proves nothing.
+            dual_objective=-np.inf,
             fixed_dual=np.zeros(0),
             sensitivity=path.sensitivity(point, columns) if proposal.sensitivities else np.zeros((0, 0)),
             status=ACCEPTED[0],
@@ -248,11 +249,13 @@ class MultiphaseWorker:
             seconds=time.perf_counter() - started,
         )
         self._path = _OnPath(path, problem, point, start, way, before)
-        drift = path.drift(point, linear, proposal.barrier)[self._model.boundary_columns]
+        drift = drift[self._model.boundary_columns]
         status = SOLVED if possible else INFEASIBLE
         return corrected, _Solved(answer, status, problem, constant, answer.seconds, length, drift)
 
-    def _first_point(self, proposal: AreaProposal) -> tuple[ConicProblem, float, CentralPath, CentralPoint, bool]:
+    def _first_point(
+        self, proposal: AreaProposal
+    ) -> tuple[ConicProblem, float, Floats, CentralPath, CentralPoint, bool]:
         """The central path's point at a proposal, with all voltage limits that it comes near; and whether the area's
         limits can be kept at all."""
         assert self._at is not None
@@ -266,9 +269,10 @@ class MultiphaseWorker:
             nearby = self._beyond(point.x)
             if not reached:
                 # The steps to come can start from any point, unless there is nowhere to go.
-                return problem, constant, path, point, solve_at(self.area, problem, proposal)[1] != INFEASIBLE
+                possible = solve_at(self.area, problem, proposal)[1] != INFEASIBLE
+                return problem, constant, linear, path, point, possible
             if (approached(self._limits, nearby, self.area.feeder.limited) == self._limits).all():
-                return problem, constant, path, point, True
+                return problem, constant, linear, path, point, True
 
     def _beyond(self, x: Floats) -> Floats:
         """(2, node, T) what an answer oversteps each voltage limit by, as the model predicts."""
