@@ -59,6 +59,8 @@ class ConicSolution:
     """a lower bound on it"""
     fixed_dual: Floats
     """derivative of the optimal value with respect to each fixed column's value"""
+    dual: Floats
+    """of the problem's own rows"""
     sensitivity: Floats
     """derivative of the wanted columns with respect to their linear cost; (0, 0) when none were wanted, zero
     where the problem was not solved"""
@@ -138,6 +140,7 @@ def solve_conic(
         objective=answer.obj_val * scale,
         dual_objective=answer.obj_val_dual * scale,
         fixed_dual=-dual[: len(fixed)] * scale,
+        dual=dual[len(fixed) :] * scale,
         sensitivity=moved,
         status=str(answer.status),
         iterations=answer.iterations,

@@ -25,6 +25,9 @@ ROOT_RANGE = 1.0
 """largest logarithm of voltage over no-load voltage, real and imaginary: it keeps every answer finite"""
 LEAST_PRICE = 1e-3
 """$ per kWh that losses' curvature counts with at least: where energy is free too it keeps corrections from swinging"""
+OVERLOAD_PRICE = 100.0
+"""price of substation power beyond its cap, over the dearest hour's price of losses: any schedule within the cap is
+cheaper, and where there is none the areas can still agree on one, to tell by how much"""
 SMALL = 1e-9
 """entries below this share of the largest are left out: they only slow the solver down"""
 
@@ -58,6 +61,10 @@ def build_multiphase(area: AreaCase[MultiphaseFeeder]) -> MultiphaseModel:
         variables["injection"] = cp.Variable((2 * len(area.devices), periods), name="injection")
         expressions = [device.p for device in models.values()] + [device.q for device in models.values()]
         constraints.append(variables["injection"] == cp.vstack(expressions))
+    if area.has_substation and area.settings.substation_peak_kw is not None:
+        variables["overload"] = cp.Variable((1, periods), name="overload")
+        constraints.append(variables["overload"] >= 0)
+        cost = cost + OVERLOAD_PRICE * weights(area)[1].max() * cp.sum(variables["overload"])
     if not area.has_substation:
         variables["root"] = cp.Variable((2 * feeder.roots, periods), name="root")
         constraints.append(cp.abs(variables["root"]) <= ROOT_RANGE)
@@ -98,12 +105,18 @@ def _located(area: AreaCase[MultiphaseFeeder], conic: ConicProblem, inputs: Inpu
 
 
 def with_network(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, limits: Parts
+    area: AreaCase[MultiphaseFeeder],
+    model: MultiphaseModel,
+    at: Linearization,
+    here: Floats,
+    limits: Parts,
+    loss_price: Floats,
 ) -> tuple[ConicProblem, float]:
     """The area's whole problem at a linearization, and the constant that its cost leaves out.
 
-    ``here`` (T, input) are the inputs at the point. A voltage limit may be overstepped at ``voltage_slack_price``:
-    those that ``limits`` makes rows have a slack column each, after the devices' own.
+    ``here`` (T, input) are the inputs at the point, ``loss_price`` (T,) what a unit of losses costs there. A voltage
+    limit may be overstepped at ``voltage_slack_price``: those that ``limits`` makes rows have a slack column each,
+    after the devices' own.
     """
     conic = model.devices
     size = len(conic.c)
@@ -111,7 +124,7 @@ def with_network(
     below, below_right = _peak_rows(area, model, at, here)
     voltage, voltage_right, overstep_price = _voltage_rows(area, model, at, here, limits)
     slacks = len(overstep_price)
-    p, c, constant = _network_cost(area, model, at, here, limits)
+    p, c, constant = _network_cost(area, model, at, here, limits, loss_price)
     wide = sp.csc_array((slacks, slacks))
     a = sp.vstack(
         [
@@ -147,7 +160,12 @@ def weights(area: AreaCase[Any]) -> tuple[Floats, Floats]:
 
 
 def _network_cost(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, limits: Parts
+    area: AreaCase[MultiphaseFeeder],
+    model: MultiphaseModel,
+    at: Linearization,
+    here: Floats,
+    limits: Parts,
+    loss_price: Floats,
 ) -> tuple[sp.csc_array, Floats, float]:
     """Quadratic, linear and constant cost of the network over the devices' columns.
 
@@ -156,7 +174,7 @@ def _network_cost(
     """
     energy, loss = weights(area)
     size = len(model.devices.c)
-    quadratic = 2 * loss[:, None, None] * at.losses
+    quadratic = 2 * loss_price[:, None, None] * at.losses
     slope, constant = np.zeros(here.shape), 0.0
     if area.settings.objective == "losses":
         slope = loss[:, None] * at.losses_slope
@@ -266,14 +284,26 @@ def _boundary_rows(
 def _peak_rows(
     area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats
 ) -> tuple[sp.csc_array, Floats]:
-    """Substation power of each period below the cap, if there is one."""
+    """Substation power of each period below the cap and its overload, if there is one."""
     rows = _Rows(len(model.devices.c))
     cap = area.settings.substation_peak_kw
     if area.has_substation and cap is not None:
         power = at.root_s.real.sum(axis=1)
         limit = cap / area.settings.base_kva - at.root_s_here.real.sum(axis=0)
-        rows.add([(model.input_columns, power)], limit + (power * here).sum(axis=1))
+        overload = model.devices.columns["overload"].T
+        right = limit + (power * here).sum(axis=1)
+        rows.add([(model.input_columns, power), (overload, -np.ones(overload.shape))], right)
     return rows.matrix(), rows.right()
+
+
+def overload_price(
+    area: AreaCase[MultiphaseFeeder], problem: ConicProblem, model: MultiphaseModel, dual: Floats
+) -> Floats:
+    """(T,) what the cap adds to the price of substation power, by the duals of all the problem's rows."""
+    if "overload" not in model.devices.columns:
+        return np.zeros(len(area.horizon))
+    first = problem.counts[0] + model.devices.counts[1]
+    return dual[first : first + len(area.horizon)]
 
 
 def _voltage_rows(

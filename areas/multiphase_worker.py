@@ -14,7 +14,15 @@ from areas.conic import ConicProblem, ConicSolution
 from areas.limits import Parts, approached, overstep, revised
 from areas.lindist3 import linearize_flat
 from areas.linearization import Linearization, Point, linearize, power_legs, root_power
-from areas.multiphase import build_multiphase, carried, predicted_power, predicted_voltages, with_network
+from areas.multiphase import (
+    build_multiphase,
+    carried,
+    overload_price,
+    predicted_power,
+    predicted_voltages,
+    weights,
+    with_network,
+)
 from areas.proposals import attempt, slope_at, solve_at, terms
 from common.boundary import ANGLE, INFEASIBLE, SOLVED, AreaProposal, AreaReport, AreaResponse, P, Q, W
 from common.errors import SolverError
@@ -28,12 +36,9 @@ SAME_POINT = 1e-8
 """pu by which voltages must have moved for the model to be corrected"""
 
 LIMITS: dict[str, Callable[[AreaCase[MultiphaseFeeder]], AreaCase[MultiphaseFeeder]]] = {
-    "the substation power cap (substation_peak_kw)": lambda area: replace(
-        area, settings=area.settings.model_copy(update={"substation_peak_kw": None})
-    ),
     "battery limits (batteries.csv, soc_min, soc_max)": lambda area: replace(area, batteries=()),
 }
-"""kinds of limit that can make an area infeasible, and the area without them; voltage limits have a priced slack"""
+"""kinds of limit that can make an area infeasible, and the area without them; others have a priced slack"""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class MultiphaseWorker:
         self._at: Linearization | None = None
         self._here = np.zeros(self._model.input_columns.shape)
         self._x = np.zeros(len(self._model.devices.c))
+        self._loss_price = weights(area)[1]
         self._final: Point | None = None
         self._root_s = np.zeros((0, len(horizon)), complex)
         self._is_flat = area.settings.model == "lindist3"
@@ -86,6 +92,7 @@ class MultiphaseWorker:
         """Solve the area at a proposal, its model corrected at the proposed point."""
         started = time.perf_counter()
         if proposal.barrier:
+            self._pay_for_overload(proposal)
             corrected, solved = self._follow(proposal)
         else:
             self._path = None
@@ -93,6 +100,10 @@ class MultiphaseWorker:
             solved = self._solve(proposal)
         answer = solved.answer
         self._x = answer.x
+        if answer.status in ACCEPTED and self.area.has_substation:
+            self._loss_price = weights(self.area)[1] + overload_price(
+                self.area, solved.problem, self._model, answer.dual
+            )
         value = answer.x[self._model.boundary_columns]
         slope = slope_at(self.area, proposal, answer, value)
         inputs = answer.x[self._model.input_columns]
@@ -144,6 +155,12 @@ class MultiphaseWorker:
         if answer.status in ACCEPTED:
             return answer.dual_objective + constant
         return np.inf if answer.status == "PrimalInfeasible" else np.nan
+
+    def _pay_for_overload(self, proposal: AreaProposal) -> None:
+        """A cap on the substation's power makes losses dearer in all areas: what they cost is what power costs."""
+        if self._own_roots() and self.area.settings.substation_peak_kw is not None:
+            paid = proposal.price[: self._own_roots(), P].mean(axis=0)
+            self._loss_price = np.maximum(weights(self.area)[1], paid)
 
     def _correct(self, proposal: AreaProposal) -> bool:
         """Linearize at the proposed point, unless it is where the model stands; False where there is no power flow."""
@@ -243,6 +260,7 @@ class MultiphaseWorker:
             # A point on the way proves nothing.
             dual_objective=-np.inf,
             fixed_dual=np.zeros(0),
+            dual=np.concatenate([point.equality_dual, point.dual]),
             sensitivity=path.sensitivity(point, columns) if proposal.sensitivities else np.zeros((0, 0)),
             status=ACCEPTED[0],
             iterations=1,
@@ -282,7 +300,7 @@ class MultiphaseWorker:
 
     def _problem(self) -> tuple[ConicProblem, float]:
         assert self._at is not None
-        return with_network(self.area, self._model, self._at, self._here, self._limits)
+        return with_network(self.area, self._model, self._at, self._here, self._limits, self._loss_price)
 
     def _verify(self, inputs: Floats) -> float:
         """Run the power flow of an answer (T, input) and compare: the largest difference of voltages and of the power

@@ -12,7 +12,7 @@ import numpy as np
 
 from common.boundary import Boundary, make_boundary
 from common.case import Case
-from common.errors import SolverError
+from common.errors import InfeasibleError, SolverError
 from common.feeder import Feeder, Floats
 from common.partition import AreaCase, one_area, partition, without_thevenin
 from common.result import Result
@@ -78,6 +78,8 @@ def solve(
     if options.method == CENTRALIZED:
         history = replace(history, method=(CENTRALIZED,) * len(outcome.rounds))
     gap, state = join_gap(case, parts, solutions), join_state(case, parts, solutions)
+    if outcome.converged and not case.is_balanced:
+        _refuse_overload(case, state, options.tolerance_pu)
     last = outcome.rounds[-1]
     schedule, doubt = join_schedule(case, parts, solutions), list(doubt)
     cost, model_error = last.cost, last.residuals.model_error
@@ -110,6 +112,21 @@ def solve(
         notes=(*outcome.notes, *doubt, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
+
+
+def _refuse_overload(case: Case, state: NetworkState, tolerance_pu: float) -> None:
+    """Raise InfeasibleError where power beyond the substation's cap was bought at its price."""
+    cap = case.settings.substation_peak_kw
+    if cap is None:
+        return
+    beyond = state.substation_p_kw - cap
+    above = beyond > tolerance_pu * case.settings.base_kva
+    if above.any():
+        raise InfeasibleError(
+            f"substation_peak_kw = {cap:g} cannot be kept: the schedule that oversteps it least still needs "
+            f"{state.substation_p_kw.max():.6g} kW in hour {case.horizon.hour[beyond.argmax()]}, and "
+            f"{above.sum()} of {len(case.horizon)} hours are above the cap. Raise it, or add devices."
+        )
 
 
 def _power_flow(case: Case, schedule: Schedule) -> NetworkState:

@@ -118,12 +118,10 @@ def test_the_drift_tells_what_another_barrier_would_have_changed(case: Case) -> 
 
 
 def test_an_area_without_a_feasible_schedule_says_so_in_the_first_round(case: Case) -> None:
-    parts = partition(replace(case, settings=case.settings.model_copy(update={"substation_peak_kw": 1.0})))
-    boundary = make_boundary(parts)
-    top = next(i for i, area in enumerate(parts.areas) if area.has_substation)
-    # Its children may give power; what it cannot do is to draw less than nothing from them.
-    limited = replace(parts.areas[top], flow_limit=1e-3)
-    response = MultiphaseWorker(limited).respond(admm.start(boundary).proposal.split(boundary)[top])
+    parts = partition(case)
+    proposal = admm.start(make_boundary(parts)).proposal.split(make_boundary(parts))[1]
+    # Its loads need more than may come through its tie.
+    response = MultiphaseWorker(replace(parts.areas[1], flow_limit=1e-3)).respond(proposal)
     assert response.report.status == INFEASIBLE
 
 
