@@ -21,7 +21,8 @@ from areas.linearization import (
     input_currents,
     root_changes,
 )
-from common.power_flow import PowerFlow, leg_currents
+from common.load_law import leg_currents
+from common.power_flow import PowerFlow
 
 
 def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:

@@ -15,8 +15,9 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from common.feeder import Complexes, Floats, Ints
-from common.multiphase import GROUND, MultiphaseFeeder, admittance, incidence
-from common.power_flow import PowerFlow, leg_sensitivities
+from common.load_law import kink_curvature, leg_sensitivities
+from common.multiphase import GROUND, MultiphaseFeeder, incidence
+from common.power_flow import PowerFlow
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Linearization:
     """(root node, T) that power at the point"""
     losses: Floats
     """(T, input, input) losses of a change of inputs by itself, a positive semidefinite quadratic form: the curvature
-    of the losses, whose linear part is in ``root_s``"""
+    of the losses, whose linear part is in ``root_s``, and of the loads' kinks nearby"""
     losses_slope: Floats
     """(T, input) that linear part, for an objective made of losses themselves"""
     losses_here: Floats
@@ -84,19 +85,22 @@ def power_legs(inputs: Inputs) -> tuple[Ints, Ints, sp.csr_array]:
     return a, b, sp.csr_array((shares, (np.arange(len(a)), owner)), shape=(len(a), len(counts)))
 
 
-def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
-    """All derivatives at a point of the area's power flow."""
+def linearize(
+    flow: PowerFlow, inputs: Inputs, point: Point, width: float = 0.0, reach: Floats | None = None
+) -> Linearization:
+    """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``; those within
+    ``reach`` (leg, T) of a leg's voltage give the losses' form what they may cost."""
     feeder = flow.feeder
     roots, nodes, periods = feeder.roots, len(feeder.node_bus), point.v.shape[1]
     size = inputs.count(roots)
-    # Losses in the source impedance are not the feeder's: substation power is measured after it.
-    elements = (*feeder.branches[0 if inputs.root_varies else 1 :], *feeder.shunts)
-    conductance = admittance(feeder, elements).tocsr()
-    conductance = (conductance + conductance.conj().T) / 2
     lost = dissipation(flow, inputs)
     at, from_v, from_i = drawing(flow, inputs)
     system = System(flow, *all_legs(flow, inputs))
-    by_v, by_conjugate = _leg_derivatives(flow, inputs, point)
+    by_v, by_conjugate = _leg_derivatives(flow, inputs, point, width)
+    legs_v = flow.load_incidence @ point.v
+    kinks = np.zeros(legs_v.shape)
+    if reach is not None:
+        kinks = kink_curvature(feeder.legs, legs_v, flow.multipliers, width, reach)
     pushed, pulled = input_currents(flow, inputs, point)
     voltage = np.empty((periods, nodes, size), complex)
     root_s = np.empty((periods, len(at), size), complex)
@@ -108,8 +112,12 @@ def linearize(flow: PowerFlow, inputs: Inputs, point: Point) -> Linearization:
         voltage[t] = dv / v[:, None]
         root_s[t] = dv[at] * np.conj(current)[:, None] + v[at, None] * np.conj(from_v @ dv + from_i @ di)
         losses[t] = lost.of_changes(dv, di)
-        losses_slope[t] = 2 * (np.conj(conductance @ v) @ dv).real
-    here = (np.conj(point.v) * (conductance @ point.v)).real.sum(axis=0)
+        crossing = np.flatnonzero(kinks[:, t])
+        if len(crossing):
+            moved = ((flow.load_incidence[crossing] @ dv) / legs_v[crossing, t, None]).real
+            losses[t] += moved.T @ (kinks[crossing, t, None] * moved)
+        losses_slope[t] = lost.slope(v, point.i[:, t], dv, di)
+    here = lost.at(point.v, point.i)
     return Linearization(point, voltage, root_s, root_power(flow, inputs, point), losses, losses_slope, here)
 
 
@@ -155,6 +163,19 @@ class Dissipation:
     cross: sp.csr_array
     """between the voltages at parent ends and the currents out of child ends"""
 
+    def at(self, v: Complexes, i: Complexes) -> Floats:
+        """(T,) losses at voltages and currents (node, T)."""
+        by_voltage = self.conductance @ v + self.cross @ i
+        lost: Floats = (np.conj(i) * (self.resistance @ i) + np.conj(v) * by_voltage).real.sum(axis=0)
+        return lost
+
+    def slope(self, v: Complexes, i: Complexes, dv: Complexes, di: Complexes) -> Floats:
+        """(n,) derivatives at voltages and currents (node,) in the directions of n changes, (node, n) each."""
+        by_v = 2 * (self.conductance @ v) + self.cross @ i
+        by_i = 2 * (self.resistance @ i) + self.cross.conj().T @ v
+        found: Floats = (np.conj(by_v) @ dv + np.conj(by_i) @ di).real
+        return found
+
     def of_changes(self, dv: Complexes, di: Complexes) -> Floats:
         """(n, n) symmetric form of n changes, (node, n) each."""
         by_voltage = self.conductance @ dv + self.cross @ di
@@ -182,11 +203,11 @@ def all_legs(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, Ints]:
     return np.concatenate([legs.a, a, inputs.tie_nodes]), np.concatenate([legs.b, b, ground])
 
 
-def _leg_derivatives(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Complexes, Complexes]:
+def _leg_derivatives(flow: PowerFlow, inputs: Inputs, point: Point, width: float) -> tuple[Complexes, Complexes]:
     """(leg, T) derivatives of the current that each of all legs draws, by its voltage and its conjugate."""
     feeder, nodes = flow.feeder, len(flow.feeder.node_bus)
     a, b, shares = power_legs(inputs)
-    by_v, by_conjugate = leg_sensitivities(feeder.legs, flow.load_incidence @ point.v, flow.multipliers)
+    by_v, by_conjugate = leg_sensitivities(feeder.legs, flow.load_incidence @ point.v, flow.multipliers, width)
     v_device, v_tie = incidence(a, b, nodes) @ point.v, point.v[inputs.tie_nodes]
     # The current conj(s / v) of a constant power s; devices push it.
     of_devices = np.conj((shares @ point.device_s) / v_device**2)

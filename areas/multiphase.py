@@ -201,12 +201,14 @@ def _network_cost(
             sign * np.einsum("tni,nt->ti", at.voltage.real, side) for sign, side in zip(SIGNS, counted, strict=True)
         )
         constant += price * float(beyond[counted].sum())
+    # What is left out must be missing at the point too, or the slope there would not be the losses'.
+    quadratic = np.where(np.abs(quadratic) > SMALL * np.abs(quadratic).max(initial=0.0), quadratic, 0.0)
     columns = model.input_columns
     constant -= float((slope * here).sum()) - 0.5 * float(np.einsum("ti,tij,tj->", here, quadratic, here))
     linear = np.zeros(size)
     linear[columns] = slope - np.einsum("tij,tj->ti", quadratic, here)
     rows = np.broadcast_to(columns[:, :, None], quadratic.shape)
-    kept = np.abs(quadratic) > SMALL * np.abs(quadratic).max(initial=0.0)
+    kept = quadratic != 0
     p = sp.csc_array((quadratic[kept], (rows[kept], rows.transpose(0, 2, 1)[kept])), shape=(size, size))
     return p, linear, constant
 

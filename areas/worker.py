@@ -75,6 +75,7 @@ class AreaWorker:
             dual_objective=answer.dual_objective,
             relaxation_gap=float(self._gap().max(initial=0.0)),
             model_error=0.0,
+            change=0.0,
             kept=0.0,
             step=1.0,
             iterations=float(answer.iterations),

@@ -146,6 +146,9 @@ class AreaReport:
     """largest l v - p^2 - q^2"""
     model_error: float
     """largest difference between the voltages and root powers of a linearized model and of an AC power flow, pu"""
+    change: float
+    """what the objective has moved since the last answer, relative to it and counted tenfold, where a model that is
+    corrected has no ties to tell by whether it has settled; inf the first time; else 0"""
     kept: float
     """1 where the power flow failed at the proposed point and the model was kept as it was"""
     step: float

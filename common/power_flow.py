@@ -19,7 +19,8 @@ import scipy.sparse.linalg as spla
 
 from common.errors import SolverError
 from common.feeder import Complexes, Floats, Ints
-from common.multiphase import Legs, MultiphaseFeeder, admittance, incidence
+from common.load_law import leg_currents
+from common.multiphase import MultiphaseFeeder, admittance, incidence
 
 TOLERANCE = 1e-10
 """largest change of a voltage, pu, at which the iteration has converged"""
@@ -138,9 +139,10 @@ class PowerFlow:
         return self.linear(np.zeros((self.feeder.roots, len(nodes)), complex), drawn)[0][nodes]
 
     def solve(
-        self, v_root: Complexes, injections: Injections, start: Complexes | None = None
+        self, v_root: Complexes, injections: Injections, start: Complexes | None = None, width: float = 0.0
     ) -> tuple[Complexes, Complexes]:
-        """(node, T) voltages and currents into each node from its branch, at ``v_root`` (root node, T).
+        """(node, T) voltages and currents into each node from its branch, at ``v_root`` (root node, T), loads' kinks
+        rounded over ``width``.
 
         Raises SolverError when the iteration does not converge.
         """
@@ -151,7 +153,7 @@ class PowerFlow:
         change = np.inf
         with np.errstate(all="ignore"):
             for _ in range(ITERATIONS):
-                currents = leg_currents(feeder.legs, self.load_incidence @ v, self.multipliers)
+                currents = leg_currents(feeder.legs, self.load_incidence @ v, self.multipliers, width)
                 drawn = self.load_incidence.T @ currents - devices.T @ np.conj(injections.s / (devices @ v))
                 following, i = self.linear(v_root, drawn)
                 moved, v = following - v, following
@@ -174,58 +176,3 @@ def tableau(ports: TwoPorts, roots: int) -> sp.csc_array:
     return sp.block_array(
         [[sp.diags_array(1.0 * fed) - a, z + sp.diags_array(1.0 * ~fed)], [-c, one - d]], format="csc"
     )
-
-
-def leg_currents(legs: Legs, v: Complexes, multipliers: Floats) -> Complexes:
-    """(leg, T) current that each leg draws at its voltage ``v`` (leg, T)."""
-    r = np.abs(v) / legs.v_rated[:, None]
-    p, q = _powers(legs, r)
-    return np.asarray(multipliers * np.conj((p + 1j * q) / v), complex)
-
-
-def leg_sensitivities(legs: Legs, v: Complexes, multipliers: Floats) -> tuple[Complexes, Complexes]:
-    """(leg, T) derivatives of the drawn current with respect to the leg's voltage and to its conjugate."""
-    r = np.abs(v) / legs.v_rated[:, None]
-    p, q = (multipliers * power for power in _powers(legs, r))
-    slope_p, slope_q = (multipliers * slope for slope in _slopes(legs, r))
-    # i = conj(s / v): ds = (s' r / 2) (dv / v + conj(dv / v)), s' the derivative with respect to r.
-    half = np.conj(slope_p + 1j * slope_q) * r / 2
-    by_v = half / (np.conj(v) * v)
-    by_conjugate = (half - np.conj(p + 1j * q)) / np.conj(v) ** 2
-    return by_v.astype(complex), by_conjugate.astype(complex)
-
-
-def _powers(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
-    """Real and reactive power of each leg at the voltage r, per rated: (leg, T) each."""
-    p = legs.s.real[:, None] * _factor(legs, legs.alpha[:, None], r)
-    q = legs.s.imag[:, None] * _factor(legs, legs.beta[:, None], r)
-    return p, q
-
-
-def _slopes(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
-    p = legs.s.real[:, None] * _factor_slope(legs, legs.alpha[:, None], r)
-    q = legs.s.imag[:, None] * _factor_slope(legs, legs.beta[:, None], r)
-    return p, q
-
-
-def _factor(legs: Legs, exponent: Floats, r: Floats) -> Floats:
-    """Power over rated power at the voltage r."""
-    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
-    inside: Floats = np.clip(r, least, most) ** exponent
-    factor = np.where(r > most, most ** (edge - 2) * r**2, inside)
-    return np.where(r < least, _low_current(legs, r)[0] * r, factor)
-
-
-def _factor_slope(legs: Legs, exponent: Floats, r: Floats) -> Floats:
-    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
-    inside: Floats = exponent * np.clip(r, least, most) ** (exponent - 1)
-    slope = np.where(r > most, most ** (edge - 2) * 2 * r, inside)
-    current, current_slope = _low_current(legs, r)
-    return np.where(r < least, current_slope * r + current, slope)
-
-
-def _low_current(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
-    """Current below v_min over the rated one, and its slope."""
-    low, least, edge = legs.v_low[:, None], legs.v_min[:, None], legs.edge[:, None]
-    slope = np.where(r < low, 1.0, (least ** (edge - 1) - low) / np.maximum(least - low, 1e-9))
-    return np.where(r < low, r, low + slope * (r - low)), slope

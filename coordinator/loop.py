@@ -121,7 +121,7 @@ def run(
             if infeasible
             else Residuals(
                 mismatch(boundary, response),
-                change(state.proposal, response, before),
+                max(change(state.proposal, response, before), *(report.change for report in response.reports)),
                 max(report.model_error for report in response.reports),
             )
         )

@@ -39,6 +39,7 @@ REPORT = AreaReport(
     dual_objective=0.0,
     relaxation_gap=0.0,
     model_error=0.0,
+    change=0.0,
     kept=0.0,
     step=1.0,
     iterations=0.0,

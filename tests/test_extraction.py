@@ -13,8 +13,9 @@ from common.circuit import import_circuit
 from common.errors import CaseError
 from common.extraction import SOURCE, compiled, extract_feeder, load_shapes
 from common.feeder import Complexes
+from common.load_law import leg_currents
 from common.multiphase import FIXED, GROUND, Legs, MultiphaseFeeder, admittance, connection, multipliers
-from common.power_flow import PowerFlow, leg_currents
+from common.power_flow import PowerFlow
 
 HEAD = """\
 clear

@@ -50,6 +50,7 @@ class QuadraticArea:
             dual_objective=own + added,
             relaxation_gap=0.0,
             model_error=0.0,
+            change=0.0,
             kept=0.0,
             step=1.0,
             iterations=1,

@@ -11,9 +11,10 @@ from common.case import Case, Horizon
 from common.devices import PV, Battery
 from common.extraction import compiled, load_shapes
 from common.feeder import Complexes, Floats
+from common.load_law import leg_currents
 from common.multiphase import connection, multipliers
 from common.multiphase_opendss import outside_range, replay
-from common.power_flow import Injections, PowerFlow, leg_currents
+from common.power_flow import Injections, PowerFlow
 from common.schedule import Schedule
 from common.settings import Settings
 

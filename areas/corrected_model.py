@@ -1,0 +1,188 @@
+"""A multi-phase area's model, corrected at one operating point after another, and held against the power flow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from areas.conic import ConicProblem
+from areas.limits import Parts, overstep
+from areas.lindist3 import linearize_flat
+from areas.linearization import Linearization, Point, linearize, power_legs, root_power
+from areas.multiphase import MultiphaseModel, predicted_power, predicted_voltages, with_network
+from common.boundary import ANGLE, P, Q, W
+from common.errors import SolverError
+from common.feeder import Complexes, Floats
+from common.load_law import leg_currents, rounded_off
+from common.multiphase import GROUND, MultiphaseFeeder, multipliers
+from common.partition import AreaCase
+from common.power_flow import Injections, PowerFlow
+from common.schedule import AreaSolution
+
+SAME_POINT = 1e-8
+"""pu by which voltages must have moved for the model to be corrected"""
+LEAST_WIDTH, MOST_ROUNDED = 1e-4, 2e-6
+"""width per rated voltage over which loads' kinks stay rounded, unless that changes more power than this, pu"""
+NARROWER = 0.3
+"""factor on the width where it does"""
+STRIDE, MEMORY = 3.0, 0.5
+"""how far a leg's voltage is expected to move at most, over its last step and over what was expected before"""
+FARTHEST, NEAREST = 0.02, 10.0
+"""bounds of that: per rated voltage, and over the width"""
+
+
+class CorrectedModel:
+    """An area's factorized feeder, and its linearization at the last point where a power flow was found."""
+
+    def __init__(self, area: AreaCase[MultiphaseFeeder], compiled: MultiphaseModel) -> None:
+        self.area, self._compiled = area, compiled
+        feeder, horizon = area.feeder, area.horizon
+        self._flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
+        self._a, self._b, self._shares = power_legs(compiled.inputs)
+        self._at: Linearization | None = None
+        self._here = np.zeros(compiled.input_columns.shape)
+        self.width = np.inf
+        """over which loads' kinks were last rounded"""
+        self._least_width = LEAST_WIDTH
+        self._reach: Floats = np.full((len(feeder.legs), len(horizon)), FARTHEST)
+        self._answer: Point | None = None
+        self.root_s = np.zeros((0, len(horizon)), complex)
+        """(root node, T) power drawn at the root at the last answer"""
+        self.roots = 0 if area.has_substation else feeder.roots
+        self.is_flat = area.settings.model == "lindist3"
+
+    @property
+    def at(self) -> Linearization:
+        """The present linearization."""
+        assert self._at is not None
+        return self._at
+
+    def correct_at_target(self, target: Floats, device_s: Complexes, width: float) -> bool:
+        """Correct at boundary values (conductor, quantity, T) and devices' powers; see ``correct``."""
+        s = target[:, P] + 1j * target[:, Q]
+        w = np.zeros((0, s.shape[1]), complex)
+        if self.roots:
+            # A child's own root is its first tie end.
+            ends = target[: self.roots]
+            w = ends[:, W] + 1j * ends[:, ANGLE] - self.area.tie_ends[0].z @ np.conj(s[: self.roots])
+        return self._correct(w, device_s, s[self.roots :], width)
+
+    def correct(self, inputs: Floats, width: float) -> bool:
+        """Linearize at the power flow of inputs (T, input), the loads' kinks rounded over a width; False where there is
+        none, and the model stays as it is. A flat model always does. Raises SolverError the first time."""
+        return self._correct(*self.split(inputs), width)
+
+    def is_placed(self) -> bool:
+        """Whether there is a linearization yet."""
+        return self._at is not None
+
+    def problem(self, limits: Parts, loss_price: Floats) -> tuple[ConicProblem, float]:
+        """The area's problem at the present linearization, and the constant that its cost leaves out."""
+        return with_network(self.area, self._compiled, self.at, self._here, limits, loss_price)
+
+    def beyond(self, inputs: Floats | None = None) -> Floats:
+        """(2, node, T) what inputs (T, input), or the present point, overstep each voltage limit by, as predicted."""
+        v = np.abs(self.at.point.v) if inputs is None else predicted_voltages(self.at, self._here, inputs)
+        return overstep(self.area.settings, np.log(v))
+
+    def verify(self, inputs: Floats) -> float:
+        """Run the power flow of an answer (T, input) and compare: the largest difference of voltages and of the power
+        at the root, pu. A flat model is taken at its word here: its error is told of the schedule as a whole."""
+        predicted_s = predicted_power(self.at, self._here, inputs)
+        w, device_s, tie_s = self.split(inputs)
+        if self.is_flat:
+            moved = np.einsum("tni,ti->nt", self.at.voltage, inputs - self._here)
+            self._answer = Point(self.at.point.v * np.exp(moved), self.at.point.i, device_s, tie_s)
+            self.root_s = predicted_s
+            return 0.0
+        try:
+            self._find(w, device_s, tie_s, self.width)
+        except SolverError:
+            return np.inf
+        assert self._answer is not None
+        limited = self.area.feeder.limited
+        voltage = np.abs(self._answer.v) - predicted_voltages(self.at, self._here, inputs)
+        power = self.root_s - predicted_s
+        return float(max(np.abs(voltage[limited]).max(initial=0.0), np.abs(power).max(initial=0.0)))
+
+    def replay(self, device_s: Complexes) -> None:
+        """Run the power flow of a whole feeder with given powers (device, T) of its devices. Raises SolverError when
+        there is none."""
+        self._find(np.zeros((0, device_s.shape[1]), complex), device_s, device_s[:0])
+
+    def solution(self, values: dict[str, Floats]) -> AreaSolution:
+        """Values of variables, with the power flow of the last answer, per unit, no kink rounded."""
+        point = self._answer
+        assert point is not None
+        if not self.is_flat:
+            w = np.log(point.v[: self.roots] / self.area.feeder.v_no_load[: self.roots, None])
+            point = self._find(w, point.device_s, point.tie_s)
+        given, drawn = (self._shares @ point.device_s).sum(axis=0), point.tie_s.sum(axis=0)
+        v = self._flow.load_incidence @ point.v
+        served = (v * np.conj(leg_currents(self.area.feeder.legs, v, self._flow.multipliers))).sum(axis=0)
+        losses = (self.root_s.sum(axis=0) + given - drawn - served).real
+        return AreaSolution(
+            values={**values, "v": point.v, "i": point.i, "root_s": self.root_s, "losses": losses},
+            relaxation_gap=np.zeros((0, len(self.area.horizon))),
+        )
+
+    def split(self, inputs: Floats) -> tuple[Complexes, Complexes, Complexes]:
+        """(T, input) inputs as the root's voltage, the devices' powers and those that the children draw."""
+        roots, devices, ties = self.roots, len(self.area.devices), len(self._compiled.inputs.tie_nodes)
+        parts = np.split(inputs.T, np.cumsum([roots, roots, devices, devices, ties]))
+        return parts[0] + 1j * parts[1], parts[2] + 1j * parts[3], parts[4] + 1j * parts[5]
+
+    def _merge(self, w: Complexes, device_s: Complexes, tie_s: Complexes) -> Floats:
+        """What ``split`` splits."""
+        return np.concatenate([part(s) for s in (w, device_s, tie_s) for part in (np.real, np.imag)]).T
+
+    def _correct(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float) -> bool:
+        if self.is_flat:
+            if self._at is None:
+                self._at = linearize_flat(self._flow, self._compiled.inputs)
+                root = np.zeros((self.roots, len(self.area.horizon)), complex)
+                self._here = self._merge(root, self._at.point.device_s, self._at.point.tie_s)
+            return True
+        width = max(width, self._least_width)
+        try:
+            point = self._power_flow(w, device_s, tie_s, width)
+        except SolverError:
+            if self._at is None:
+                raise
+            return False
+        if self._at is None or width != self.width or np.abs(point.v - self._at.point.v).max() > SAME_POINT:
+            self._expect_steps(point, width)
+            self._at = linearize(self._flow, self._compiled.inputs, point, width, self._reach)
+            self._here = self._merge(w, device_s, tie_s)
+            self.width = width
+        return True
+
+    def _expect_steps(self, point: Point, width: float) -> None:
+        """How far legs' voltages may move next, and whether the rounding of kinks may stay as wide."""
+        legs, across = self.area.feeder.legs, self._flow.load_incidence @ point.v
+        if self._at is not None:
+            moved = np.abs(across) - np.abs(self._flow.load_incidence @ self._at.point.v)
+            stride = STRIDE * np.abs(moved) / legs.v_rated[:, None]
+            self._reach = np.clip(np.maximum(stride, MEMORY * self._reach), NEAREST * width, FARTHEST)
+        if rounded_off(legs, across, self._flow.multipliers, self._least_width) > MOST_ROUNDED:
+            self._least_width *= NARROWER
+
+    def _find(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float = 0.0) -> Point:
+        """The power flow of an answer."""
+        self._answer = self._power_flow(w, device_s, tie_s, width)
+        self.root_s = root_power(self._flow, self._compiled.inputs, self._answer)
+        return self._answer
+
+    def _power_flow(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float) -> Point:
+        """At the root's voltage ln(V / V_no_load) (root, T), the devices' powers and those that the children draw."""
+        feeder, inputs = self.area.feeder, self._compiled.inputs
+        v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], len(self.area.horizon), axis=1)
+        if len(w):
+            v_root = v_root * np.exp(w)
+        injections = Injections(
+            a=np.concatenate([self._a, inputs.tie_nodes]),
+            b=np.concatenate([self._b, np.full(len(inputs.tie_nodes), GROUND)]),
+            s=np.concatenate([self._shares @ device_s, -tie_s]),
+        )
+        start = None if self._answer is None else self._answer.v
+        v, i = self._flow.solve(v_root, injections, start, width)
+        return Point(v, i, device_s, tie_s)

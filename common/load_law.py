@@ -1,0 +1,111 @@
+"""What load legs draw at a voltage, and how that changes with it.
+
+Power over rated power follows one law inside v_min..v_max, others outside, so it has kinks at the two. A cost that
+falls with the power drawn comes to rest on them, where no derivative exists: with a width w > 0 a kink with the jump k
+of the slope is rounded by k (w - |x|)^2 / (4 w) where |x| < w, x the distance from it, and all derivatives are those of
+the rounded law. A jump of the power itself stays one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from common.feeder import Complexes, Floats
+from common.multiphase import Legs
+
+
+def leg_currents(legs: Legs, v: Complexes, multipliers: Floats, width: float = 0.0) -> Complexes:
+    """(leg, T) current that each leg draws at its voltage ``v`` (leg, T)."""
+    r = np.abs(v) / legs.v_rated[:, None]
+    p, q = _powers(legs, r, width)
+    return np.asarray(multipliers * np.conj((p + 1j * q) / v), complex)
+
+
+def leg_sensitivities(legs: Legs, v: Complexes, multipliers: Floats, width: float = 0.0) -> tuple[Complexes, Complexes]:
+    """(leg, T) derivatives of the drawn current with respect to the leg's voltage and to its conjugate."""
+    r = np.abs(v) / legs.v_rated[:, None]
+    p, q = (multipliers * power for power in _powers(legs, r, width))
+    slope_p, slope_q = (multipliers * slope for slope in _slopes(legs, r, width))
+    # i = conj(s / v): ds = (s' r / 2) (dv / v + conj(dv / v)), s' the derivative with respect to r.
+    half = np.conj(slope_p + 1j * slope_q) * r / 2
+    by_v = half / (np.conj(v) * v)
+    by_conjugate = (half - np.conj(p + 1j * q)) / np.conj(v) ** 2
+    return by_v.astype(complex), by_conjugate.astype(complex)
+
+
+def kink_curvature(legs: Legs, v: Complexes, multipliers: Floats, width: float, reach: Floats) -> Floats:
+    """(leg, T) a with a (d ln |v|)^2 at least the real power that a leg draws beyond its linearization, on account of
+    the convex kinks within ``reach`` (leg, T), per rated voltage.
+
+    A parabola through the rounded kink's value and slope at x that lies above it everywhere has the second derivative
+    k / (2 max(|x|, w)) (iteratively reweighted least squares).
+    """
+    r = np.abs(v) / legs.v_rated[:, None]
+    second = np.zeros_like(r)
+    for at, jump in _kinks(legs, legs.alpha[:, None]):
+        distance = np.abs(r - at)
+        second += np.where(distance < reach, jump / (2 * np.maximum(distance, width)), 0.0)
+    found: Floats = np.maximum(multipliers * legs.s.real[:, None] * second, 0.0) * r**2 / 2
+    return found
+
+
+def rounded_off(legs: Legs, v: Complexes, multipliers: Floats, width: float) -> float:
+    """The most real power, over all periods, that the rounding of kinks changes, were it all of one sign."""
+    r = np.abs(v) / legs.v_rated[:, None]
+    changed = multipliers * (_powers(legs, r, width)[0] - _powers(legs, r, 0.0)[0])
+    return float(np.abs(changed).sum(axis=0).max(initial=0.0))
+
+
+def _powers(legs: Legs, r: Floats, width: float) -> tuple[Floats, Floats]:
+    """Real and reactive power of each leg at the voltage r, per rated: (leg, T) each."""
+    p = legs.s.real[:, None] * _factor(legs, legs.alpha[:, None], r, width)
+    q = legs.s.imag[:, None] * _factor(legs, legs.beta[:, None], r, width)
+    return p, q
+
+
+def _slopes(legs: Legs, r: Floats, width: float) -> tuple[Floats, Floats]:
+    p = legs.s.real[:, None] * _factor_slope(legs, legs.alpha[:, None], r, width)
+    q = legs.s.imag[:, None] * _factor_slope(legs, legs.beta[:, None], r, width)
+    return p, q
+
+
+def _factor(legs: Legs, exponent: Floats, r: Floats, width: float) -> Floats:
+    """Power over rated power at the voltage r."""
+    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
+    inside: Floats = np.clip(r, least, most) ** exponent
+    factor = np.where(r > most, most ** (edge - 2) * r**2, inside)
+    factor = np.where(r < least, _low_current(legs, r)[0] * r, factor)
+    if width:
+        for at, jump in _kinks(legs, exponent):
+            factor = factor + jump * np.maximum(width - np.abs(r - at), 0.0) ** 2 / (4 * width)
+    return factor
+
+
+def _factor_slope(legs: Legs, exponent: Floats, r: Floats, width: float) -> Floats:
+    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
+    inside: Floats = exponent * np.clip(r, least, most) ** (exponent - 1)
+    slope = np.where(r > most, most ** (edge - 2) * 2 * r, inside)
+    current, current_slope = _low_current(legs, r)
+    slope = np.where(r < least, current_slope * r + current, slope)
+    if width:
+        for at, jump in _kinks(legs, exponent):
+            slope = slope - jump * np.sign(r - at) * np.maximum(width - np.abs(r - at), 0.0) / (2 * width)
+    return slope
+
+
+def _kinks(legs: Legs, exponent: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Voltages (leg, 1) of the kinks, and the jumps of the slope; 0 where the power itself jumps."""
+    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
+    current, current_slope = _low_current(legs, least * (1 - 1e-12))
+    continuous = exponent == edge
+    yield least, continuous * (exponent * least ** (exponent - 1) - current_slope * least - current)
+    yield most, continuous * (2 * most ** (edge - 1) - exponent * most ** (exponent - 1))
+
+
+def _low_current(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
+    """Current below v_min over the rated one, and its slope."""
+    low, least, edge = legs.v_low[:, None], legs.v_min[:, None], legs.edge[:, None]
+    slope = np.where(r < low, 1.0, (least ** (edge - 1) - low) / np.maximum(least - low, 1e-9))
+    return np.where(r < low, r, low + slope * (r - low)), slope
