@@ -113,10 +113,11 @@ def find_case(name: str) -> Path:
     raise CaseError(f"case '{name}': no such folder and no shipped case of that name.{did_you_mean(name, known)}")
 
 
-def read_case(name: str, overrides: Mapping[str, object] | None = None) -> Case:
-    """Read a shipped case or a case folder; ``overrides`` replace settings. Raises CaseError for anything wrong."""
+def read_case(name: str, overrides: Mapping[str, object] | None = None, set_by: str = "--set") -> Case:
+    """Read a shipped case or a case folder; ``overrides`` replace settings, and ``set_by`` tells the user how they were
+    given. Raises CaseError for anything wrong."""
     folder = find_case(name)
-    settings = read_settings(folder / "case.toml", overrides or {})
+    settings = read_settings(folder / "case.toml", overrides or {}, set_by)
     if settings.model != "balanced":
         return _read_multiphase(folder, settings)
     buses = read_table(folder / "buses.csv", BusRow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 EXIT_CONVERGED = 0
@@ -31,6 +32,22 @@ class InfeasibleError(TieflowError):
 
 class SolverError(TieflowError):
     """The conic solver ended without an answer that can be trusted."""
+
+
+def way_out(error: OSError, what: str = "path") -> str:
+    """What to do about a ``path`` or ``folder`` that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"Make room there (see df, quota, ulimit -f) or choose a {what} on another disk."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"Get permission to write there or choose another {what}."
+    if error.errno == errno.ENOENT:
+        return f"Make the folder above it first (mkdir -p), or choose another {what}."
+    return f"Choose another {what}."
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

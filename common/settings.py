@@ -107,12 +107,13 @@ class Settings(BaseModel):
         if abs(24 / self.dt_hours - round(24 / self.dt_hours)) > 1e-9 or self.dt_hours > 24:
             raise ValueError(f"dt_hours = {self.dt_hours} does not divide a day. Use 1, 0.5, 0.25 or the like.")
         if self.objective == "peak" and self.substation_peak_kw is None:
-            raise ValueError("objective = peak needs the cap: --set substation_peak_kw=...")
+            raise ValueError("objective = peak needs the cap. Set substation_peak_kw.")
         return self
 
 
-def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
-    """Read ``case.toml`` and put the overrides over it. Raises CaseError naming the key."""
+def read_settings(path: Path, overrides: Mapping[str, object], set_by: str = "--set") -> Settings:
+    """Read ``case.toml`` and put the overrides over it. Raises CaseError naming the key, and its file or
+    ``set_by``."""
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -122,12 +123,12 @@ def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise CaseError(f"{path}: not valid TOML ({error}).") from None
     check_names(values, str(path))
-    check_names(overrides, "--set")
+    check_names(overrides, set_by)
     given = values | dict(overrides)
     ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model") in ("multiphase", "lindist3") else []
     if ignored:
         raise CaseError(
-            f"{'--set' if ignored[0] in overrides else path}: {ignored[0]} has no meaning in a multi-phase case, whose "
+            f"{set_by if ignored[0] in overrides else path}: {ignored[0]} has no meaning in a multi-phase case, whose "
             "feeder is circuit.dss and whose devices are in pv.csv and batteries.csv. Remove it."
         )
     try:
@@ -135,7 +136,7 @@ def read_settings(path: Path, overrides: Mapping[str, object]) -> Settings:
     except ValidationError as error:
         reason = explain(error)
         changed = any(re.search(rf"\b{key}\b", reason) for key in overrides)
-        raise CaseError(f"{'--set' if changed else path}: {reason}") from None
+        raise CaseError(f"{set_by if changed else path}: {reason}") from None
 
 
 def parse_override(text: str) -> tuple[str, str]:

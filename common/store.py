@@ -7,7 +7,6 @@ change here; older files lack it and read as its default. A field without a defa
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from common.errors import TieflowError
+from common.errors import TieflowError, way_out
 from common.result import Result
 
 FORMAT = "tieflow result"
@@ -128,20 +127,12 @@ def beside(path: Path, content: bytes) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise TieflowError(f"{path}: cannot be written ({error.strerror}). {_way_out(error)}") from error
+        raise TieflowError(f"{path}: cannot be written ({error.strerror}). {way_out(error)}") from error
 
 
 def _target(path: Path) -> Path:
     """The file behind a symbolic link, so that the file is replaced and not the link."""
     return Path(os.path.realpath(path))
-
-
-def _way_out(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "Make room there (see df, quota, ulimit -f) or choose a path on another disk."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Get permission to write there or choose another path."
-    return "Choose another path."
 
 
 def _check_format(path: Path, file: h5py.File) -> None:

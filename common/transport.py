@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
 from common.boundary import AreaProposal, AreaResponse
-from common.errors import TieflowError
+from common.errors import EXIT_ERROR, TieflowError
 from common.messages import (
     HEADER,
     Command,
@@ -170,6 +171,17 @@ def dismiss(comm: Comm | None) -> None:
     """Rank 0 sends all ranks home. They must not be at work."""
     if comm is not None:
         comm.scatter([None] * comm.size, root=0)
+
+
+def abort(comm: Comm) -> NoReturn:
+    """Tell the unexpected error that is being handled, and end all ranks: the others would wait forever."""
+    traceback.print_exc()
+    print(f"tieflow: rank {comm.rank} failed; all ranks end.", file=sys.stderr, flush=True)
+    # A launcher may drop what it has not passed on yet when it is told to abort.
+    time.sleep(0.5)
+    # MPI's own words about an abort would bury the message.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    comm.Abort(EXIT_ERROR)
 
 
 def _serve(comm: Comm, areas: Sequence[AreaCase[Any]], make_solver: Callable[[AreaCase[Any]], Solver]) -> None:

@@ -6,9 +6,6 @@ TieflowErrors; CaseError, InfeasibleError and SolverError of ``common.errors`` a
 
 from __future__ import annotations
 
-import sys
-import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +24,7 @@ from common.result import Result
 from common.schedule import DEVICE_KINDS
 from common.store import read_result, write_result
 from common.tables import Row, explain
-from common.transport import dismiss, work
+from common.transport import abort, dismiss, work
 from coordinator.loop import Round
 from launch import solve as runs
 from launch.partition import in_areas
@@ -46,7 +43,7 @@ STYLES, LIMIT = (("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", "-.")), "#D55E
 
 def load(name_or_folder: str | Path, /, **settings: object) -> Case:
     """A shipped case or a case folder; keywords replace settings of case.toml (``periods=6``). Raises CaseError."""
-    return read_case(str(name_or_folder), settings)
+    return read_case(str(name_or_folder), settings, "keyword argument")
 
 
 def with_pv(case: Case, *systems: PV) -> Case:
@@ -97,10 +94,7 @@ def solve(
         try:
             work(own, runs.make_solver)
         except Exception:
-            traceback.print_exc()
-            print(f"tieflow: rank {own.rank} failed; all ranks end.", file=sys.stderr, flush=True)
-            time.sleep(0.5)  # a launcher may drop what it has not passed on yet when it is told to abort
-            own.Abort(TieflowError.exit_code)
+            abort(own)
         own.Free()
         return None
     try:

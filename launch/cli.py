@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +19,7 @@ from common.partition import area_numbers
 from common.settings import parse_override
 from common.store import check_writable, read_result, write_result
 from common.tables import read_table
-from common.transport import dismiss, launched_rank, work, world
+from common.transport import abort, dismiss, launched_rank, work, world
 from launch.benchmark import compare
 from launch.partition import describe, in_areas, partition_report, write_areas
 from launch.partition import summary as area_summary
@@ -164,7 +162,7 @@ def import_command(master: Path, folder: Path, commands: tuple[str, ...], keep_t
 @json_option
 def partition_command(case_name: str, areas: str, out: Path | None, force: bool, as_json: bool) -> int:
     """Cut CASE into connected areas of even work, draw them and write areas.csv, which may be edited."""
-    if not areas.isdecimal() and (out is not None or force):
+    if areas.strip() and not areas.isdecimal() and (out is not None or force):
         raise CaseError("--out and --force go with a number of --areas: a file is only looked at.")
     case = _with_areas(read_case(case_name), areas)
     found = describe(case, area_numbers(case)[0])
@@ -287,17 +285,10 @@ def main() -> None:
         code = _command(comm)
         dismiss(comm)
     except Exception:
-        # The other ranks wait for this one: end them all.
-        traceback.print_exc()
         if comm is not None:
-            print(f"tieflow: rank {comm.rank} failed; all ranks end.", file=sys.stderr)
-        sys.stderr.flush()
-        if comm is None:
-            sys.exit(EXIT_ERROR)
-        # A launcher may drop what it has not passed on yet when it is told to abort.
-        time.sleep(0.5)
-        _silence_launcher()
-        comm.Abort(EXIT_ERROR)
+            abort(comm)
+        traceback.print_exc()
+        sys.exit(EXIT_ERROR)
     sys.exit(code)
 
 
@@ -318,11 +309,6 @@ def _command(comm: Comm | None) -> int:
 
 def _say(error: TieflowError) -> None:
     Console(stderr=True).print(f"tieflow: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-
-
-def _silence_launcher() -> None:
-    """Keep MPI's own words about an abort from burying the message."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _check_methods(names: list[str]) -> None:
@@ -346,6 +332,8 @@ def _with_areas(case: Case, areas: str | None) -> Case:
         return case
     if areas.isdecimal():
         return in_areas(case, int(areas))
+    if not areas.strip():
+        raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
     return replace(case, areas=tuple(read_table(Path(areas), AreaRow)))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from common.case import Case
 from common.devices import PV, Battery
-from common.errors import TieflowError
+from common.errors import TieflowError, way_out
 from common.feeder import Floats
 from common.schedule import NetworkState, Schedule
 
@@ -44,7 +43,7 @@ def export(case: Case, schedule: Schedule, state: NetworkState, folder: Path) ->
             else:
                 path.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise TieflowError(f"{folder}: cannot be written ({error.strerror}). {_way_out(error)}") from error
+            raise TieflowError(f"{folder}: cannot be written ({error.strerror}). {way_out(error, 'folder')}") from error
         raise
 
 
@@ -90,13 +89,3 @@ def _devices(
         for unit, value in zip(units, values, strict=True):
             lines.append((hour, unit.bus, unit.phases, *(float(value[name][t]) for name in names)))
     return lines
-
-
-def _way_out(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "Make room there or choose a folder on another disk."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Get permission to write there or choose another folder."
-    if error.errno == errno.ENOENT:
-        return "Make the folder above it first (mkdir -p), or choose another."
-    return "Choose another folder."

@@ -20,7 +20,7 @@ from rich.tree import Tree as Drawing
 
 from common.case import AreaRow, Case
 from common.cuts import Tree, cut, smallest_largest
-from common.errors import TieflowError
+from common.errors import TieflowError, counted
 from common.feeder import Feeder, Floats, Ints
 from common.store import beside
 
@@ -98,7 +98,7 @@ class Areas:
         k = int(self.head[area]) - 1
         bus = self.buses[self.parent[k]]
         name = f"{bus}-{self.buses[k + 1]}" if self.branches is None else self.branches[k]
-        phases = "" if self.phases is None else f", {self.phases[k]} phase{'s' if self.phases[k] > 1 else ''}"
+        phases = "" if self.phases is None else f", {counted(self.phases[k], 'phase')}"
         return f"at bus {bus}, {'switch' if self.is_switch[k] else 'branch'} {name}{phases}"
 
 

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED
+from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED, counted
 from common.result import Check, Result, Violation
 from coordinator.loop import Round
 from launch.solve import LOOSE_PU
@@ -102,11 +102,12 @@ def print_result(console: Console, result: Result) -> None:
     console.print(_overview(result))
     console.print(_verdict(result.check))
     if result.oversteps:
-        buses = len({overstep.element for overstep in result.oversteps})
+        nodes = len({overstep.element for overstep in result.oversteps})
         console.print(
             Text(
-                f"LIMITS OVERSTEPPED: {len(result.oversteps)} voltage limits, at {buses} nodes, are not worth "
-                "keeping, or cannot be kept, at voltage_slack_price (all are stored, with their hours). The worst:",
+                f"LIMITS OVERSTEPPED: {counted(len(result.oversteps), 'voltage limit')}, at {counted(nodes, 'node')}, "
+                "cannot be kept or would cost more than voltage_slack_price (all are stored, with their hours). The "
+                "worst:",
                 style="bold red",
             )
         )
@@ -232,7 +233,9 @@ def _verdict(check: Check | None) -> Group | Text:
         table.add_row(name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}")
     violations = [_violation("violated", violation) for violation in check.violations[:SHOWN_VIOLATIONS]]
     if len(check.violations) > SHOWN_VIOLATIONS:
-        violations.append(Text(f"... and {len(check.violations) - SHOWN_VIOLATIONS} more violations", style="red"))
+        violations.append(
+            Text(f"... and {counted(len(check.violations) - SHOWN_VIOLATIONS, 'more violation')}", style="red")
+        )
     if check.failed_hours:
         violations.append(
             Text(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}", style="red")

@@ -46,6 +46,22 @@ def test_a_wrong_name_or_setting_is_refused_with_the_nearest_right_one(small: Pa
         tieflow.load(small, period=3)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"peroids": 3}, "keyword argument: unknown setting 'peroids'"),
+        ({"v_min_pu": "high"}, "keyword argument: v_min_pu: must be "),
+        ({"model": "multiphase", "pv_percent": 3}, "keyword argument: pv_percent has no meaning"),
+        ({"objective": "peak"}, "keyword argument: objective = peak needs the cap. Set substation_peak_kw."),
+    ],
+)
+def test_a_wrong_setting_is_blamed_on_the_keyword_argument(small: Path, settings: dict[str, object], told: str) -> None:
+    with pytest.raises(tieflow.CaseError) as error:
+        tieflow.load(small, **settings)
+    assert str(error.value).startswith(told)
+    assert "--set" not in str(error.value)
+
+
 def test_a_device_is_added_or_replaces_the_one_at_its_place(small: Path) -> None:
     case = tieflow.load(small)
     more = tieflow.with_batteries(case, battery("b"), battery("d", energy_kwh=300))

@@ -92,7 +92,8 @@ def test_limits_that_cannot_be_kept_are_counted_and_the_worst_are_told(small_res
 
 def test_a_node_that_is_overstepped_in_several_hours_is_one_node(small_result: Result) -> None:
     twice = tuple(Violation("voltage", "b.1", hour, 0.94, 0.95, "pu") for hour in (7, 8))
-    assert "2 voltage limits, at 1 nodes" in printed(replace(small_result, oversteps=twice))
+    assert "2 voltage limits, at 1 node, cannot" in printed(replace(small_result, oversteps=twice))
+    assert "1 voltage limit, at 1 node, cannot" in printed(replace(small_result, oversteps=twice[:1]))
 
 
 def test_the_summary_has_the_model_error_and_every_overstep(small_result: Result) -> None:
@@ -186,6 +187,7 @@ def test_a_refuted_result_names_what_is_violated_and_how_many_more(small_result:
     assert "violated: voltage at bus0, hour 11: 0.94000 pu, limit 0.95000 pu" in text
     assert text.count("violated: voltage") == SHOWN_VIOLATIONS
     assert "... and 3 more violations" in text
+    assert "... and 1 more violation\n" in printed(refuted(small_result, SHOWN_VIOLATIONS + 1))
     assert "no limit violated" not in text
 
 
