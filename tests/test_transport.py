@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,28 +137,6 @@ def test_a_batch_scripts_number_of_tasks_does_not_make_a_plain_command_parallel(
 ) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "5")
     assert world() is None
-
-
-@pytest.mark.usefixtures("no_launcher")
-def test_the_launcher_of_another_mpi_is_refused_by_rank_0_alone(launcher: str, small: Path) -> None:
-    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, timeout=60).stdout
-    foreign = "PMI" if "open" in version.lower() else "OMPI_COMM_WORLD"
-    for rank in (0, 1):
-        run = subprocess.run(
-            [sys.executable, "-m", "launch", "solve", str(small)],
-            cwd=small.parent,
-            env=os.environ | {f"{foreign}_SIZE": "3", f"{foreign}_RANK": str(rank)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert run.stdout == ""
-        if rank == 0:
-            assert run.returncode == 1
-            assert "started 3 ranks, but they cannot see each other" in run.stderr
-        else:
-            assert (run.returncode, run.stderr) == (0, "")
-    assert not (small.parent / "small.h5").exists()
 
 
 def test_rounds_over_mpi_and_in_one_process_give_the_same_bits(

@@ -46,8 +46,8 @@ def test_four_areas_agree_on_the_centralized_optimum(name: str, tmp_path: Path) 
 
 
 def test_prices_alone_lead_to_the_same_optimum_where_no_limit_binds(tmp_path: Path) -> None:
-    centralized = solve(tmp_path, 1, "ieee13", "--method", "centralized", "--periods", "6")
-    agreed = solve(tmp_path, 5, "ieee13", "--method", "dlmp", "--periods", "6")
+    centralized = solve(tmp_path, 1, "ieee13", "--method", "centralized", "--periods", "4")
+    agreed = solve(tmp_path, 3, "ieee13", "--method", "dlmp", "--periods", "4")
     assert agreed["methods_used"] == ["dlmp"]
     assert agreed["objective"] == pytest.approx(centralized["objective"], rel=1e-5)
     assert_confirmed_to_the_fifth_digit(agreed)
@@ -55,9 +55,9 @@ def test_prices_alone_lead_to_the_same_optimum_where_no_limit_binds(tmp_path: Pa
 
 def test_limits_that_no_setpoints_can_keep_are_listed_and_change_the_exit_code(tmp_path: Path) -> None:
     # The regulators' taps lift bus rg60 to 1.056 pu, and nothing is between them and the source.
-    printed = solve(tmp_path, 5, "ieee13", "--periods", "4", "--set", "v_max_pu=1.05", code=5)
+    printed = solve(tmp_path, 3, "ieee13", "--periods", "2", "--set", "v_max_pu=1.05", code=5)
     assert {overstep["element"] for overstep in printed["oversteps"]} == {"rg60.1", "rg60.3"}
-    assert {overstep["hour"] for overstep in printed["oversteps"]} == {10, 11, 12, 13}
+    assert {overstep["hour"] for overstep in printed["oversteps"]} == {11, 12}
     assert printed["checker"]["passed"]
     with h5py.File(tmp_path / "run.h5") as file:
         assert len(file["summary/oversteps/hour"]) == len(printed["oversteps"])
@@ -73,7 +73,7 @@ def test_an_imported_model_is_cut_solved_and_exported(tmp_path: Path) -> None:
     )
     cut = run(["tieflow", "partition", "mine", "--areas", "3", "--json"], tmp_path)
     assert len(json.loads(cut.stdout)["areas"]) == 3, cut.text
-    printed = solve(tmp_path, 4, "mine", "--periods", "3", "--set", "v_max_pu=1.07")
+    printed = solve(tmp_path, 2, "mine", "--periods", "2", "--set", "v_max_pu=1.07")
     assert printed["areas"] == 3
     assert_confirmed_to_the_fifth_digit(printed)
     exported = run(["tieflow", "export", "run.h5", "--out", "exported"], tmp_path)

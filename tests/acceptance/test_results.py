@@ -1,4 +1,4 @@
-"""Section 5 of the issue: what is stored, what the commands print of it, and what they end with."""
+"""What is stored, what the commands print of it, and what they end with."""
 
 from __future__ import annotations
 
@@ -223,8 +223,12 @@ def test_check_replays_the_stored_schedule(solved: Solved) -> None:
     assert contents(solved.folder) == before
 
 
-def test_check_finds_the_figures_that_solve_found(solved: Solved) -> None:
-    checked = tieflow(solved.folder, "check", str(solved.path), "--json")
+@pytest.fixture(scope="module")
+def checked(solved: Solved) -> Run:
+    return tieflow(solved.folder, "check", str(solved.path), "--json")
+
+
+def test_check_finds_the_figures_that_solve_found(solved: Solved, checked: Run) -> None:
     assert checked.code == 0, checked.text
     found = checked.json()
     found = found.get("checker", found)
@@ -233,13 +237,13 @@ def test_check_finds_the_figures_that_solve_found(solved: Solved) -> None:
         assert found[name] == pytest.approx(solved.printed["checker"][name], rel=1e-6, abs=1e-12)
 
 
-def test_check_prints_the_promised_figures(solved: Solved) -> None:
-    assert_figures(tieflow(solved.folder, "check", str(solved.path), "--json").json())
+def test_check_prints_the_promised_figures(checked: Run) -> None:
+    assert_figures(checked.json())
 
 
 def test_benchmark_sets_methods_against_the_centralized_baseline(tmp_path: Path) -> None:
     command = ("tieflow", "benchmark", "ieee123", "--periods", "3", "--methods", "admm,dlmp,enapp", "--json")
-    ended = run(mpirun(5, *command), tmp_path)
+    ended = run(mpirun(3, *command), tmp_path)
     assert ended.code == 0, ended.text
     assert contents(tmp_path) == {}
     rows = {row["method"]: row for row in ended.json()["runs"]}
@@ -256,7 +260,7 @@ def test_benchmark_sets_methods_against_the_centralized_baseline(tmp_path: Path)
 
 
 def test_benchmark_prints_one_table(tmp_path: Path) -> None:
-    ended = run(mpirun(5, "tieflow", "benchmark", "ieee123", "--periods", "1", "--methods", "admm"), tmp_path)
+    ended = run(mpirun(2, "tieflow", "benchmark", "ieee123", "--periods", "1", "--methods", "admm"), tmp_path)
     assert ended.code == 0, ended.text
     header, *rows = ended.stdout.splitlines()
     for name in ("method", "cost", "gap", "rounds", "mismatch", "critical path", "centralized", "OpenDSS"):
@@ -271,7 +275,7 @@ def test_benchmark_prints_one_table(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def unconverged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     folder = tmp_path_factory.mktemp("unconverged")
-    return run(mpirun(5, "tieflow", "solve", "ieee123", "--max-rounds", "3"), folder), folder / "ieee123.h5"
+    return run(mpirun(2, "tieflow", "solve", "ieee123", "--max-rounds", "3"), folder), folder / "ieee123.h5"
 
 
 def test_a_run_that_did_not_converge_is_stored_and_marked_so(unconverged: tuple[Run, Path]) -> None:
@@ -349,7 +353,7 @@ def test_a_setpoint_beyond_its_rating_is_not_confirmed(stored: Path) -> None:
 def test_a_new_result_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "run.h5").write_bytes(b"the result of an earlier run")
     command = ("tieflow", "solve", "ieee123", "--periods", "1", "--output", "run.h5", "--json")
-    ended = run(mpirun(5, *command), tmp_path)
+    ended = run(mpirun(2, *command), tmp_path)
     assert ended.code == 0, ended.text
     assert [path.name for path in contents(tmp_path)] == ["run.h5"]
     assert tieflow(tmp_path, "show", "run.h5", "--json").json()["cost"] == ended.json()["cost"]
