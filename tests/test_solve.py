@@ -38,7 +38,7 @@ def test_a_cap_on_substation_power_that_binds_is_kept_at_the_same_cost_in_areas_
 
 
 def test_a_cap_that_no_schedule_keeps_is_refused_with_the_power_it_takes() -> None:
-    cap = {"periods": 4, "substation_peak_kw": 100}
+    cap = {"periods": 2, "substation_peak_kw": 100}
     told = []
     for method in (CENTRALIZED, "admm"):
         with pytest.raises(InfeasibleError, match="substation_peak_kw = 100") as caught:
