@@ -10,8 +10,8 @@ admittance of switches, it keeps full accuracy.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -54,7 +54,8 @@ class TwoPorts:
 
 @dataclass(frozen=True)
 class TwoPort:
-    """One branch: V_c = a V_p - z I and the current into its parent end c V_p + d I, by its own nodes."""
+    """One branch, or a stack of branches: V_c = a V_p - z I and the current into its parent end c V_p + d I, by its own
+    nodes."""
 
     a: Complexes
     z: Complexes
@@ -62,20 +63,56 @@ class TwoPort:
     d: Complexes
 
 
+@dataclass(frozen=True)
+class Alike:
+    """The branches with as many nodes at either end as each other, to be worked on at once."""
+
+    k: Ints
+    """(m,) rising"""
+    nodes: Ints
+    """(m, n) those of the parent bus first"""
+    parents: int
+    """how many of a branch's nodes are at its parent bus"""
+    y: Complexes
+    """(m, n, n)"""
+
+
+def alike_branches(feeder: MultiphaseFeeder) -> list[Alike]:
+    """All branches of the feeder."""
+    sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    branch_of = np.repeat(np.arange(len(feeder.branches)), [len(branch.nodes) for branch in feeder.branches])
+    nodes = np.concatenate([np.zeros(0, np.int64), *(branch.nodes for branch in feeder.branches)])
+    parents = np.bincount(branch_of[feeder.node_bus[nodes] != branch_of + 1], minlength=len(feeder.branches))
+    for k, count in enumerate(parents.tolist()):
+        sizes[len(feeder.branches[k].nodes), count].append(k)
+    return [
+        Alike(
+            np.array(ks),
+            np.array([feeder.branches[k].nodes for k in ks]),
+            count,
+            np.array([feeder.branches[k].y for k in ks]),
+        )
+        for (_, count), ks in sizes.items()
+    ]
+
+
 def two_port(feeder: MultiphaseFeeder, k: int) -> TwoPort:
     """Branch k as a two-port. Raises SolverError when its child end floats."""
     branch = feeder.branches[k]
-    child = feeder.node_bus[branch.nodes] == k + 1
-    from_parent, from_child = branch.y[~child], branch.y[child]
-    pp, pc = from_parent[:, ~child], from_parent[:, child]
-    cp, cc = from_child[:, ~child], from_child[:, child]
     try:
-        z = np.linalg.inv(cc).astype(complex)
+        return _as_two_port(branch.y, int((feeder.node_bus[branch.nodes] != k + 1).sum()))
     except np.linalg.LinAlgError:
         raise SolverError(f"{branch.name}: its end at bus '{feeder.buses[k + 1]}' floats.") from None
+
+
+def _as_two_port(y: Complexes, parents: int) -> TwoPort:
+    """``y`` is (n, n) or (m, n, n), the ``parents`` nodes of the parent end first. LinAlgError: a child end floats."""
+    pp, pc = y[..., :parents, :parents], y[..., :parents, parents:]
+    cp, cc = y[..., parents:, :parents], y[..., parents:, parents:]
+    z = np.linalg.inv(cc).astype(complex)
     a: Complexes = -z @ cp
     c = pp + pc @ a
-    c[np.abs(c) < ROUNDING * np.abs(branch.y).max()] = 0.0
+    c[np.abs(c) < ROUNDING * np.abs(y).max(axis=(-2, -1), keepdims=True)] = 0.0
     d: Complexes = -pc @ z
     return TwoPort(a, z, c, d)
 
@@ -83,29 +120,36 @@ def two_port(feeder: MultiphaseFeeder, k: int) -> TwoPort:
 def two_ports(feeder: MultiphaseFeeder) -> TwoPorts:
     """The two-ports of all branches. Raises SolverError for a branch whose child end floats."""
     a, z, c, d = _Blocks(), _Blocks(), _Blocks(), _Blocks()
-    for k, branch in enumerate(feeder.branches):
-        child = feeder.node_bus[branch.nodes] == k + 1
-        at_p, at_c = branch.nodes[~child], branch.nodes[child]
-        port = two_port(feeder, k)
-        a.append((at_c, at_p, port.a))
-        z.append((at_c, at_c, port.z))
-        c.append((at_p, at_p, port.c))
-        d.append((at_p, at_c, port.d))
+    for alike in alike_branches(feeder):
+        at_p, at_c = alike.nodes[:, : alike.parents], alike.nodes[:, alike.parents :]
+        try:
+            port = _as_two_port(alike.y, alike.parents)
+        except np.linalg.LinAlgError:
+            for k in range(len(feeder.branches)):
+                two_port(feeder, k)  # Raises for the first that floats.
+            raise
+        a.append((alike.k, at_c, at_p, port.a))
+        z.append((alike.k, at_c, at_c, port.z))
+        c.append((alike.k, at_p, at_p, port.c))
+        d.append((alike.k, at_p, at_c, port.d))
     size = len(feeder.node_bus)
     shunts = admittance(feeder, feeder.shunts)
     return TwoPorts(_scatter(a, size), _scatter(z, size), _scatter(c, size) + shunts.tocsr(), _scatter(d, size))
 
 
-class _Blocks(list[tuple[Any, Any, Any]]):
-    """Dense blocks of a sparse matrix, by their rows and columns."""
+class _Blocks(list[tuple[Ints, Ints, Ints, Complexes]]):
+    """Dense blocks of a sparse matrix: stacks of them, by their branches (m,), rows (m, r) and columns (m, c)."""
 
 
 def _scatter(blocks: _Blocks, size: int) -> sp.csr_array:
     if not blocks:
         return sp.csr_array((size, size), dtype=complex)
-    rows = np.concatenate([np.repeat(r, len(c)) for r, c, _ in blocks])
-    columns = np.concatenate([np.tile(c, len(r)) for r, c, _ in blocks])
-    return sp.csr_array((np.concatenate([m.ravel() for _, _, m in blocks]), (rows, columns)), shape=(size, size))
+    # In the order of the branches: what several of them add up to must not depend on how they are stacked.
+    order = np.argsort(np.concatenate([np.repeat(k, v[0].size) for k, _, _, v in blocks]), kind="stable")
+    rows = np.concatenate([np.broadcast_to(r[:, :, None], v.shape).ravel() for _, r, _, v in blocks])
+    columns = np.concatenate([np.broadcast_to(c[:, None, :], v.shape).ravel() for _, _, c, v in blocks])
+    values = np.concatenate([v.ravel() for _, _, _, v in blocks])
+    return sp.csr_array((values[order], (rows[order], columns[order])), shape=(size, size))
 
 
 class PowerFlow:
