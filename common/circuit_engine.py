@@ -186,6 +186,11 @@ def admittance(engine: Engine, name: str) -> Complexes:
 def is_open(engine: Engine, name: str) -> bool:
     """Whether an element has an open terminal; it becomes the active one. CaseError: only some conductors are open."""
     engine.Circuit.SetActiveElement(name)
+    return active_is_open(engine, name)
+
+
+def active_is_open(engine: Engine, name: str) -> bool:
+    """As ``is_open``, for the element that is the active one; the name is for the message."""
     element = engine.CktElement
     for terminal in range(1, element.NumTerminals() + 1):
         if element.IsOpen(terminal, 0):

@@ -7,7 +7,7 @@ conductors that float, and elements of any other class that carries power.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +16,13 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from opendssdirect import DSSException, dss
 
-from common.circuit_engine import POWERLESS, is_open, name_list
+from common.circuit_engine import POWERLESS, active_is_open, bus_table, name_list
 from common.errors import CaseError, SolverError
 from common.extraction_loads import Node, read_legs
 from common.extraction_shapes import shape_values
 from common.feeder import Bools, Complexes, Floats
 from common.multiphase import GROUND, Element, MultiphaseFeeder
-from common.power_flow import PowerFlow, tableau, two_ports
+from common.power_flow import PowerFlow, alike_branches, tableau, two_ports
 
 BRANCH_CLASSES = ("line", "transformer", "autotrans", "reactor", "capacitor")
 _ELSEWHERE = {"load", "generator", *(kind.lower() for kind in POWERLESS)}
@@ -38,6 +38,19 @@ FLOATING_PU = 1e9
 """voltage that currents of about 1 pu into every node cause where nothing but rounding ties a node to ground"""
 _TABLES = {"pvsystem": "pv.csv", "storage": "batteries.csv"}
 """where tieflow has what OpenDSS models by an element of the class"""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An element as the engine has it."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    """(conductor,) ground included: the node number is 0 there"""
+    y: Sequence[float]
+    """the primitive admittance matrix in siemens, column by column, real and imaginary parts in turn"""
+    is_switch: bool | None
+    """None: its impedance tells"""
 
 
 @dataclass(frozen=True)
@@ -84,14 +97,15 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
     nodes += [(bus, phase) for bus in parent_of for phase in sorted(phases[bus])]
     index = {node: i for i, node in enumerate(nodes)}
     position = {bus: i for i, bus in enumerate(names)}
-    v_base = _base_voltages(engine, names[1:])
+    table = {bus.lower(): (kv, place) for bus, kv, place in bus_table(engine)}
+    v_base = _base_voltages({bus: table[bus][0] for bus in names[1:]})
     node_base = np.array([v_base[root if bus == SOURCE else bus] for bus, _ in nodes])
     # Siemens to per unit: current base is base_kva / v_base at each node.
     root_scale = node_base / np.sqrt(base_kva * 1000)
 
     def element(raw: _Raw) -> Element:
         at = np.array([index[node] for node in raw.nodes], np.int64)
-        return Element(raw.name, at, raw.y * np.outer(root_scale[at], root_scale[at]), raw.is_switch)
+        return Element(raw.name, at, raw.y * (root_scale[at, None] * root_scale[at]), raw.is_switch)
 
     y = source.y
     copies = tuple((SOURCE, phase) for _, phase in source.nodes)
@@ -108,7 +122,7 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
         legs=read_legs(engine, index, node_base, base_kva),
         v_no_load=np.zeros(len(nodes), complex),
         grounded=np.ones(len(nodes), bool),
-        coordinates=_coordinates(engine, root, names),
+        coordinates=np.array([table[root if bus == SOURCE else bus][1] or (np.nan, np.nan) for bus in names], float),
     )
     feeder = replace(feeder, grounded=_grounded(feeder))
     _refuse_floating_loads(feeder)
@@ -127,7 +141,7 @@ def load_shapes(engine: Any, hours: Sequence[int], dt: float) -> dict[str, Float
 
 def _elements(engine: Any) -> tuple[_Raw, list[_Raw], list[_Raw]]:
     """The source, the elements between two buses and those at one."""
-    sources, branches, shunts = [], [], []
+    read, kinds = [], []
     circuit, active = engine.Circuit, engine.CktElement
     for name in map(str.lower, circuit.AllElementNames()):
         kind = name.split(".")[0]
@@ -138,22 +152,22 @@ def _elements(engine: Any) -> tuple[_Raw, list[_Raw], list[_Raw]]:
             continue
         if kind != "vsource" and kind not in BRANCH_CLASSES:
             _refuse_class(name, kind)
-        if is_open(engine, name):
+        if active_is_open(engine, name):
             continue
-        raw = _raw(engine, name, kind)
-        if not raw.nodes:
-            continue
-        if kind == "vsource":
-            sources.append(raw)
-        elif len(raw.buses()) == 1:
-            shunts.append(raw)
-        elif len(raw.buses()) == 2:
-            branches.append(raw)
-        else:
-            raise CaseError(f"{name} joins {len(raw.buses())} buses ({', '.join(raw.buses())}). Split it in two.")
+        element = _read(engine, name, kind)
+        buses = list(dict.fromkeys(bus for bus, phase in element.nodes if phase))
+        if kind != "vsource" and len(buses) > 2:
+            raise CaseError(f"{name} joins {len(buses)} buses ({', '.join(buses)}). Split it in two.")
+        if buses:
+            read.append(element)
+            kinds.append("source" if kind == "vsource" else "shunt" if len(buses) == 1 else "branch")
+    found: dict[str, list[_Raw]] = {"source": [], "branch": [], "shunt": []}
+    for kind, raw in zip(kinds, _raws(read), strict=True):
+        found[kind].append(raw)
+    sources = found["source"]
     if len(sources) != 1:
         raise CaseError(f"the circuit has {len(sources)} voltage sources: it must have one. Remove the others.")
-    return sources[0], branches, shunts
+    return sources[0], found["branch"], found["shunt"]
 
 
 def _refuse_class(name: str, kind: str) -> None:
@@ -164,26 +178,44 @@ def _refuse_class(name: str, kind: str) -> None:
     )
 
 
-def _raw(engine: Any, name: str, kind: str) -> _Raw:
+def _read(engine: Any, name: str, kind: str) -> _Read:
+    """The active element."""
     active = engine.CktElement
     buses = [bus.split(".")[0].lower() for bus in active.BusNames()]
-    order, conductors = active.NodeOrder(), active.NumConductors()
-    nodes = [(buses[i // conductors], int(node)) for i, node in enumerate(order)]
-    y = np.asarray(active.YPrim(), float).view(complex).reshape(len(nodes), len(nodes), order="F")
-    kept = list(dict.fromkeys(node for node in nodes if node[1] != 0))
-    is_switch = kind == "line" and (
-        str(engine.Properties.Value("switch")).lower().startswith(("y", "t")) or _series_ohm(y) <= SWITCH_OHM
-    )
-    if kept != nodes:
-        gather = np.array([[node == own for own in kept] for node in nodes], float).reshape(len(nodes), len(kept))
-        y = gather.T @ y @ gather
-    return _Raw(name, tuple(kept), y, is_switch)
+    conductors = active.NumConductors()
+    nodes = tuple((buses[i // conductors], int(node)) for i, node in enumerate(active.NodeOrder()))
+    is_switch: bool | None = False
+    if kind == "line":
+        is_switch = str(engine.Properties.Value("switch")).lower().startswith(("y", "t")) or None
+    return _Read(name, nodes, active.YPrim(), is_switch)
 
 
-def _series_ohm(y: Complexes) -> float:
-    """Largest impedance between the two ends of a line."""
-    half = len(y) // 2
-    return float(np.abs(np.linalg.inv(y[:half, half:])).max())
+def _raws(read: Sequence[_Read]) -> list[_Raw]:
+    """The elements without ground, conductors at the same node joined."""
+    kept = [tuple(dict.fromkeys(node for node in element.nodes if node[1] != 0)) for element in read]
+    # Elements whose conductors are joined alike are worked on at once.
+    alike: dict[tuple[bool | None, tuple[int, ...]], list[int]] = defaultdict(list)
+    for i, element in enumerate(read):
+        at = {node: k for k, node in enumerate(kept[i])}
+        alike[element.is_switch, tuple(at.get(node, GROUND) for node in element.nodes)].append(i)
+    raws = {}
+    for (is_switch, places), chosen in alike.items():
+        n, own = len(places), tuple(range(max(places) + 1))
+        y = np.array([read[i].y for i in chosen], float).view(complex).reshape(-1, n, n).transpose(0, 2, 1)
+        switches = _series_ohm(y) <= SWITCH_OHM if is_switch is None else np.full(len(chosen), is_switch)
+        if places != own:
+            gather = np.equal.outer(places, own).astype(float)
+            y = gather.T @ y @ gather
+        for i, matrix, switch in zip(chosen, y, switches.tolist(), strict=True):
+            raws[i] = _Raw(read[i].name, kept[i], matrix, switch)
+    return [raws[i] for i in range(len(read))]
+
+
+def _series_ohm(y: Complexes) -> Floats:
+    """(m,) largest impedance between the two ends of each line, ``y`` (m, n, n)."""
+    half = y.shape[1] // 2
+    largest: Floats = np.abs(np.linalg.inv(y[:, :half, half:])).max(axis=(1, 2))
+    return largest
 
 
 def _tree(root: str, elements: Sequence[_Raw]) -> tuple[dict[str, str], dict[str, _Raw]]:
@@ -226,27 +258,19 @@ def _parallel(raws: Sequence[_Raw]) -> _Raw:
 
 
 def _parent_first(raw: _Raw, parent: str) -> _Raw:
-    order = sorted(range(len(raw.nodes)), key=lambda i: (raw.nodes[i][0] != parent, raw.nodes[i][1]))
+    places = range(len(raw.nodes))
+    order = sorted(places, key=lambda i: (raw.nodes[i][0] != parent, raw.nodes[i][1]))
+    if order == list(places):
+        return raw
     return replace(raw, nodes=tuple(raw.nodes[i] for i in order), y=raw.y[np.ix_(order, order)])
 
 
-def _base_voltages(engine: Any, buses: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for bus in buses:
-        engine.Circuit.SetActiveBus(bus)
-        found[bus] = 1000 * engine.Bus.kVBase()
-        if found[bus] <= 0:
+def _base_voltages(kv: Mapping[str, float]) -> dict[str, float]:
+    """In V by bus, from kV."""
+    for bus, base in kv.items():
+        if base <= 0:
             raise CaseError(f"bus '{bus}' has no base voltage. Add 'set voltagebases=[...]' and 'calcvoltagebases'.")
-    return found
-
-
-def _coordinates(engine: Any, root: str, names: Sequence[str]) -> Floats:
-    found = np.full((len(names), 2), np.nan)
-    for i, bus in enumerate(names):
-        engine.Circuit.SetActiveBus(root if bus == SOURCE else bus)
-        if engine.Bus.Coorddefined():
-            found[i] = engine.Bus.X(), engine.Bus.Y()
-    return found
+    return {bus: 1000 * base for bus, base in kv.items()}
 
 
 def _emf(engine: Any, source: _Raw) -> Complexes:
@@ -265,19 +289,21 @@ def _grounded(feeder: MultiphaseFeeder) -> Bools:
     # with a delta or an ungrounded wye at either end does not.
     zone = np.zeros(len(feeder.buses), np.int64)
     to_ground, feeding = [np.inf], [0.0]
-    for k, branch in enumerate(feeder.branches):
-        far = feeder.node_bus[branch.nodes] == k + 1
+    largest, shift = np.zeros(len(feeder.branches)), np.zeros((len(feeder.branches), 2, 2))
+    for alike in alike_branches(feeder):
+        far = np.arange(alike.nodes.shape[1]) >= alike.parents
         end = np.column_stack([~far, far]).astype(float)
-        shift = np.abs(end.T @ branch.y @ end)
-        largest = float(np.abs(branch.y).max())
+        largest[alike.k] = np.abs(alike.y).max(axis=(1, 2))
+        shift[alike.k] = np.abs(end.T @ alike.y @ end)
+    for k, carried in enumerate(shift[:, 0, 1] * UNGROUNDED >= largest):
         parent = zone[feeder.parent[k]]
-        if shift[0, 1] * UNGROUNDED >= largest:
+        if carried:
             zone[k + 1] = parent
             continue
         zone[k + 1] = len(feeding)
-        to_ground[parent] += shift[0, 0]
-        to_ground.append(shift[1, 1])
-        feeding.append(largest)
+        to_ground[parent] += shift[k, 0, 0]
+        to_ground.append(shift[k, 1, 1])
+        feeding.append(largest[k])
     for shunt in feeder.shunts:
         to_ground[zone[feeder.node_bus[shunt.nodes[0]]]] += abs(shunt.y.sum())
     grounded = np.array(to_ground) * UNGROUNDED >= np.array(feeding)
