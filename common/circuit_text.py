@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _GENERATOR = {
     "VMinpu": None, "VMaxpu": None, "Status": "Variable", "Daily": None, "Balanced": False, "ForceOn": False,
 }  # fmt: skip
 _WINDING = {"MaxTap": 1.1, "MinTap": 0.9, "NumTaps": 32, "RNeut": -1.0, "XNeut": 0.0}
+_TO_QUOTE = re.compile(r"[\s,=()\[\]{}'|~!]|//|^$")
 _CORE = {
     "pctNoLoadLoss": 0.0,
     "pctIMag": 0.0,
@@ -166,13 +168,13 @@ def value(item: object) -> str:
     if isinstance(item, (int, float)):
         return repr(float(item)).removesuffix(".0")
     if isinstance(item, (list, tuple)):
-        return f"({' '.join(value(part) for part in item)})"
+        return f"({' '.join(map(value, item))})"
     return quoted(str(item))
 
 
 def quoted(text: str) -> str:
     """A name as OpenDSS reads it: in quotes if it would end, or start a comment, too early."""
-    return f'"{text}"' if re.search(r"[\s,=()\[\]{}'|~!]|//|^$", text) else text
+    return f'"{text}"' if _TO_QUOTE.search(text) else text
 
 
 def _transformer(kind: str, record: Record, frequency: float, reactances: Sequence[str]) -> str:
@@ -196,10 +198,16 @@ def _new(kind: str, record: Record) -> str:
 
 def _words(record: Record, defaults: Mapping[str, object]) -> list[str]:
     return [
-        f"{key.lower().replace('pct', '%')}={value(record[key])}"
+        f"{_spelled(key)}={value(item)}"
         for key, default in defaults.items()
-        if record.get(key) is not None and record[key] != default
+        if (item := record.get(key)) is not None and item != default
     ]
+
+
+@cache
+def _spelled(key: str) -> str:
+    """A property's name in OpenDSS commands."""
+    return key.lower().replace("pct", "%")
 
 
 def _first_bus(record: Record) -> Record:
@@ -225,4 +233,4 @@ def _is_balanced(matrix: NDArray[np.floating[Any]]) -> bool:
 
 def _triangle(matrix: NDArray[np.floating[Any]]) -> str:
     """A symmetric matrix by its lower triangle."""
-    return "(" + " | ".join(" ".join(value(float(x)) for x in row[: i + 1]) for i, row in enumerate(matrix)) + ")"
+    return "(" + " | ".join(" ".join(map(value, row[: i + 1])) for i, row in enumerate(matrix.tolist())) + ")"

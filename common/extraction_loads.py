@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common.circuit_engine import is_open
+from common.circuit_engine import active_is_open
 from common.errors import CaseError
 from common.extraction_shapes import refuse_shape
 from common.feeder import Floats
@@ -82,9 +82,8 @@ def _loads(engine: Any) -> Iterator[_Row]:
     for known in loads.AllNames():
         loads.Name(known)
         name = f"load.{known.lower()}"
-        if known.lower() == "none" or not active.Enabled() or is_open(engine, name):
+        if known.lower() == "none" or not active.Enabled() or active_is_open(engine, name):
             continue
-        loads.Name(known)
         parts, delta = list(_parts(engine, name)), bool(loads.IsDelta())
         if loads.Rneut() >= 0 and not delta and active.NodeOrder()[-1]:
             raise CaseError(
@@ -147,9 +146,8 @@ def _generators(engine: Any) -> Iterator[_Row]:
         if known.lower() == "none":
             continue
         generators.Name(known)
-        if not active.Enabled() or is_open(engine, name):
+        if not active.Enabled() or active_is_open(engine, name):
             continue
-        generators.Name(known)
         if int(generators.Model()) != 1:
             raise CaseError(
                 f"{name}: only model 1 (constant power) can be modelled, not {generators.Model()}. Set model=1, or "
