@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -131,8 +132,9 @@ def import_command(master: Path, folder: Path, commands: tuple[str, ...], keep_t
 
     Regulator taps and capacitor states are fixed where its controls leave them. The copy is verified in OpenDSS.
     """
-    # Loads OpenDSS.
-    from launch.import_feeder import import_feeder
+    # Loads OpenDSS, whose interface would load pandas for tables that nobody asks for.
+    with _left_out("pandas"):
+        from launch.import_feeder import import_feeder
 
     made = import_feeder(master, folder, commands, keep_taps, overwrite=force)
     console = Console()
@@ -335,6 +337,19 @@ def _with_areas(case: Case, areas: str | None) -> Case:
     if not areas.strip():
         raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
     return replace(case, areas=tuple(read_table(Path(areas), AreaRow)))
+
+
+@contextmanager
+def _left_out(module: str) -> Iterator[None]:
+    """Imports in the block do without a module that is optional to them, unless it is loaded already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _print_json(value: dict[str, Any]) -> None:
