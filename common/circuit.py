@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class ImportedCircuit:
     """from the Storage elements, which the text leaves out"""
     notes: tuple[str, ...]
     """what the user should know: what was frozen, left out or simplified"""
+    engine: Engine = field(compare=False, repr=False)
+    """has run the text"""
 
 
 def import_circuit(master: Path, commands: Sequence[str] = (), keep_controls: bool = False) -> ImportedCircuit:
@@ -89,9 +91,9 @@ def import_circuit(master: Path, commands: Sequence[str] = (), keep_controls: bo
         notes.append(f"Nothing grounds these buses, so their voltage to ground is undetermined: {name_list(floating)}.")
     _check_device_buses(engine, [*pv, *batteries])
     commands_of_copy = _write(engine, records, master, {row.profile for row in pv})
-    commands_of_copy += _verify(engine, expected, commands_of_copy, master)
-    commands_of_copy.append(f"set {PRECISE}")
-    return ImportedCircuit("\n".join(commands_of_copy) + "\n", tuple(pv), tuple(batteries), tuple(notes))
+    copy, fixes = _verify(engine, expected, commands_of_copy, master)
+    commands_of_copy += [*fixes, f"set {PRECISE}"]
+    return ImportedCircuit("\n".join(commands_of_copy) + "\n", tuple(pv), tuple(batteries), tuple(notes), copy)
 
 
 def _read(engine: Engine, master: Path) -> Records:
@@ -232,8 +234,8 @@ def _write(engine: Engine, records: Records, master: Path, profiles: Iterable[st
     return commands
 
 
-def _verify(engine: Engine, expected: Voltages, commands: Sequence[str], master: Path) -> list[str]:
-    """Compare the copy with the solved original; returns the commands that correct its voltage bases."""
+def _verify(engine: Engine, expected: Voltages, commands: Sequence[str], master: Path) -> tuple[Engine, list[str]]:
+    """Compare the copy with the solved original; returns it at rated load, and what corrects its voltage bases."""
     copy = new_context()
     advice = "This is a case that tieflow does not copy faithfully; please report it with the model."
     try:
@@ -265,4 +267,5 @@ def _verify(engine: Engine, expected: Voltages, commands: Sequence[str], master:
             f"{master}: the copy's voltage at {worst} is off by {difference[worst]:.1e} pu (connected there: "
             f"{name_list(connected(engine, bus_of(worst)))}). {advice}"
         )
-    return fixes
+    copy.Text.Command("set loadmult=1 genmult=1")
+    return copy, fixes

@@ -66,18 +66,24 @@ class _Raw:
         return tuple(dict.fromkeys(bus for bus, _ in self.nodes))
 
 
-def compiled(text: str) -> Any:
-    """An engine with the circuit that the OpenDSS commands build, solved. Raises CaseError where that fails."""
-    engine = dss.NewContext()
-    engine.Basic.AllowChangeDir(False)
-    engine.Basic.AllowForms(False)
+def solved(engine: Any, text: str = "") -> Any:
+    """The engine after more OpenDSS commands, solved anew. Raises CaseError where that fails."""
     try:
         engine.Text.Commands(text)
+        # Setting the mode makes it start from no load, whatever it has solved before.
         engine.Text.Command("set mode=snapshot controlmode=off tolerance=1e-10 maxiterations=200")
         engine.Solution.Solve()
     except DSSException as error:
         raise CaseError(f"OpenDSS refuses the circuit: {error.args[-1]}") from None
     return engine
+
+
+def compiled(text: str) -> Any:
+    """An engine with the circuit that the OpenDSS commands build, solved. Raises CaseError where that fails."""
+    engine = dss.NewContext()
+    engine.Basic.AllowChangeDir(False)
+    engine.Basic.AllowForms(False)
+    return solved(engine, text)
 
 
 def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:

@@ -11,7 +11,7 @@ from pathlib import Path
 from common.circuit import import_circuit
 from common.devices import PV, Battery
 from common.errors import CaseError, TieflowError
-from common.extraction import compiled, extract_feeder
+from common.extraction import extract_feeder, solved
 from common.multiphase import MultiphaseFeeder
 
 LOAD_PU = (
@@ -46,7 +46,7 @@ def import_feeder(
         raise TieflowError(f"{folder}: exists and is not empty. Choose another folder, or allow it with --force.")
     circuit = import_circuit(master, commands, keep_taps)
     try:
-        feeder = extract_feeder(compiled(circuit.text), base_kva=1000.0)
+        feeder = extract_feeder(solved(circuit.engine), base_kva=1000.0)
     except CaseError as error:
         raise CaseError(f"{master}: {error}") from None
     profiles = zip(range(24), LOAD_PU, PV_PU, PRICE_PER_KWH, strict=True)
