@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import traceback
@@ -136,7 +137,12 @@ def import_command(master: Path, folder: Path, commands: tuple[str, ...], keep_t
     with _left_out("pandas"):
         from launch.import_feeder import import_feeder
 
-    made = import_feeder(master, folder, commands, keep_taps, overwrite=force)
+    # A model has hundreds of thousands of values, and hardly a cycle to be collected among them.
+    gc.disable()
+    try:
+        made = import_feeder(master, folder, commands, keep_taps, overwrite=force)
+    finally:
+        gc.enable()
     console = Console()
     nodes, loads = len(made.feeder.node_bus) - made.feeder.roots, len(set(made.feeder.legs.name))
     console.print(
