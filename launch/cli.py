@@ -6,8 +6,7 @@ import gc
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -133,9 +132,8 @@ def import_command(master: Path, folder: Path, commands: tuple[str, ...], keep_t
 
     Regulator taps and capacitor states are fixed where its controls leave them. The copy is verified in OpenDSS.
     """
-    # Loads OpenDSS, whose interface would load pandas for tables that nobody asks for.
-    with _left_out("pandas"):
-        from launch.import_feeder import import_feeder
+    # Loads OpenDSS.
+    from launch.import_feeder import import_feeder
 
     # A model has hundreds of thousands of values, and hardly a cycle to be collected among them.
     gc.disable()
@@ -343,19 +341,6 @@ def _with_areas(case: Case, areas: str | None) -> Case:
     if not areas.strip():
         raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
     return replace(case, areas=tuple(read_table(Path(areas), AreaRow)))
-
-
-@contextmanager
-def _left_out(module: str) -> Iterator[None]:
-    """Imports in the block do without a module that is optional to them, unless it is loaded already."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[module]
 
 
 def _print_json(value: dict[str, Any]) -> None:
