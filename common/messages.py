@@ -50,6 +50,7 @@ RESPONSE_FIELDS: dict[str, tuple[str, ...]] = {
     "dual_objective": (),
     "relaxation_gap": (),
     "model_error": (),
+    "change": (),
     "kept": (),
     "step": (),
     "iterations": (),
