@@ -16,7 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from areas.conic import ConicProblem
-from areas.sensitivity import REGULARIZATIONS, Factors, factorize, moved_by_prices
+from areas.sensitivity import REGULARIZATIONS, factorize, moved_by_prices
+from areas.soft_rows import Condensed, soft_rows
 from common.feeder import Floats, Ints
 
 ITERATIONS = 60
@@ -75,7 +76,11 @@ class CentralPath:
         equalities = problem.counts[0]
         self._e, self._g = problem.a[:equalities].tocsc(), problem.a[equalities:].tocsc()
         self._e_right, self._g_right = problem.b[:equalities], problem.b[equalities:]
-        self._last: tuple[CentralPoint, Factors] | None = None
+        self._last: tuple[CentralPoint, Condensed] | None = None
+        # All but the slack columns, and the rows that have none.
+        own, hard = len(self._c) - problem.soft, problem.counts[1] - 2 * problem.soft
+        self._hard = sp.csc_array(self._g[:hard, :own])
+        self._soft = soft_rows(sp.csr_array(self._g[hard : hard + problem.soft, :own]))
 
     def solve(self, linear: Floats, barrier: float) -> tuple[CentralPoint, bool]:
         """The path's point at a barrier, and whether it was reached in ITERATIONS."""
@@ -112,7 +117,7 @@ class CentralPath:
 
     def sensitivity(self, point: CentralPoint, columns: Ints) -> Floats:
         """Derivative of where ``ahead`` leads with respect to the linear cost of ``columns``, at them."""
-        moved: Floats = moved_by_prices(self._factors(point), columns) / self._scale
+        moved: Floats = moved_by_prices(self._factors(point).factors, columns) / self._scale
         return moved
 
     def _newton(self, point: CentralPoint, linear: Floats, aim: Floats) -> CentralPoint:
@@ -136,12 +141,18 @@ class CentralPath:
         cost: Floats = self._p @ point.x + self._c + linear + self._e.T @ point.equality_dual + self._g.T @ point.dual
         return cost / self._scale, self._e @ point.x - self._e_right, self._g @ point.x + point.slack - self._g_right
 
-    def _factors(self, point: CentralPoint) -> Factors:
+    def _factors(self, point: CentralPoint) -> Condensed:
         """Of a Newton step's equations [[P + G' W G, E'], [E, 0]] with W = dual / slack."""
         if self._last is None or self._last[0] is not point:
-            weight = point.dual / point.slack
-            hessian = sp.csc_array(self._p + self._g.T @ sp.diags_array(weight) @ self._g) / self._scale
-            self._last = point, factorize(sp.csc_array(hessian), self._e, UNREGULARIZED)
+            own, soft = self._hard.shape[1], self._soft.matrix.shape[0]
+            hard, row, bound = np.split(
+                point.dual / point.slack, [len(point.slack) - 2 * soft, len(point.slack) - soft]
+            )
+            both = row + bound
+            hessian = self._p[:own, :own] + self._hard.T @ sp.diags_array(hard) @ self._hard
+            hessian = sp.csc_array(hessian + self._soft.hessian(row * bound / both)) / self._scale
+            factors = factorize(sp.csc_array(hessian), self._e[:, :own], UNREGULARIZED)
+            self._last = point, Condensed(factors, self._soft.matrix, row / both, self._scale / both)
         return self._last[1]
 
 

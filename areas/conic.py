@@ -41,6 +41,8 @@ class ConicProblem:
     """equality and inequality rows; second-order cones of four rows each follow"""
     columns: Mapping[str, Ints]
     """columns of each named variable, in the variable's shape"""
+    soft: int = 0
+    """slack columns, the last ones: each relaxes one of as many rows, after which come the slacks' bounds below"""
 
     def cost(self, x: Floats) -> float:
         """The problem's own cost at x."""

@@ -146,6 +146,7 @@ def with_network(
         b=b,
         cones=[clarabel.ZeroConeT(counts[0]), clarabel.NonnegativeConeT(counts[1])],
         counts=counts,
+        soft=slacks,
     )
     return problem, constant
 
