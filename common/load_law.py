@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common.feeder import Complexes, Floats
+from common.feeder import Bools, Complexes, Floats
 from common.multiphase import Legs
 
 
@@ -43,11 +43,11 @@ def kink_curvature(legs: Legs, v: Complexes, multipliers: Floats, width: float, 
     k / (2 max(|x|, w)) (iteratively reweighted least squares).
     """
     r = np.abs(v) / legs.v_rated[:, None]
-    second = np.zeros_like(r)
-    for at, jump in _kinks(legs, legs.alpha[:, None]):
+    found = np.zeros_like(r)
+    for at, jump, _ in _kinks(legs, legs.alpha[:, None], r):
         distance = np.abs(r - at)
-        second += np.where(distance < reach, jump / (2 * np.maximum(distance, width)), 0.0)
-    found: Floats = np.maximum(multipliers * legs.s.real[:, None] * second, 0.0) * r**2 / 2
+        convex = np.maximum(multipliers * legs.s.real[:, None] * jump, 0.0)
+        found += np.where(distance < reach, convex * r**2 / (4 * np.maximum(distance, width)), 0.0)
     return found
 
 
@@ -78,7 +78,7 @@ def _factor(legs: Legs, exponent: Floats, r: Floats, width: float) -> Floats:
     factor = np.where(r > most, most ** (edge - 2) * r**2, inside)
     factor = np.where(r < least, _low_current(legs, r)[0] * r, factor)
     if width:
-        for at, jump in _kinks(legs, exponent):
+        for at, jump, _ in _kinks(legs, exponent, r):
             factor = factor + jump * np.maximum(width - np.abs(r - at), 0.0) ** 2 / (4 * width)
     return factor
 
@@ -90,18 +90,20 @@ def _factor_slope(legs: Legs, exponent: Floats, r: Floats, width: float) -> Floa
     current, current_slope = _low_current(legs, r)
     slope = np.where(r < least, current_slope * r + current, slope)
     if width:
-        for at, jump in _kinks(legs, exponent):
-            slope = slope - jump * np.sign(r - at) * np.maximum(width - np.abs(r - at), 0.0) / (2 * width)
+        for at, jump, above in _kinks(legs, exponent, r):
+            share = np.maximum(width - np.abs(r - at), 0.0) / (2 * width)
+            slope = slope + jump * np.where(above, -share, share)
     return slope
 
 
-def _kinks(legs: Legs, exponent: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """Voltages (leg, 1) of the kinks, and the jumps of the slope; 0 where the power itself jumps."""
+def _kinks(legs: Legs, exponent: Floats, r: Floats) -> Iterator[tuple[Floats, Floats, Bools]]:
+    """Voltages (leg, 1) of the kinks, the jumps of the slope, 0 where the power itself jumps, and which voltages r the
+    law above the kink holds for."""
     least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
     current, current_slope = _low_current(legs, least * (1 - 1e-12))
     continuous = exponent == edge
-    yield least, continuous * (exponent * least ** (exponent - 1) - current_slope * least - current)
-    yield most, continuous * (2 * most ** (edge - 1) - exponent * most ** (exponent - 1))
+    yield least, continuous * (exponent * least ** (exponent - 1) - current_slope * least - current), r >= least
+    yield most, continuous * (2 * most ** (edge - 1) - exponent * most ** (exponent - 1)), r > most
 
 
 def _low_current(legs: Legs, r: Floats) -> tuple[Floats, Floats]:
