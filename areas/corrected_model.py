@@ -7,7 +7,7 @@ import numpy as np
 from areas.conic import ConicProblem
 from areas.limits import Parts, overstep
 from areas.lindist3 import linearize_flat
-from areas.linearization import Linearization, Point, linearize, power_legs, root_power
+from areas.linearization import Linearization, Point, intake, linearize, power_legs
 from areas.multiphase import MultiphaseModel, predicted_power, predicted_voltages, with_network
 from common.boundary import ANGLE, P, Q, W
 from common.errors import SolverError
@@ -38,6 +38,7 @@ class CorrectedModel:
         feeder, horizon = area.feeder, area.horizon
         self._flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
         self._a, self._b, self._shares = power_legs(compiled.inputs)
+        self._intake = intake(self._flow, compiled.inputs)
         self._at: Linearization | None = None
         self._here = np.zeros(compiled.input_columns.shape)
         self.width = np.inf
@@ -169,7 +170,7 @@ class CorrectedModel:
     def _find(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float = 0.0) -> Point:
         """The power flow of an answer."""
         self._answer = self._power_flow(w, device_s, tie_s, width)
-        self.root_s = root_power(self._flow, self._compiled.inputs, self._answer)
+        self.root_s = self._intake.power(self._answer.v, self._answer.i)
         return self._answer
 
     def _power_flow(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float) -> Point:

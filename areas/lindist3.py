@@ -17,8 +17,8 @@ from areas.linearization import (
     System,
     all_legs,
     dissipation,
-    drawing,
     input_currents,
+    intake,
     root_changes,
 )
 from common.load_law import leg_currents
@@ -46,13 +46,7 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
     dv, di = system.respond(by_v, by_conjugate, dv_root, drawn)
     load = flow.load_incidence.T @ leg_currents(feeder.legs, flow.load_incidence @ v, flow.multipliers)
     dv_load, di_load = system.respond(by_v, by_conjugate, np.zeros((feeder.roots, periods), complex), load)
-    at, from_v, from_i = drawing(flow, inputs)
-    current = from_v @ v + from_i @ i
-
-    def power(dv: np.ndarray, di: np.ndarray) -> np.ndarray:
-        change: np.ndarray = dv[at] * np.conj(current) + v[at] * np.conj(from_v @ dv + from_i @ di)
-        return change
-
+    measured = intake(flow, inputs)
     size = inputs.count(feeder.roots)
     lost = dissipation(flow, inputs)
     # The load of a period beside the inputs: what it loses by itself, and what an input adds to that.
@@ -66,8 +60,8 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
     return Linearization(
         point=point,
         voltage=np.broadcast_to(dv / v, (periods, nodes, size)),
-        root_s=np.broadcast_to(power(dv, di), (periods, len(at), size)),
-        root_s_here=v[at] * np.conj(current) + power(dv_load, di_load),
+        root_s=np.broadcast_to(measured.change(v, i, dv, di), (periods, len(measured.at), size)),
+        root_s_here=measured.power(v, i) + measured.change(v, i, dv_load, di_load),
         losses=losses[:, :-1, :-1],
         losses_slope=2 * losses[:, :-1, -1],
         losses_here=losses[:, -1, -1],

@@ -94,7 +94,7 @@ def linearize(
     roots, nodes, periods = feeder.roots, len(feeder.node_bus), point.v.shape[1]
     size = inputs.count(roots)
     lost = dissipation(flow, inputs)
-    at, from_v, from_i = drawing(flow, inputs)
+    measured = intake(flow, inputs)
     system = System(flow, *all_legs(flow, inputs))
     by_v, by_conjugate = _leg_derivatives(flow, inputs, point, width)
     legs_v = flow.load_incidence @ point.v
@@ -103,22 +103,22 @@ def linearize(
         kinks = kink_curvature(feeder.legs, legs_v, flow.multipliers, width, reach)
     pushed, pulled = input_currents(flow, inputs, point)
     voltage = np.empty((periods, nodes, size), complex)
-    root_s = np.empty((periods, len(at), size), complex)
+    root_s = np.empty((periods, len(measured.at), size), complex)
     losses, losses_slope = np.empty((periods, size, size)), np.empty((periods, size))
     for t in range(periods):
-        v, current = point.v[:, t], from_v @ point.v[:, t] + from_i @ point.i[:, t]
+        v, i = point.v[:, t], point.i[:, t]
         dv_root, drawn = root_changes(feeder, inputs, v, pushed[t], pulled[t])
         dv, di = system.respond(by_v[:, t], by_conjugate[:, t], dv_root, drawn)
         voltage[t] = dv / v[:, None]
-        root_s[t] = dv[at] * np.conj(current)[:, None] + v[at, None] * np.conj(from_v @ dv + from_i @ di)
+        root_s[t] = measured.change(v[:, None], i[:, None], dv, di)
         losses[t] = lost.of_changes(dv, di)
         crossing = np.flatnonzero(kinks[:, t])
         if len(crossing):
             moved = ((flow.load_incidence[crossing] @ dv) / legs_v[crossing, t, None]).real
             losses[t] += moved.T @ (kinks[crossing, t, None] * moved)
-        losses_slope[t] = lost.slope(v, point.i[:, t], dv, di)
+        losses_slope[t] = lost.slope(v, i, dv, di)
     here = lost.at(point.v, point.i)
-    return Linearization(point, voltage, root_s, root_power(flow, inputs, point), losses, losses_slope, here)
+    return Linearization(point, voltage, root_s, measured.power(point.v, point.i), losses, losses_slope, here)
 
 
 def root_changes(
@@ -135,22 +135,35 @@ def root_changes(
     return dv_root, np.hstack([rooted, -pushed, 1j * pushed, pulled, -1j * pulled])
 
 
-def root_power(flow: PowerFlow, inputs: Inputs, point: Point) -> Complexes:
-    """(root node, T) power that the area draws at its root, or from the source impedance."""
-    at, from_v, from_i = drawing(flow, inputs)
-    power: Complexes = point.v[at] * np.conj(from_v @ point.v + from_i @ point.i)
-    return power
+@dataclass(frozen=True)
+class Intake:
+    """Nodes at which the area's power is measured, a child's root or the bus behind the source impedance, and the
+    currents drawn there as a linear function of all V and I."""
+
+    at: Ints
+    from_v: sp.csr_array
+    from_i: sp.csr_array
+
+    def power(self, v: Complexes, i: Complexes) -> Complexes:
+        """(root node, T) power drawn, at voltages and currents (node, T)."""
+        drawn: Complexes = v[self.at] * np.conj(self.from_v @ v + self.from_i @ i)
+        return drawn
+
+    def change(self, v: Complexes, i: Complexes, dv: Complexes, di: Complexes) -> Complexes:
+        """(root node, n) derivatives of the power, at (node, 1) in the directions of n changes (node, n)."""
+        current = self.from_v @ v + self.from_i @ i
+        moved: Complexes = dv[self.at] * np.conj(current) + v[self.at] * np.conj(self.from_v @ dv + self.from_i @ di)
+        return moved
 
 
-def drawing(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, sp.csr_array, sp.csr_array]:
-    """Nodes at which the area's power is measured, a child's root or the bus behind the source impedance, and matrices
-    that take the currents drawn there from all V and I."""
+def intake(flow: PowerFlow, inputs: Inputs) -> Intake:
+    """Where the power of an area is measured."""
     at = np.flatnonzero(flow.feeder.node_bus == (0 if inputs.root_varies else 1))
     if inputs.root_varies:
-        return at, flow.ports.c[at], flow.ports.d[at]
+        return Intake(at, flow.ports.c[at], flow.ports.d[at])
     nodes = len(flow.feeder.node_bus)
     delivered = sp.csr_array((np.ones(len(at)), (np.arange(len(at)), at)), shape=(len(at), nodes))
-    return at, 0 * delivered, delivered
+    return Intake(at, 0 * delivered, delivered)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multiphase_feeders import random_circuits, random_multiphase_cases
 
-from areas.linearization import Inputs, Linearization, Point, linearize, power_legs, root_power
+from areas.linearization import Inputs, Linearization, Point, intake, linearize, power_legs
 from areas.multiphase import build_multiphase
 from common.case import Case
 from common.extraction import compiled, extract_feeder
@@ -70,7 +70,7 @@ class Model:
     def outputs(self, x: Floats) -> Complexes:
         """ln V of all nodes, then the powers at the root."""
         point = self.point(x)
-        return np.concatenate([np.log(point.v), root_power(self.flow, self.inputs, point)])
+        return np.concatenate([np.log(point.v), intake(self.flow, self.inputs).power(point.v, point.i)])
 
     def losses(self, x: Floats) -> Floats:
         return self.lost(self.point(x).v)
