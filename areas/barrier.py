@@ -29,6 +29,8 @@ TO_BOUNDARY = 0.99
 """share of the way to the nearest limit that a step may go"""
 SHRINK = 0.2
 """products of slack and dual that a step aims at over those of the step before, until they reach the barrier"""
+STUCK = 1e-6
+"""length of a step at which there is nowhere to go"""
 UNREGULARIZED = (0.0, *REGULARIZATIONS)
 LARGEST_CORRECTION = 10.0
 """of a product of slack and dual, over the product itself or the barrier"""
@@ -47,18 +49,22 @@ class CentralPoint:
 
 
 def further(point: CentralPoint, way: CentralPoint, length: float) -> CentralPoint:
-    """The point a share of a step further."""
+    """The point a share of a step further. Duals go by themselves, each as far as it stays positive: one that falls
+    fast holds up nothing else (as those of Waechter and Biegler, "On the implementation of an interior-point filter
+    line-search algorithm" (2006), take a step length of their own)."""
     return CentralPoint(
         x=point.x + length * way.x,
         slack=point.slack + length * way.slack,
-        dual=point.dual + length * way.dual,
+        dual=point.dual + np.maximum(way.dual, -TO_BOUNDARY * point.dual),
         equality_dual=point.equality_dual + length * way.equality_dual,
     )
 
 
 def longest(point: CentralPoint, way: CentralPoint) -> float:
     """The share of a step that limits allow."""
-    return min(1.0, _to_boundary(point.slack, way.slack), _to_boundary(point.dual, way.dual))
+    falling = way.slack < 0
+    to_boundary = (point.slack[falling] / -way.slack[falling]).min(initial=np.inf)
+    return min(1.0, float(TO_BOUNDARY * to_boundary))
 
 
 class CentralPath:
@@ -95,6 +101,8 @@ class CentralPath:
             aim = max(barrier, SHRINK * aim) if length > 0.5 else aim
             way = self.direction(point, linear, aim)
             length = longest(point, way)
+            if length < STUCK:
+                break
             point = further(point, way, length)
         return point, False
 
@@ -154,8 +162,3 @@ class CentralPath:
             factors = factorize(sp.csc_array(hessian), self._e[:, :own], UNREGULARIZED)
             self._last = point, Condensed(factors, self._soft.matrix, row / both, self._scale / both)
         return self._last[1]
-
-
-def _to_boundary(value: Floats, change: Floats) -> float:
-    falling = change < 0
-    return float(TO_BOUNDARY * (value[falling] / -change[falling]).min(initial=np.inf))
