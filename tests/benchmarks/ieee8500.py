@@ -15,7 +15,7 @@ import numpy as np
 
 from launch.import_feeder import import_feeder
 
-COMMANDS = ("set loadmult=0.6", "batchedit load..* vminpu=0.5 vmaxpu=1.5")
+COMMANDS = ("set loadmult=0.6",)
 PV_SYSTEMS, BATTERIES, SEED = 100, 30, 1
 PEAK_LOAD, V_MAX_PU = 0.7, 1.10
 
