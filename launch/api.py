@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +27,7 @@ from common.transport import abort, dismiss, work
 from coordinator.loop import Round
 from launch import solve as runs
 from launch.partition import in_areas
+from launch.plot_style import LIMIT, STYLES, library
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["PV", "Battery", "Case", "CaseError", "Result", "TieflowError", "load", "plot", "read", "save", "solve"]
 __all__ += ["table", "with_areas", "with_batteries", "with_pv"]
 AnyRow = TypeVar("AnyRow", bound=Row)
-# Okabe and Ito's colours, which colour-blind readers tell apart; LIMIT is the one for what must not be passed.
-STYLES, LIMIT = (("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", "-.")), "#D55E00"
 
 
 def load(name_or_folder: str | Path, /, **settings: object) -> Case:
@@ -127,7 +125,7 @@ def table(result: Result, what: str) -> DataFrame:
     each round. Powers of a balanced case are per phase. Raises TieflowError for another word, or without pandas.
     """
     _check_word("table", what, ("voltages", "flows", "substation", "pv", "batteries", "rounds"))
-    pandas, case, state, past = _library("pandas", "pandas"), result.case, result.state, result.history
+    pandas, case, state, past = library("pandas", "pandas"), result.case, result.state, result.history
     index, columns = pandas.Index(case.horizon.hour, name="hour"), None
     data: Any
     if what == "rounds":
@@ -178,8 +176,8 @@ def plot(result: Result, what: str = "schedule") -> Figure:
         # Zero, as the error of a balanced model, has no place on a logarithmic axis.
         found = {name: np.where(y > 0, y, np.nan) for name, y in found.items() if (y > 0).any()}
         panels = {"largest difference, pu": {**found, "tolerance": result.tolerance_pu}}
-    library = _library("matplotlib.figure", "'tieflow[plot]'")
-    figure: Figure = library.Figure((8, 2 + 2 * len(panels)), layout="constrained")
+    figures = library("matplotlib.figure", "'tieflow[plot]'")
+    figure: Figure = figures.Figure((8, 2 + 2 * len(panels)), layout="constrained")
     remarks = ["powers per phase"] * (case.is_balanced and what == "schedule") + ["NOT CONVERGED"] * (
         not result.converged
     )
@@ -240,10 +238,3 @@ def _row(kind: type[AnyRow], values: Mapping[str, object]) -> AnyRow:
 def _check_word(what: str, word: str, known: Iterable[str]) -> None:
     if word not in known:
         raise CaseError(f"{what} '{word}' is unknown.{did_you_mean(word, known)}")
-
-
-def _library(name: str, wanted: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise TieflowError(f"{name.partition('.')[0]} cannot be loaded ({error}). Run: pip install {wanted}") from error

@@ -28,6 +28,18 @@ def exit_code(result: Result) -> int:
     return EXIT_OVERSTEPPED if result.oversteps else EXIT_CONVERGED
 
 
+def doubts(result: Result) -> list[str]:
+    """What keeps a schedule from being used as it is, in words that nobody overlooks; empty for a good one."""
+    found = [] if result.converged else ["NOT CONVERGED"]
+    if result.check is None:
+        found.append("NOT CHECKED IN OPENDSS")
+    elif not result.check.passed:
+        found.append("NOT CONFIRMED BY OPENDSS")
+    if result.relaxation_gap_pu > LOOSE_PU:
+        found.append("CONE RELAXATION LOOSE")
+    return found + ["VOLTAGE LIMITS OVERSTEPPED"] * bool(result.oversteps)
+
+
 def summary(result: Result) -> dict[str, Any]:
     """The figures of a run, by name; energies over the horizon, of a balanced case per phase."""
     dt, state, history = result.case.horizon.dt, result.state, result.history

@@ -1,0 +1,227 @@
+"""Key performance indicators of a stored run, from OpenDSS's replay where there is one; docs/kpis.md defines them.
+
+Nothing is drawn or printed here: ``rows`` tells the indicators as text, and ``lines`` as a table for a spreadsheet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from common.case import Case
+from common.feeder import Bools, Floats
+from common.result import Result
+from common.schedule import NetworkState, Schedule
+from common.violations import voltage_violations
+from launch.solve import OVERSTEP_PU
+
+V_REFERENCE_PU = 1.0
+SUBSTATION = "substation"
+SAME_DIGITS = 6
+"""voltages that differ beyond these count as equal when the first of the lowest or highest is named"""
+OPENDSS, OPTIMIZER = "OpenDSS replay", "optimizer"
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The least or greatest of a quantity, and where and when it occurs first."""
+
+    value: float
+    place: str
+    """bus, node (``bus.phase``), or what the quantity belongs to"""
+    hour: int
+    """row of profiles.csv"""
+
+
+def _told(label: str, unit: str, digits: int) -> Any:
+    return field(metadata={"label": label, "unit": unit, "digits": digits})
+
+
+@dataclass(frozen=True)
+class Kpis:
+    """Over the horizon; powers and energies of a balanced case per phase. None: there is nothing to measure."""
+
+    energy_cost: float = _told("Energy cost", "$", 2)
+    substation_energy_kwh: float = _told("Substation energy", "kWh", 1)
+    peak_substation_kw: Extreme = _told("Peak substation power", "kW", 1)
+    load_factor: float | None = _told("Load factor", "", 3)
+    losses_kwh: float = _told("Losses", "kWh", 2)
+    peak_losses_kw: float = _told("Peak losses", "kW", 2)
+    system_efficiency_percent: float | None = _told("System efficiency", "%", 2)
+    lowest_voltage_pu: Extreme = _told("Lowest voltage", "pu", 4)
+    highest_voltage_pu: Extreme = _told("Highest voltage", "pu", 4)
+    max_voltage_deviation_percent: float = _told("Largest voltage deviation", "%", 2)
+    mean_voltage_deviation_percent: float = _told("Mean voltage deviation", "%", 2)
+    voltage_performance_index: float = _told("Voltage performance index", "", 4)
+    pv_utilization_percent: float | None = _told("PV utilization", "%", 2)
+    battery_cycles: float | None = _told("Battery cycles", "", 3)
+    load_flexibility_percent: float | None = _told("Load flexibility", "%", 2)
+    violations: int = _told("Limits violated", "", 0)
+
+
+@dataclass(frozen=True)
+class KpiReport:
+    """The indicators of a run and where they come from."""
+
+    source: str
+    """``OpenDSS replay``, or ``optimizer`` with the reason why"""
+    per_phase: bool
+    """whether powers and energies are those of one phase"""
+    kpis: Kpis
+    optimizer: Kpis | None
+    """by the optimizer's own state, beside those of the replay"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An indicator as text."""
+
+    name: str
+    label: str
+    value: str
+    optimizer: str
+    """empty where the optimizer's does not differ from ``value``, or there is no other"""
+
+
+def shown_state(result: Result) -> tuple[NetworkState, str]:
+    """The state that indicators and pictures show, and its source: OpenDSS's, unless that is missing or not whole."""
+    check = result.check
+    if check is None:
+        return result.state, f"{OPTIMIZER} (not checked in OpenDSS)"
+    if check.failed_hours:
+        hours = ", ".join(map(str, check.failed_hours))
+        return result.state, f"{OPTIMIZER} (OpenDSS found no solution in hours {hours})"
+    return check.state, OPENDSS
+
+
+def kpi_report(result: Result) -> KpiReport:
+    """The indicators of a run."""
+    case, schedule = result.case, result.schedule
+    state, source = shown_state(result)
+    own = len(voltage_violations(case, result.state, OVERSTEP_PU))
+    if source != OPENDSS or result.check is None:
+        return KpiReport(source, case.is_balanced, kpis(case, schedule, state, own), None)
+    found = kpis(case, schedule, state, len(result.check.violations))
+    return KpiReport(source, case.is_balanced, found, kpis(case, schedule, result.state, own))
+
+
+def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -> Kpis:
+    """The indicators of a schedule whose network is in ``state``."""
+    dt, power = case.horizon.dt, state.substation_p_kw
+    places, v = limited_voltages(case, state)
+    deviation = np.abs(v - V_REFERENCE_PU) / V_REFERENCE_PU
+    pv, available = pv_power(case, schedule)
+    battery = schedule.batteries["discharge_kw"] - schedule.batteries["charge_kw"]
+    produced = float((power + pv.sum(axis=0) + wind_power(schedule)).sum())
+    # What is neither stored nor lost is drawn by the loads, whatever law they follow.
+    drawn = produced + float((battery.sum(axis=0) - state.losses_kw).sum())
+    capacity = sum(unit.energy_kwh for unit in case.batteries)
+    flexible = flexible_power(schedule)
+    peak = int(power.argmax())
+
+    def extreme(at: int) -> Extreme:
+        i, t = np.unravel_index(at, v.shape)
+        return Extreme(float(v[i, t]), places[i], case.horizon.hour[t])
+
+    return Kpis(
+        energy_cost=float(case.horizon.price @ power) * dt,
+        substation_energy_kwh=float(power.sum()) * dt,
+        peak_substation_kw=Extreme(float(power[peak]), SUBSTATION, case.horizon.hour[peak]),
+        load_factor=_ratio(float(power.mean()), float(power.max())),
+        losses_kwh=float(state.losses_kw.sum()) * dt,
+        peak_losses_kw=float(state.losses_kw.max()),
+        system_efficiency_percent=_percent(drawn, produced),
+        lowest_voltage_pu=extreme(int(np.round(v, SAME_DIGITS).argmin())),
+        highest_voltage_pu=extreme(int(np.round(v, SAME_DIGITS).argmax())),
+        max_voltage_deviation_percent=100 * float(deviation.max()),
+        mean_voltage_deviation_percent=100 * float(deviation.mean()),
+        voltage_performance_index=float((deviation**2).sum()) / len(power),
+        pv_utilization_percent=_percent(float(pv.sum()), float(available.sum())),
+        battery_cycles=_ratio(float(np.abs(battery).sum()) * dt, 2 * capacity),
+        load_flexibility_percent=None
+        if flexible is None
+        else _percent(float(np.abs(flexible[0] - flexible[1]).sum()), float(flexible[1].sum())),
+        violations=violations,
+    )
+
+
+def limited(case: Case) -> Bools:
+    """(bus or node,) whether voltage limits hold there, in the order of a state's voltages."""
+    if not case.is_balanced:
+        return case.network.limited[case.network.roots :]
+    return np.arange(len(case.feeder.buses)) > 0
+
+
+def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats]:
+    """Names and voltages, (place, T) pu, of the buses (balanced) or nodes (multi-phase) where limits hold."""
+    chosen = limited(case)
+    names = case.feeder.buses if case.is_balanced else case.network.node_names[case.network.roots :]
+    return [name for name, is_chosen in zip(names, chosen, strict=True) if is_chosen], state.v_pu[chosen]
+
+
+def pv_power(case: Case, schedule: Schedule) -> tuple[Floats, Floats]:
+    """Real power that PV systems give and could give, (unit, T) kW each."""
+    available = np.array([unit.p_rated_kw * case.horizon.pv_profile(unit) for unit in case.pv])
+    available = available.reshape(len(case.pv), len(case.horizon))
+    # Where PV cannot be curtailed, a schedule does not tell its real power.
+    return schedule.pv.get("p_kw", available), available
+
+
+def wind_power(schedule: Schedule) -> Floats | float:
+    """(T,) real power of all wind turbines, kW; 0 where the schedule has none."""
+    power = getattr(schedule, "wind", {}).get("p_kw")
+    return 0.0 if power is None else np.asarray(power).sum(axis=0)
+
+
+def flexible_power(schedule: Schedule) -> tuple[Floats, Floats] | None:
+    """What flexible loads draw and would draw if left alone, (unit, T) kW each; None where there are none."""
+    loads = getattr(schedule, "flexible_loads", {})
+    actual, nominal = loads.get("p_kw"), loads.get("p_base_kw")
+    return None if actual is None or nominal is None or not len(actual) else (actual, nominal)
+
+
+def rows(report: KpiReport) -> Iterator[Row]:
+    """The indicators that there are, as text with units."""
+    for item in fields(Kpis):
+        value = getattr(report.kpis, item.name)
+        if value is None:
+            continue
+        text = _text(value, item.metadata["unit"], item.metadata["digits"])
+        other = None if report.optimizer is None else getattr(report.optimizer, item.name)
+        own = "" if other is None else _text(other, item.metadata["unit"], item.metadata["digits"])
+        yield Row(item.name, item.metadata["label"], text, "" if own.split(" at ")[0] == text.split(" at ")[0] else own)
+
+
+def lines(report: KpiReport) -> Iterator[tuple[object, ...]]:
+    """A table for a spreadsheet, its header first; full precision, the same rows whatever the run has."""
+    yield "name", "value", "unit", "place", "hour", "optimizer", "source"
+    for item in fields(Kpis):
+        value, other = getattr(report.kpis, item.name), getattr(report.optimizer, item.name, None)
+        at = (value.place, value.hour) if isinstance(value, Extreme) else ("", "")
+        yield item.name, _number(value), item.metadata["unit"], *at, _number(other), report.source
+
+
+def _number(value: Any) -> object:
+    return value.value if isinstance(value, Extreme) else "" if value is None else value
+
+
+def _text(value: Any, unit: str, digits: int) -> str:
+    number = value.value if isinstance(value, Extreme) else value
+    # Adding zero turns -0.0, as in "-0.00 kWh", into 0.0.
+    text = f"{round(number, digits) + 0.0:,.{digits}f} {unit}".rstrip()
+    if not isinstance(value, Extreme):
+        return text
+    where = "" if value.place == SUBSTATION else f" at {value.place}"
+    return f"{text}{where} in hour {value.hour}"
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _percent(part: float, whole: float) -> float | None:
+    ratio = _ratio(part, whole)
+    return None if ratio is None else 100 * ratio

@@ -1,0 +1,96 @@
+"""All pictures of a run, each with the sentence that reads it, which also stands for it where it cannot be seen."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common.errors import TieflowError, way_out
+from common.result import Result
+from launch import day_plots, feeder_plots
+from launch.kpis import flexible_power
+from launch.plot_style import image_of, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A kind of picture."""
+
+    name: str
+    """also that of its file"""
+    title: str
+    draw: Callable[[Result], Figure]
+    read: Callable[[Result], str]
+    """one sentence, computed from the data that is drawn"""
+    is_there: Callable[[Result], bool] = lambda _: True
+    """whether a run has anything to show in it"""
+
+
+PICTURES = (
+    Picture("substation", "Substation power", day_plots.substation, day_plots.read_substation),
+    Picture("batteries", "Batteries", day_plots.batteries, day_plots.read_batteries, lambda r: bool(r.case.batteries)),
+    Picture("pv", "PV", day_plots.pv, day_plots.read_pv, lambda r: bool(r.case.pv)),
+    Picture(
+        "flexible_loads",
+        "Flexible loads",
+        day_plots.flexible_loads,
+        day_plots.read_flexible_loads,
+        lambda r: flexible_power(r.schedule) is not None,
+    ),
+    Picture("voltage_profile", "Voltage along the feeder", feeder_plots.profile, feeder_plots.read_profile),
+    Picture("voltage_heat_map", "Voltage by place and hour", feeder_plots.heat_map, feeder_plots.read_heat_map),
+    Picture("voltage_map", "Voltage on the map", feeder_plots.voltage_map, feeder_plots.read_voltage_map),
+    Picture("area_map", "Areas", feeder_plots.area_map, feeder_plots.read_area_map),
+    Picture(
+        "convergence",
+        "Convergence",
+        day_plots.convergence,
+        day_plots.read_convergence,
+        lambda r: bool(day_plots.residuals(r)),
+    ),
+)
+
+
+def pictures(result: Result) -> list[Picture]:
+    """Those that the run has something to show in."""
+    return [picture for picture in PICTURES if picture.is_there(result)]
+
+
+def image(picture: Picture, result: Result, kind: str) -> bytes:
+    """A picture as the content of a ``png`` or ``svg`` file. Raises TieflowError without matplotlib."""
+    with style():
+        figure = picture.draw(result)
+    return image_of(figure, kind)
+
+
+def write_pictures(result: Result, folder: Path, kind: str) -> dict[str, str]:
+    """Write all pictures into a folder, which is made or must be empty; their readings by file name.
+
+    Raises TieflowError when matplotlib is missing or the folder cannot be written; then it is as it was before.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise TieflowError(f"{folder}: exists and is not an empty folder. Name a new one with --out.")
+        beside = Path(tempfile.mkdtemp(prefix=".tieflow-", dir=folder.resolve().parent))
+        try:
+            readings = {}
+            for picture in pictures(result):
+                path = beside / f"{picture.name}.{kind}"
+                path.write_bytes(image(picture, result, kind))
+                readings[path.name] = picture.read(result)
+            beside.chmod(0o755)
+            beside.replace(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise TieflowError(f"{folder}: cannot be written ({error.strerror}). {way_out(error, 'folder')}") from error
+    return readings
