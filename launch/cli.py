@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import json
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from rich.console import Console
@@ -22,9 +21,11 @@ from common.store import check_writable, read_result, write_result
 from common.tables import read_table
 from common.transport import abort, dismiss, launched_rank, work, world
 from launch.benchmark import compare
+from launch.options import file_argument, json_option, print_json
 from launch.partition import describe, in_areas, partition_report, write_areas
 from launch.partition import summary as area_summary
-from launch.report import benchmark_table, exit_code, json_ready, print_result, print_round, summary
+from launch.report import benchmark_table, exit_code, print_result, print_round, summary
+from launch.report_commands import kpis, plot, report
 from launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], C
     return apply
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
-file_argument = click.argument("file", type=click.Path(path_type=Path))
 case_options = _options(
     click.argument("case_name", metavar="CASE"),
     click.option("--periods", type=int, help="Length of the horizon, the middle of the day."),
@@ -111,7 +110,7 @@ def solve_command(
     print_result(console, result)
     console.print(f"Result: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
-        _print_json(summary(result) | {"output": str(path.resolve())})
+        print_json(summary(result) | {"output": str(path.resolve())})
     return exit_code(result)
 
 
@@ -181,7 +180,7 @@ def partition_command(case_name: str, areas: str, out: Path | None, force: bool,
         write_areas(path, found.buses[skip:], found.area_of[skip:], overwrite=force)
         console.print(f"Areas: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
-        _print_json(area_summary(found))
+        print_json(area_summary(found))
     return EXIT_CONVERGED
 
 
@@ -205,7 +204,7 @@ def show(file: Path, as_json: bool) -> int:
     """Print the stored result FILE again."""
     result = read_result(file)
     if as_json:
-        _print_json(summary(result))
+        print_json(summary(result))
     else:
         print_result(Console(), result)
     return exit_code(result)
@@ -233,7 +232,7 @@ def check(file: Path, write_circuit: Path | None, as_json: bool) -> int:
         writer = opendss if result.case.is_balanced else multiphase_opendss
         writer.write_circuit(result.case, result.schedule, write_circuit)
     if as_json:
-        _print_json(summary(result))
+        print_json(summary(result))
     else:
         print_result(Console(), result)
     return exit_code(result)
@@ -261,7 +260,7 @@ def benchmark(
     case = _with_areas(_read(case_name, periods, overrides), areas)
     rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm)
     if as_json:
-        _print_json({"runs": rows})
+        print_json({"runs": rows})
     else:
         console = Console(width=max(120, Console().width))
         console.print(benchmark_table(rows))
@@ -270,6 +269,10 @@ def benchmark(
                 console.print(f"{row['method']}: {note}", style="yellow", markup=False)
     codes: list[int] = [row["exit_code"] for row in rows]
     return max(codes)
+
+
+for command in (kpis, plot, report):
+    app.add_command(command)
 
 
 def main() -> None:
@@ -341,10 +344,6 @@ def _with_areas(case: Case, areas: str | None) -> Case:
     if not areas.strip():
         raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
     return replace(case, areas=tuple(read_table(Path(areas), AreaRow)))
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(json_ready(value), indent=2, allow_nan=False))
 
 
 if __name__ == "__main__":

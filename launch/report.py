@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -217,11 +218,26 @@ def _voltage_range(result: Result) -> tuple[float, float]:
 
 
 def _violation(word: str, violation: Violation) -> Text:
+    return Text(f"{word}: {in_words(violation)}", style="red")
+
+
+def in_words(violation: Violation) -> str:
+    """What is overstepped, where, when and by how much."""
     v = violation
-    return Text(
-        f"{word}: {v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}",
-        style="red",
-    )
+    return f"{v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}"
+
+
+def disagreements(check: Check) -> Iterator[tuple[str, str, str]]:
+    """What was compared with OpenDSS, by how much it differed, and what is allowed."""
+    allowed = check.tolerances
+    for name, value, limit, unit in (
+        ("voltage", check.max_voltage_error_pu, allowed.voltage_pu, "pu"),
+        ("substation real power", check.max_substation_error_kw, allowed.power_kw, "kW"),
+        ("substation reactive power", check.max_substation_error_kvar, allowed.power_kw, "kvar"),
+        ("losses", check.max_loss_error_kw, allowed.power_kw, "kW"),
+        ("stored energy", 100 * check.max_soc_error, 100 * allowed.soc, "%"),
+    ):
+        yield name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}"
 
 
 def _verdict(check: Check | None) -> Group | Text:
@@ -233,16 +249,9 @@ def _verdict(check: Check | None) -> Group | Text:
         else Text("OpenDSS DOES NOT CONFIRM the schedule", style="bold red")
     ]
     table = Table.grid(padding=(0, 2))
-    allowed = check.tolerances
     table.add_row("", "largest disagreement", "allowed")
-    for name, value, limit, unit in (
-        ("voltage", check.max_voltage_error_pu, allowed.voltage_pu, "pu"),
-        ("substation real power", check.max_substation_error_kw, allowed.power_kw, "kW"),
-        ("substation reactive power", check.max_substation_error_kvar, allowed.power_kw, "kvar"),
-        ("losses", check.max_loss_error_kw, allowed.power_kw, "kW"),
-        ("stored energy", 100 * check.max_soc_error, 100 * allowed.soc, "%"),
-    ):
-        table.add_row(name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}")
+    for row in disagreements(check):
+        table.add_row(*row)
     violations = [_violation("violated", violation) for violation in check.violations[:SHOWN_VIOLATIONS]]
     if len(check.violations) > SHOWN_VIOLATIONS:
         violations.append(

@@ -1,0 +1,95 @@
+"""The commands that look at a stored run: ``tieflow kpis``, ``tieflow plot`` and ``tieflow report``."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from common.errors import EXIT_CONVERGED, TieflowError
+from common.result import Result
+from common.store import beside, read_result
+from launch.html_report import html_report
+from launch.kpis import kpi_report, lines, rows
+from launch.options import file_argument, json_option, print_json
+from launch.plots import FORMATS, write_pictures
+from launch.report import doubts
+
+
+@click.command()
+@file_argument
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table for a spreadsheet.")
+def kpis(file: Path, as_json: bool, as_csv: bool) -> int:
+    """Print the key performance indicators of the stored result FILE."""
+    if as_json and as_csv:
+        raise TieflowError("--json and --csv contradict each other. Use one of them.")
+    result = read_result(file)
+    report = kpi_report(result)
+    if as_json:
+        print_json(asdict(report) | {"doubts": doubts(result)})
+    elif as_csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(lines(report))
+    else:
+        console = Console()
+        table = Table.grid(padding=(0, 2))
+        for row in rows(report):
+            table.add_row(row.label, row.value, f"optimizer: {row.optimizer}" if row.optimizer else "")
+        console.print(Text(f"Source: {report.source}{'; powers and energies per phase' if report.per_phase else ''}"))
+        console.print(table)
+        _warn(console, result)
+    return EXIT_CONVERGED
+
+
+@click.command()
+@file_argument
+@click.option(
+    "--out", "folder", type=click.Path(path_type=Path), help="The folder to make. [default: FILE_plots, here]"
+)
+@click.option("--format", "kind", type=click.Choice(FORMATS), default="png", show_default=True, help="PNG: 300 dpi.")
+@json_option
+def plot(file: Path, folder: Path | None, kind: str, as_json: bool) -> int:
+    """Draw the stored result FILE: pictures of the day, of voltages, of the feeder and of convergence."""
+    result = read_result(file)
+    folder = folder or Path(f"{file.stem}_plots")
+    readings = write_pictures(result, folder, kind)
+    if as_json:
+        shown = [{"file": name, "reading": reading} for name, reading in readings.items()]
+        print_json({"folder": str(folder.resolve()), "pictures": shown, "doubts": doubts(result)})
+        return EXIT_CONVERGED
+    console = Console()
+    for name, reading in readings.items():
+        console.print(f"{name}: {reading}", soft_wrap=True, highlight=False, markup=False)
+    _warn(console, result)
+    console.print(f"Pictures: {folder.resolve()}", soft_wrap=True, highlight=False, markup=False)
+    return EXIT_CONVERGED
+
+
+@click.command()
+@file_argument
+@click.option("--out", "page", type=click.Path(path_type=Path), help="The page to write. [default: FILE.html, here]")
+@click.option("--force", is_flag=True, help="Replace the page if it is there.")
+def report(file: Path, page: Path | None, force: bool) -> int:
+    """Write the stored result FILE as one HTML page, to be read anywhere: verdict, key figures, pictures."""
+    result = read_result(file)
+    page = page or Path(f"{file.stem}.html")
+    if page.exists() and not force:
+        raise TieflowError(f"{page}: is there already. Add --force to replace it, or name another file with --out.")
+    with beside(page, html_report(result).encode()) as temporary:
+        os.replace(temporary, os.path.realpath(page))
+    console = Console()
+    _warn(console, result)
+    console.print(f"Report: {page.resolve()}", soft_wrap=True, highlight=False, markup=False)
+    return EXIT_CONVERGED
+
+
+def _warn(console: Console, result: Result) -> None:
+    for doubt in doubts(result):
+        console.print(Text(doubt, style="bold red"))
