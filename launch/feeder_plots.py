@@ -17,7 +17,6 @@ from launch.plot_style import (
     BLUE,
     COLOUR_MAP,
     GREY,
-    LIMIT,
     PALETTE,
     edges,
     legend_below,
@@ -36,6 +35,10 @@ _NAMED_BUSES = 20
 _NAMED_ROWS = 45
 _LEGEND_AREAS = 24
 _PHASE_APART = 0.22
+_MANY = 600
+"""buses or nodes beyond which marks are made smaller, to be told apart"""
+_AREA_COLOURS = PALETTE[:-1]
+"""without black, which ties and the substation have"""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,11 @@ def profile(result: Result) -> Figure:
         color = BLUE if case.is_balanced else PALETTE[(number - 1) % len(PALETTE)]
         label = "range over the day" if case.is_balanced else f"phase {number}"
         low, high = v[chosen].min(axis=1), v[chosen].max(axis=1)
-        axes.vlines(x[chosen], low, high, color=color, linewidth=2, label=label)
+        many = len(v) > _MANY
+        axes.vlines(x[chosen], low, high, color=color, linewidth=0.4 if many else 2, alpha=0.5 if many else 1)
         # A range of nothing, such as next to the substation, would be no mark at all.
-        axes.plot(x[chosen], np.median(v[chosen], axis=1), ".", color=color, markersize=3)
+        axes.plot(x[chosen], np.median(v[chosen], axis=1), ".", color=color, markersize=1 if many else 3)
+        axes.plot([], [], color=color, linewidth=2, label=label)  # the legend shows it, however thin the lines
     limit_lines(axes, (case.settings.v_min_pu, case.settings.v_max_pu))
     away = "impedance from the substation, ohm" if case.is_balanced else "branches from the substation"
     axes.set(xlabel=away, ylabel="voltage, pu")
@@ -150,9 +155,10 @@ def area_map(result: Result) -> Figure:
     figure, axes, xy = _map(result, "Areas")
     for number, name in enumerate(names):
         x, y = xy[of_bus == number].T
-        marker = _MARKERS[number // len(PALETTE) % len(_MARKERS)]
+        marker = _MARKERS[number // len(_AREA_COLOURS) % len(_MARKERS)]
+        color = _AREA_COLOURS[number % len(_AREA_COLOURS)]
         label = name if number < _LEGEND_AREAS else None
-        axes.plot(x, y, marker, color=PALETTE[number % len(PALETTE)], markersize=4, label=label)
+        axes.plot(x, y, marker, color=color, markersize=1.5 if len(xy) > _MANY else 4, label=label)
     _name_buses(axes, case, xy)
     legend_below(figure, axes)
     return figure
@@ -185,7 +191,14 @@ def voltage_map(result: Result) -> Figure:
     buses, v = farthest(result)
     figure, axes, xy = _map(result, "Voltage farthest from 1 pu")
     shown = axes.scatter(
-        xy[buses, 0], xy[buses, 1], c=v, cmap=COLOUR_MAP, s=22, zorder=3, edgecolors=GREY, linewidths=0.3
+        xy[buses, 0],
+        xy[buses, 1],
+        c=v,
+        cmap=COLOUR_MAP,
+        s=4 if len(xy) > _MANY else 22,
+        zorder=3,
+        edgecolors=GREY,
+        linewidths=0.3,
     )
     figure.colorbar(shown, ax=axes, label="voltage, pu", orientation="horizontal", pad=0.02, shrink=0.8)
     _name_buses(axes, case, xy)
@@ -262,7 +275,7 @@ def _map(result: Result, title: str) -> tuple[Figure, Axes, Floats]:
     segments = np.stack([where.xy[parent], where.xy[1:]], axis=1)
     ties = _ties(case, areas(result)[0])
     axes.add_collection(LineCollection(list(segments), colors=GREY, linewidths=0.8))
-    axes.add_collection(LineCollection([segments[k] for k in ties], colors=LIMIT, linewidths=2.0, label="tie"))
+    axes.add_collection(LineCollection([segments[k] for k in ties], colors="black", linewidths=2.5, label="tie"))
     axes.plot(*where.xy[:1].T, "s", color="black", markersize=8, label="substation", zorder=1)
     if where.from_coordinates:
         axes.set_aspect("equal", adjustable="datalim")

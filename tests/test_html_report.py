@@ -1,0 +1,252 @@
+"""A run as one page: whole in itself, honest about what is wrong, and shown by a real browser without complaint."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from html import escape, unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.case import read_case
+from common.result import Result, Violation
+from launch import html_report as module
+from launch.html_report import html_report
+from launch.plots import pictures
+from launch.solve import Options, solve
+
+LARGEST_BYTES = 5_000_000
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PHONE_PX = 390
+# Headless windows are never narrower than 500 px, so the page is measured in a frame as wide as a phone.
+PROBE = """\
+<!DOCTYPE html><html><body style="margin: 0">
+<iframe style="width: {width}px; height: 800px; border: 0" srcdoc="{page}"></iframe>
+<script>
+addEventListener("load", () => {{
+  const page = document.querySelector("iframe").contentDocument, root = page.documentElement
+  document.title = JSON.stringify({{
+    client: root.clientWidth, scroll: root.scrollWidth, font: getComputedStyle(page.body).fontSize,
+    wide: [...page.querySelectorAll(".wide")].map(e => e.scrollWidth - e.clientWidth),
+    images: [...page.images].map(i => [i.complete && i.naturalWidth > 0, i.getBoundingClientRect().width]),
+  }})
+}})
+</script></body></html>
+"""
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and whether all are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def multiphase() -> Result:
+    """Two hours of the unbalanced IEEE 13 bus feeder."""
+    return solve(read_case("ieee13", {"periods": 2}), Options())
+
+
+@pytest.fixture(scope="module")
+def pages(small_result: Result, multiphase: Result) -> dict[str, str]:
+    """A page of a balanced run, of a multi-phase one, and of one that nobody should use."""
+    bad = replace(small_result, converged=False, check=None, notes=("it <did> not & will not",))
+    return {name: html_report(run) for name, run in (("balanced", small_result), ("multi", multiphase), ("bad", bad))}
+
+
+def without_pictures(text: str) -> str:
+    return re.sub(r"base64,[^\"]*", "", text)
+
+
+def test_a_page_is_whole_in_itself_and_small(pages: dict[str, str]) -> None:
+    for text in pages.values():
+        assert len(text.encode()) < LARGEST_BYTES
+        page = Page(text)
+        assert not page.open
+        assert not re.search(r"https?:|//|@import|url\(", without_pictures(text))
+        assert not {"script", "iframe", "object", "embed", "video"} & {tag for tag, _ in page.tags}
+        for _, attributes in page.tags:
+            for name in ("src", "href"):
+                assert (attributes.get(name) or "data:").startswith("data:")
+
+
+def test_pictures_within_the_page_load_nothing_either(pages: dict[str, str]) -> None:
+    for data in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", pages["multi"]):
+        svg = base64.b64decode(data).decode()
+        assert not re.search(r"href=\"(?!#|data:)", svg)
+        assert "<script" not in svg
+
+
+def test_every_picture_has_its_reading_as_caption_and_as_text_alternative(
+    pages: dict[str, str], multiphase: Result
+) -> None:
+    images = Page(pages["multi"]).named("img")
+    assert len(images) == len(pictures(multiphase))
+    for image, picture in zip(images, pictures(multiphase), strict=True):
+        assert image["alt"] == f"{picture.title}: {picture.read(multiphase)}"
+    captions = [unescape(text) for text in re.findall(r"<figcaption>.*?</strong> (.*?)</figcaption>", pages["multi"])]
+    assert captions == [picture.read(multiphase) for picture in pictures(multiphase)]
+
+
+def test_a_page_is_made_for_phones(pages: dict[str, str]) -> None:
+    for text in pages.values():
+        page = Page(text)
+        assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
+        assert page.named("html") == [{"lang": "en"}]
+
+
+def test_the_verdict_comes_first(pages: dict[str, str]) -> None:
+    for text in pages.values():
+        assert re.findall("<h2>(.*?)</h2>", text)[0] == "Verdict"
+    good = pages["balanced"]
+    for words in ("Converged in ", "Confirmed by OpenDSS.", "No limit violated in the replay."):
+        assert f'<li class="good">{words}' in good
+    assert 'class="bad"' not in good
+
+
+def test_an_unconverged_and_unchecked_run_says_so_loudly(pages: dict[str, str]) -> None:
+    bad = pages["bad"]
+    assert '<li class="bad">NOT CONVERGED' in bad
+    assert '<li class="bad">NOT CHECKED' in bad
+    assert "<title>small, admm - NOT CONVERGED - NOT CHECKED IN OPENDSS</title>" in bad
+    assert "Source: optimizer (not checked in OpenDSS); powers and energies per phase." in bad
+    assert 'class="good"' not in bad
+
+
+def test_refuted_schedules_overstepped_limits_and_unsolved_hours_are_told(small_result: Result) -> None:
+    assert small_result.check is not None
+    found = tuple(Violation("voltage", f"bus{i}", 11, 0.94, 0.95, "pu") for i in range(12))
+    check = replace(small_result.check, passed=False, violations=found, failed_hours=(2,))
+    text = html_report(replace(small_result, check=check, oversteps=found[:1], relaxation_gap_pu=1.0))
+    for words in (
+        "NOT CONFIRMED BY OPENDSS",
+        "OpenDSS found no power flow solution in hours 2.",
+        "12 limits violated in the replay.",
+        "1 voltage limit OVERSTEPPED",
+        "CONE RELAXATION LOOSE",
+        "voltage at bus0, hour 11: 0.94000 pu, limit 0.95000 pu",
+        "and 2 more",
+    ):
+        assert words in text
+
+
+def test_key_figures_and_versions_are_in_tables(pages: dict[str, str]) -> None:
+    for words in ("Load factor", "System efficiency", "Voltage performance index", "Battery cycles"):
+        assert f'<th scope="row">{words}</th>' in pages["multi"]
+    for library in ("numpy", "opendssdirect.py", "matplotlib (pictures)"):
+        assert f'<th scope="row">{library}</th>' in pages["multi"]
+
+
+def test_names_and_notes_are_escaped(small_result: Result, pages: dict[str, str]) -> None:
+    assert "it &lt;did&gt; not &amp; will not" in pages["bad"]
+    settings = small_result.case.settings.model_copy(update={"title": '<script>alert("x")</script> $title'})
+    case = replace(small_result.case, name='a"<b>', settings=settings)
+    text = html_report(replace(small_result, case=case, notes=("<img src=x onerror=y>",)))
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert "<img src=x" not in text
+    assert "&lt;/script&gt; $title" in text
+    assert not Page(text).open
+
+
+def test_large_pictures_are_stored_as_dots(small_result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST_SVG", 0)
+    monkeypatch.setattr(module, "pictures", lambda result: pictures(result)[:1])
+    data = re.search(r"data:image/png;base64,([^\"]*)", html_report(small_result))
+    assert data is not None
+    assert base64.b64decode(data[1]).startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``browse(page, *options)`` opens the text of a page in a headless Chromium that knows no network."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium), so no browser looks at the page")
+
+    def open_page(text: str, *options: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "page.html").write_text(text)
+        with tempfile.TemporaryDirectory() as profile:
+            return subprocess.run(
+                [
+                    CHROMIUM,
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-quic",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                    "--disable-component-update",
+                    "--disable-sync",
+                    "--hide-scrollbars",  # a phone's take no room
+                    "--host-resolver-rules=MAP * ~NOTFOUND",
+                    "--enable-logging=stderr",
+                    f"--user-data-dir={profile}",
+                    *options,
+                    (tmp_path / "page.html").as_uri(),
+                ],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+
+    return open_page
+
+
+@pytest.mark.parametrize("name", ["balanced", "multi", "bad"])
+def test_a_browser_shows_the_page_on_a_phone_without_overflow_or_complaint(
+    pages: dict[str, str], name: str, browse: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    run = browse(PROBE.format(width=PHONE_PX, page=escape(pages[name])), "--dump-dom")
+    assert ":CONSOLE" not in run.stderr
+    title = re.search("<title>(.*?)</title>", run.stdout)
+    assert title is not None, run.stderr
+    found: dict[str, Any] = json.loads(unescape(title[1]))
+    assert found["client"] == PHONE_PX
+    assert found["scroll"] <= PHONE_PX
+    assert found["font"] == "16px"
+    assert set(found["wide"]) == {0}, "tables need no scrolling either"
+    assert len(found["images"]) == pages[name].count("<img ")
+    assert all(shown and 300 < width <= PHONE_PX for shown, width in found["images"])
+
+
+def test_a_browser_would_complain_if_there_were_reason(
+    browse: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    run = browse("<!DOCTYPE html><title>x</title><script>nothing.here()</script>", "--dump-dom")
+    assert ":CONSOLE" in run.stderr
+
+
+def test_a_browser_paints_the_page(
+    pages: dict[str, str], browse: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    browse(pages["multi"], "--window-size=800,1200", f"--screenshot={tmp_path / 'page.png'}")
+    from matplotlib.image import imread
+
+    colours = {tuple(pixel) for pixel in (imread(tmp_path / "page.png")[::4, ::4, :3] * 255).astype(int).reshape(-1, 3)}
+    assert (255, 255, 255) in colours
+    assert (0, 0x9E, 0x73) in colours, "the green of a good verdict"
+    assert (0, 0x72, 0xB2) in colours, "the blue of the first picture"
