@@ -80,6 +80,8 @@ def report(file: Path, page: Path | None, force: bool) -> int:
     """Write the stored result FILE as one HTML page, to be read anywhere: verdict, key figures, pictures."""
     result = read_result(file)
     page = page or Path(f"{file.stem}.html")
+    if page.exists() and page.samefile(file):
+        raise TieflowError(f"{page}: that is the result itself. Name another file with --out.")
     if page.exists() and not force:
         raise TieflowError(f"{page}: is there already. Add --force to replace it, or name another file with --out.")
     with beside(page, html_report(result).encode()) as temporary:
