@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _TALL, _SHORT = 4.6, 3.2
 _MANY_BATTERIES = 60
+_RESIDUAL_STYLES = dict(zip(("mismatch", "change", "model error"), STYLES, strict=True))
 
 
 def substation(result: Result) -> Figure:
@@ -67,7 +68,10 @@ def batteries(result: Result) -> Figure:
     power.axhline(0, color="black", linewidth=0.8)
     power.set_ylabel(unit(case, "kW"))
     power.legend(loc="upper left", ncols=2)
-    power.margins(y=0.25)
+    largest = max(float(schedule.batteries[name].sum(axis=0).max()) for name in ("charge_kw", "discharge_kw"))
+    # Batteries that idle have powers of a solver's accuracy, which would fill the panel.
+    reach = max(1.35 * largest, 0.1 * sum(unit.p_rated_kw for unit in case.batteries))
+    power.set_ylim(-reach, reach)
     each, together = _charge_percent(result)
     for own in each if len(each) <= _MANY_BATTERIES else ():
         stored.plot(edges(case), own, color=GREY, linewidth=0.6, alpha=0.5)
@@ -82,10 +86,10 @@ def batteries(result: Result) -> Figure:
 def read_batteries(result: Result) -> str:
     schedule, dt, hours = result.schedule.batteries, result.case.horizon.dt, edges(result.case)
     charged, discharged = (float(schedule[name].sum()) * dt for name in ("charge_kw", "discharge_kw"))
-    _, together = _charge_percent(result)
+    together = np.round(_charge_percent(result)[1], 1)
     return (
         f"Batteries charge {charged:.0f} and discharge {discharged:.0f} {unit(result.case, 'kWh')}; together they hold "
-        f"between {together.min():.0f} % (at {hours[together.argmin()]:g} h) and {together.max():.0f} % "
+        f"between {together.min():.1f} % (at {hours[together.argmin()]:g} h) and {together.max():.1f} % "
         f"(at {hours[together.argmax()]:g} h) of their capacity."
     )
 
@@ -180,7 +184,8 @@ def convergence(result: Result) -> Figure:
     """Mismatch, change and model error by round, on a logarithmic axis."""
     figure = new_figure(result, "Convergence", _SHORT)
     axes = figure.subplots()
-    for (name, y), (color, line) in zip(residuals(result).items(), STYLES, strict=False):
+    for name, y in residuals(result).items():
+        color, line = _RESIDUAL_STYLES[name]
         axes.plot(np.arange(1, len(y) + 1), y, line, color=color, marker="o", markersize=3, label=name)
     axes.axhline(result.tolerance_pu, color=LIMIT, linestyle=":", label="tolerance")
     axes.set(xlabel="round", ylabel="largest difference, pu", yscale="log")
@@ -191,8 +196,7 @@ def convergence(result: Result) -> Figure:
 
 def read_convergence(result: Result) -> str:
     ends = "converged" if result.converged else "NOT CONVERGED"
-    error = f", the model error is {result.model_error_pu:.1e} pu" if result.model_error_pu else ""
-    return (
-        f"After {counted(len(result.history.cost), 'round')} {ends}: areas differ by {result.max_mismatch_pu:.1e} pu"
-        f"{error}; the tolerance is {result.tolerance_pu:.0e} pu."
-    )
+    found = [f"areas differ by {result.max_mismatch_pu:.1e} pu"] if len(result.areas) > 1 else []
+    found += [f"the model error is {result.model_error_pu:.1e} pu"] if result.model_error_pu else []
+    rounds = counted(len(result.history.cost), "round")
+    return f"After {rounds} {ends}: {', '.join([*found, f'the tolerance is {result.tolerance_pu:.0e} pu'])}."

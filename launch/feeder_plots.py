@@ -275,7 +275,8 @@ def _map(result: Result, title: str) -> tuple[Figure, Axes, Floats]:
     segments = np.stack([where.xy[parent], where.xy[1:]], axis=1)
     ties = _ties(case, areas(result)[0])
     axes.add_collection(LineCollection(list(segments), colors=GREY, linewidths=0.8))
-    axes.add_collection(LineCollection([segments[k] for k in ties], colors="black", linewidths=2.5, label="tie"))
+    if len(ties):
+        axes.add_collection(LineCollection([segments[k] for k in ties], colors="black", linewidths=2.5, label="tie"))
     axes.plot(*where.xy[:1].T, "s", color="black", markersize=8, label="substation", zorder=1)
     if where.from_coordinates:
         axes.set_aspect("equal", adjustable="datalim")

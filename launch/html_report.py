@@ -91,8 +91,9 @@ def html_report(result: Result) -> str:
 
 def _verdict(result: Result) -> str:
     rounds, check = counted(len(result.history.cost), "round"), result.check
+    agree = f": areas agree to {result.max_mismatch_pu:.1e} pu" if len(result.areas) > 1 else ""
     told = [
-        (True, f"Converged in {rounds}: areas agree to {result.max_mismatch_pu:.1e} pu.")
+        (True, f"Converged in {rounds}{agree}.")
         if result.converged
         else (
             False,

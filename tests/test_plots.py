@@ -104,7 +104,14 @@ def test_batteries_show_power_and_stored_energy_with_its_limits(result: Result) 
     assert together[0] == pytest.approx(100 * sum(u.soc_initial * u.energy_kwh for u in units) / capacity)
     drawn = [line.get_ydata()[0] for line in stored.get_lines() if line.get_color() == LIMIT]
     assert drawn == pytest.approx([30.0, 95.0])
-    assert f"{together.max():.0f} %" in day_plots.read_batteries(result)
+    assert f"{together.max():.1f} %" in day_plots.read_batteries(result)
+
+
+def test_batteries_that_idle_do_not_fill_their_picture_with_noise(small_result: Result) -> None:
+    schedule = small_result.schedule
+    noise = {**schedule.batteries, "charge_kw": np.full((1, 2), 1e-9), "discharge_kw": np.full((1, 2), 1e-9)}
+    idle = replace(small_result, schedule=replace(schedule, batteries=noise))
+    assert day_plots.batteries(idle).axes[0].get_ylim() == (-2.0, 2.0), "a tenth of 20 kW"
 
 
 def test_pv_shows_real_and_reactive_power_and_what_was_curtailed(small_result: Result) -> None:
@@ -210,6 +217,12 @@ def test_a_centralized_run_has_one_area(small_result: Result) -> None:
     central = replace(small_result, method="centralized")
     assert feeder_plots.areas(central)[1] == ["one area"]
     assert feeder_plots.read_area_map(central) == "The feeder is one area of 5 buses."
+    legend = feeder_plots.area_map(central).legends[0].get_texts()
+    assert [text.get_text() for text in legend] == ["substation", "one area"]
+    alone = replace(central, areas=("all",), model_error_pu=2e-9)
+    rounds = len(alone.history.cost)
+    expected = f"After {rounds} rounds converged: the model error is 2.0e-09 pu, the tolerance is 1e-05 pu."
+    assert day_plots.read_convergence(alone) == expected
 
 
 def test_the_map_uses_coordinates_and_fills_in_a_neighbours(multiphase: Result) -> None:
