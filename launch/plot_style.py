@@ -75,12 +75,13 @@ def new_figure(result: Result, title: str, height_in: float) -> Figure:
     return figure
 
 
-def image_of(figure: Figure, kind: str) -> bytes:
-    """The figure as a file: ``png`` or ``svg``."""
+def image_of(figure: Figure, kind: str, title: str, description: str) -> bytes:
+    """The figure as a file, ``png`` or ``svg``, which also says in words what it shows."""
     stream = io.BytesIO()
+    words = {"Title": title, "Description": description}
     with style():
         # Without a date, so that the same picture gives the same bytes.
-        figure.savefig(stream, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(stream, format=kind, dpi=DPI, metadata=words | ({"Date": None} if kind == "svg" else {}))
     return stream.getvalue()
 
 

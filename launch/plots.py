@@ -69,7 +69,7 @@ def image(picture: Picture, result: Result, kind: str) -> bytes:
     """A picture as the content of a ``png`` or ``svg`` file. Raises TieflowError without matplotlib."""
     with style():
         figure = picture.draw(result)
-    return image_of(figure, kind)
+    return image_of(figure, kind, picture.title, picture.read(result))
 
 
 def write_pictures(result: Result, folder: Path, kind: str) -> dict[str, str]:

@@ -75,7 +75,16 @@ def multiphase() -> Result:
 def pages(small_result: Result, multiphase: Result) -> dict[str, str]:
     """A page of a balanced run, of a multi-phase one, and of one that nobody should use."""
     bad = replace(small_result, converged=False, check=None, notes=("it <did> not & will not",))
-    return {name: html_report(run) for name, run in (("balanced", small_result), ("multi", multiphase), ("bad", bad))}
+    made = {"balanced": html_report(small_result), "multi": html_report(multiphase)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "pictures", lambda result: pictures(result)[:2])  # for speed
+        return made | {"bad": html_report(bad)}
+
+
+@pytest.fixture
+def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages made in the test have one picture only, for speed."""
+    monkeypatch.setattr(module, "pictures", lambda result: pictures(result)[:1])
 
 
 def without_pictures(text: str) -> str:
@@ -137,6 +146,7 @@ def test_an_unconverged_and_unchecked_run_says_so_loudly(pages: dict[str, str]) 
     assert 'class="good"' not in bad
 
 
+@pytest.mark.usefixtures("one_picture")
 def test_refuted_schedules_overstepped_limits_and_unsolved_hours_are_told(small_result: Result) -> None:
     assert small_result.check is not None
     found = tuple(Violation("voltage", f"bus{i}", 11, 0.94, 0.95, "pu") for i in range(12))
@@ -161,6 +171,7 @@ def test_key_figures_and_versions_are_in_tables(pages: dict[str, str]) -> None:
         assert f'<th scope="row">{library}</th>' in pages["multi"]
 
 
+@pytest.mark.usefixtures("one_picture")
 def test_names_and_notes_are_escaped(small_result: Result, pages: dict[str, str]) -> None:
     assert "it &lt;did&gt; not &amp; will not" in pages["bad"]
     settings = small_result.case.settings.model_copy(update={"title": '<script>alert("x")</script> $title'})
@@ -173,9 +184,9 @@ def test_names_and_notes_are_escaped(small_result: Result, pages: dict[str, str]
     assert not Page(text).open
 
 
+@pytest.mark.usefixtures("one_picture")
 def test_large_pictures_are_stored_as_dots(small_result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LARGEST_SVG", 0)
-    monkeypatch.setattr(module, "pictures", lambda result: pictures(result)[:1])
     data = re.search(r"data:image/png;base64,([^\"]*)", html_report(small_result))
     assert data is not None
     assert base64.b64decode(data[1]).startswith(b"\x89PNG\r\n\x1a\n")

@@ -15,7 +15,7 @@ from common.case import read_case
 from common.errors import TieflowError
 from common.result import Result
 from common.schedule import Schedule
-from launch import day_plots, feeder_plots
+from launch import day_plots, feeder_plots, plots
 from launch.kpis import limited_voltages
 from launch.plot_style import LIMIT, WIDTH_IN
 from launch.plots import PICTURES, image, pictures, write_pictures
@@ -292,21 +292,24 @@ def test_the_same_picture_gives_the_same_bytes_without_touching_the_users_style(
     first, second = (image(PICTURES[0], small_result, "svg") for _ in range(2))
     assert first == second
     assert b"DejaVuSans" in first
+    assert PICTURES[0].read(small_result).encode() in first, "the reading goes with the file"
     assert dict(matplotlib.rcParams) == before
 
 
-def test_pictures_are_written_as_files_of_300_dpi_or_not_at_all(small_result: Result, tmp_path: Path) -> None:
-    bare = replace(small_result, case=replace(small_result.case, pv=(), batteries=()))
+def test_pictures_are_written_as_files_of_300_dpi_or_not_at_all(
+    small_result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "pictures", lambda result: pictures(result)[:2])
     folder = tmp_path / "pictures"
-    readings = write_pictures(bare, folder, "png")
+    readings = write_pictures(small_result, folder, "png")
     assert sorted(readings) == sorted(path.name for path in folder.iterdir())
     substation = (folder / "substation.png").read_bytes()
     assert substation.startswith(PNG)
     assert int.from_bytes(substation[16:20], "big") == WIDTH_IN * 300
     with pytest.raises(TieflowError, match="not an empty folder"):
-        write_pictures(bare, folder, "png")
+        write_pictures(small_result, folder, "png")
     with pytest.raises(TieflowError, match="Make the folder above it first"):
-        write_pictures(bare, tmp_path / "no" / "folder", "png")
+        write_pictures(small_result, tmp_path / "no" / "folder", "png")
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
