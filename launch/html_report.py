@@ -126,12 +126,15 @@ _KEPT = "No limit violated in the replay."
 
 
 def _violations(result: Result) -> str:
+    """The worst of the limits that are overstepped: in the replay, else as the optimizer expects."""
     found: Sequence[Violation] = result.oversteps
     if result.check is not None and result.check.violations:
         found = result.check.violations
-    more = len(found) - SHOWN_VIOLATIONS
-    texts = [in_words(violation) for violation in found[:SHOWN_VIOLATIONS]]
-    return _list([*texts, f"and {more} more"] if more > 0 else texts) if texts else ""
+    # Of many kinds and units, so compared per limit.
+    worst = sorted(found, key=lambda v: -abs(v.value - v.limit) / max(abs(v.limit), 1e-9))
+    texts = [in_words(violation) for violation in worst[:SHOWN_VIOLATIONS]]
+    more = len(found) - len(texts)
+    return _list([*texts, f"and {more} more"] if more else texts) if texts else ""
 
 
 def _kpi_table(report: KpiReport) -> str:
