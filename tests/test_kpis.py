@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from opendssdirect import dss
 
-from common.case import Case, Horizon
+from common.case import Case, Horizon, read_case
 from common.devices import PV, Battery
 from common.feeder import BranchRow, BusRow
 from common.result import Result
 from common.schedule import NetworkState, Schedule
 from common.settings import Settings
+from launch.export import MASTER, export
 from launch.kpis import Extreme, KpiReport, Kpis, kpi_report, kpis, lines, rows
+from launch.solve import Options, solve
 
 
 def hand_case() -> Case:
@@ -184,3 +188,19 @@ def test_loads_drawn_by_balance_are_those_of_the_tables(small_result: Result) ->
     drawn, produced = (rated * case.horizon.load).sum(), (small_result.state.substation_p_kw + pv).sum()
     efficiency = kpi_report(small_result).kpis.system_efficiency_percent
     assert efficiency == pytest.approx(100 * drawn / produced, rel=1e-6)
+
+
+def test_loads_drawn_by_balance_are_those_that_opendss_itself_tells(tmp_path: Path) -> None:
+    result = solve(read_case("ieee13", {"periods": 1}), Options("centralized"))
+    report = kpi_report(result)
+    export(result.case, result.schedule, result.state, tmp_path / "run")
+    engine = dss.NewContext()
+    engine.Text.Command(f'redirect "{tmp_path / "run" / MASTER}"')
+    drawn = 0.0
+    for name in engine.Loads.AllNames():
+        engine.Circuit.SetActiveElement(f"load.{name}")
+        drawn += sum(engine.CktElement.Powers()[::2])
+    pv = sum(unit.p_rated_kw * float(result.case.horizon.pv[0]) for unit in result.case.pv)
+    produced = report.kpis.substation_energy_kwh + pv
+    assert report.source == "OpenDSS replay"
+    assert report.kpis.system_efficiency_percent == pytest.approx(100 * drawn / produced, rel=1e-6)
