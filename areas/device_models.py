@@ -1,4 +1,8 @@
-"""What each device can do, as cvxpy variables and constraints: one function a device."""
+"""What each device can do, as cvxpy variables and constraints: one function a device.
+
+Curtailment and the temperature of cells follow Massaoudi et al., "An efficient framework for multi-DER integration in
+distribution networks with time-series demand flexibility" (2025).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,15 @@ from dataclasses import dataclass
 import cvxpy as cp
 import numpy as np
 
-from common.case import Horizon
 from common.devices import PV, Battery
 from common.feeder import Floats
+from common.horizon import Horizon
 from common.settings import Settings
+
+SIDES = 32
+"""of the polygon in an inverter's circle, a multiple of four"""
+LEAST = 1e-6
+"""share of rated power below which there is nothing to decide"""
 
 
 @dataclass(frozen=True)
@@ -31,19 +40,43 @@ class DeviceModel:
     """$"""
 
 
-def pv_model(units: Sequence[PV], horizon: Horizon, settings: Settings) -> DeviceModel:
-    """PV follows its profile; |q| <= sqrt(s_rated^2 - p^2) in every period."""
+def inverter_model(units: Sequence[PV], horizon: Horizon, settings: Settings) -> DeviceModel:
+    """Power from the weather through an inverter: p follows its profile, or where it may be curtailed, is a decision
+    between 0 and the profile; p^2 + q^2 <= s_rated^2 in every period.
+
+    A p that is given leaves q the box |q| <= sqrt(s_rated^2 - p^2), exactly. Where p is a decision, the circle becomes
+    the inscribed regular polygon of SIDES sides, of which p >= 0 needs the half with corners at (0, -s_rated),
+    (s_rated, 0) and (0, s_rated): linear rows, as the multi-phase model needs them. Between two corners the inverter
+    loses at most 1 - cos(pi / SIDES) of its rating, 0.5 %; at them nothing.
+    """
     rated = _column([unit.p_rated_kw for unit in units], settings)
     s_rated = _column([unit.s_rated_kva for unit in units], settings)
-    p = rated * np.array([horizon.pv_profile(unit) for unit in units])
-    room = np.sqrt(np.maximum(s_rated**2 - p**2, 0.0))
-    q = cp.Variable(p.shape, name="q")
+    available = rated * np.array([horizon.profile(unit) for unit in units])
+    # Where there is next to nothing, as at night, p is given, for the reason that _within gives.
+    decided = np.array([[unit.curtailable] for unit in units]) & (available > LEAST * rated)
+    room = np.where(decided, s_rated, np.sqrt(np.maximum(s_rated**2 - available**2, 0.0)))
+    q = cp.Variable(available.shape, name="q")
+    p: cp.Expression = cp.Constant(available)
+    setpoints, constraints = {"q_kvar": q}, _within(q, room, s_rated)
+    if decided.any():
+        p = setpoints["p_kw"] = cp.Variable(available.shape, name="p")
+        constraints += [p[decided] >= 0, p[decided] <= available[decided]]
+        if not decided.all():
+            constraints.append(p[~decided] == available[~decided])
+        s = np.broadcast_to(s_rated, available.shape)
+        for normal in np.pi * (np.arange(SIDES // 2) + 0.5 - SIDES / 4) / (SIDES / 2):
+            # A side beyond what is available cuts nothing off.
+            cuts = decided & (s * np.cos(abs(normal) + np.pi / SIDES) < available)
+            if cuts.any():
+                constraints.append(
+                    np.cos(normal) * p[cuts] + np.sin(normal) * q[cuts] <= np.cos(np.pi / SIDES) * s[cuts]
+                )
     return DeviceModel(
         buses=tuple(unit.bus for unit in units),
-        p=cp.Constant(p),
+        p=p,
         q=q,
-        setpoints={"q_kvar": q},
-        constraints=[q <= room, q >= -room],
+        setpoints=setpoints,
+        constraints=constraints,
         cost=cp.Constant(0.0),
     )
 
@@ -77,8 +110,7 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
             charge <= p_max,
             discharge >= 0,
             discharge <= p_max,
-            q <= q_max,
-            q >= -q_max,
+            *_within(q, q_max, _column([unit.s_rated_kva for unit in units], settings)),
             energy == before + horizon.dt * gained,
             energy >= soc_min * capacity,
             energy <= soc_max * capacity,
@@ -86,6 +118,16 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
         ],
         cost=settings.scd_weight * cp.sum(cp.multiply(1 - eta_c, charge) + cp.multiply(1 / eta_d - 1, discharge)),
     )
+
+
+def _within(q: cp.Variable, room: Floats, s_rated: Floats) -> list[cp.Constraint]:
+    """|q| <= room; q = 0 where there is no room to speak of, for limits that meet leave a solver no way inside."""
+    room = np.broadcast_to(room, q.shape)
+    free = room > LEAST * s_rated
+    if free.all():
+        return [q <= room, q >= -room]
+    held = [q[~free] == 0]
+    return [*held, q[free] <= room[free], q[free] >= -room[free]] if free.any() else held
 
 
 def _column(values: Sequence[float], settings: Settings) -> Floats:

@@ -269,6 +269,5 @@ class MultiphaseWorker:
 
 def idle_devices(area: AreaCase[MultiphaseFeeder]) -> Complexes:
     """(device, T) power of devices that nobody controls: PV at its profile, batteries at rest."""
-    idle = [unit.p_rated_kw * area.horizon.pv_profile(unit) / area.settings.base_kva for unit in area.pv]
-    idle += [np.zeros(len(area.horizon))] * len(area.batteries)
+    idle = [area.horizon.idle(unit) / area.settings.base_kva for unit in area.devices]
     return np.array(idle, complex).reshape(len(area.devices), len(area.horizon))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -14,23 +14,15 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from common.devices import PV, Battery, BusName
+from common.devices import DEVICE_KINDS, PV, Battery, BusName, Device, devices_of
 from common.errors import CaseError, did_you_mean
-from common.feeder import BranchRow, BusRow, Feeder, Floats, make_feeder
+from common.feeder import BranchRow, BusRow, Feeder, make_feeder
+from common.horizon import Horizon, read_horizon
 from common.multiphase import MultiphaseFeeder, connection
-from common.settings import NotNegative, Settings, read_settings
+from common.settings import Settings, read_settings
 from common.tables import Row, read_table
 
 RowType = TypeVar("RowType", bound=Row)
-
-
-class ProfileRow(Row):
-    """A line of profiles.csv: one period of the day."""
-
-    hour: Annotated[int, Field(ge=0)]
-    load_pu: float
-    pv_pu: NotNegative
-    price_per_kwh: NotNegative | None = None
 
 
 class AreaRow(Row):
@@ -38,31 +30,6 @@ class AreaRow(Row):
 
     bus: BusName
     area: Annotated[str, Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class Horizon:
-    """The periods that a schedule covers; (T,) arrays."""
-
-    hour: tuple[int, ...]
-    """rows of profiles.csv"""
-    load: Floats
-    """load per rated load"""
-    pv: Floats
-    """PV power per rated PV power"""
-    price: Floats
-    """$ per kWh of substation energy"""
-    dt: float
-    """hours per period"""
-    shapes: Mapping[str, Floats] = field(default_factory=dict)
-    """(T,) multipliers of each load shape of the circuit, by name"""
-
-    def __len__(self) -> int:
-        return len(self.hour)
-
-    def pv_profile(self, unit: PV) -> Floats:
-        """(T,) real power of a PV system per rated power."""
-        return self.shapes[unit.profile] if unit.profile else self.pv
 
 
 @dataclass(frozen=True)
@@ -84,6 +51,11 @@ class Case:
     @property
     def is_balanced(self) -> bool:
         return self.settings.model == "balanced"
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Every device, kind by kind."""
+        return devices_of(self)
 
     @cached_property
     def feeder(self) -> Feeder:
@@ -138,7 +110,7 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None, set_by: 
         branches=tuple(branches),
         pv=tuple(pv),
         batteries=tuple(batteries),
-        horizon=_read_horizon(folder / "profiles.csv", settings),
+        horizon=read_horizon(folder / "profiles.csv", settings),
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
     )
     case.feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
@@ -156,7 +128,7 @@ def _read_multiphase(folder: Path, settings: Settings) -> Case:
         raise CaseError(
             f"{path}: cannot be read ({error}). 'tieflow import' writes it from an OpenDSS model."
         ) from None
-    horizon = _read_horizon(folder / "profiles.csv", settings)
+    horizon = read_horizon(folder / "profiles.csv", settings)
     try:
         shapes = load_shapes(compiled(circuit), horizon.hour, horizon.dt)
         case = Case(
@@ -212,7 +184,7 @@ def _optional(path: Path, row_type: type[RowType]) -> list[RowType]:
 def check_devices(case: Case) -> None:
     """Raises CaseError, naming the table, for a device that does not fit: its bus, phases, profile or inverter."""
     known = set(case.feeder.buses if case.is_balanced else case.network.buses[1:])
-    for table, units in (("pv.csv", case.pv), ("batteries.csv", case.batteries)):
+    for table, units in ((f"{kind}.csv", getattr(case, kind)) for kind in DEVICE_KINDS):
         _check_places(table, units, known)
         for unit in units:
             profile = getattr(unit, "profile", "")
@@ -229,7 +201,7 @@ def check_devices(case: Case) -> None:
     _check_inverters(case)
 
 
-def _check_places(table: str, units: Sequence[PV | Battery], known: set[str]) -> None:
+def _check_places(table: str, units: Sequence[Device], known: set[str]) -> None:
     counts = Counter(unit.place for unit in units)
     for unit in units:
         if unit.bus not in known:
@@ -243,55 +215,10 @@ def _check_places(table: str, units: Sequence[PV | Battery], known: set[str]) ->
 
 def _check_inverters(case: Case) -> None:
     for pv in case.pv:
-        peak = float(case.horizon.pv_profile(pv).max())
-        if pv.p_rated_kw * peak > pv.s_rated_kva * (1 + 1e-12):
+        peak = float(case.horizon.profile(pv).max())
+        # One that may be curtailed is, to what its inverter can give.
+        if not pv.curtailable and pv.p_rated_kw * peak > pv.s_rated_kva * (1 + 1e-12):
             raise CaseError(
                 f"profiles.csv: pv_pu = {peak:g} asks {pv.p_rated_kw * peak:g} kW of the {pv.s_rated_kva:g} kVA "
                 f"inverter at bus '{pv.bus}'. Lower pv_pu or raise s_rated_kva (pv_inverter_ratio)."
             )
-
-
-def _read_horizon(path: Path, settings: Settings) -> Horizon:
-    rows = read_table(path, ProfileRow)
-    expected = round(24 / settings.dt_hours)
-    if [row.hour for row in rows] != list(range(expected)):
-        raise CaseError(
-            f"{path}: {len(rows)} rows, but a day of {settings.dt_hours:g} h periods (dt_hours) needs the rows "
-            f"hour = 0..{expected - 1}, in order. Add, remove or renumber rows."
-        )
-    if settings.periods > len(rows):
-        raise CaseError(f"periods = {settings.periods}, but {path} has {len(rows)} rows. Choose fewer periods.")
-    # The middle of the day: row ceil((rows - T + 1) / 2) - 1 is the first of T.
-    first = math.ceil((len(rows) - settings.periods + 1) / 2) - 1
-    chosen = rows[first : first + settings.periods]
-    load = np.array([row.load_pu for row in chosen])
-    return Horizon(
-        hour=tuple(row.hour for row in chosen),
-        load=load,
-        pv=np.array([row.pv_pu for row in chosen]),
-        price=_prices(path, chosen, load, settings),
-        dt=settings.dt_hours,
-    )
-
-
-def _prices(path: Path, rows: Sequence[ProfileRow], load: Floats, settings: Settings) -> Floats:
-    low, high = settings.price_low_per_kwh, settings.price_high_per_kwh
-    given = [row.price_per_kwh for row in rows]
-    if all(price is not None for price in given):
-        if low is not None or high is not None:
-            raise CaseError(
-                f"{path}: both the column price_per_kwh and the settings price_low_per_kwh / price_high_per_kwh give "
-                "prices. Remove one of the two."
-            )
-        return np.array(given, float)
-    if any(price is not None for price in given):
-        raise CaseError(f"{path}: price_per_kwh is empty in some rows. Fill it in all rows or in none.")
-    if low is None or high is None:
-        raise CaseError(
-            f"{path}: no prices. Add a column price_per_kwh, or set price_low_per_kwh and price_high_per_kwh in "
-            "case.toml."
-        )
-    count = max(1, math.floor(settings.price_high_share * len(load) + 1e-9))
-    price = np.full(len(load), low)
-    price[np.argsort(-load, kind="stable")[:count]] = high
-    return price

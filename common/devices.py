@@ -1,10 +1,11 @@
-"""Devices as data: one row class each, named as the columns of its CSV file. What a device does stands in
-``areas.device_models``; how it looks to OpenDSS in ``common.opendss``."""
+"""Devices as data: one row class each, named as the columns of its CSV file, which is called as the kind. What a device
+does stands in ``areas.device_models``; how it looks to OpenDSS in ``common.opendss``."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Container
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -22,7 +23,8 @@ def place(bus: str, phases: str) -> str:
 
 
 class PV(Row):
-    """A PV system: its real power follows the case's ``pv_pu`` profile, its reactive power is a decision."""
+    """A PV system: its real power follows the case's ``pv_pu`` profile, its reactive power is a decision. Where it may
+    be curtailed, real power is one too, up to the profile."""
 
     bus: BusName
     p_rated_kw: Positive
@@ -30,6 +32,7 @@ class PV(Row):
     phases: Phases = ""
     profile: str = ""
     """load shape of the circuit that it follows instead of ``pv_pu``"""
+    curtailable: bool = False
 
     @property
     def place(self) -> str:
@@ -77,3 +80,18 @@ class Battery(Row):
                 f"soc_max = {self.soc_max} must be in rising order."
             )
         return self
+
+
+Device = PV | Battery
+DEVICE_KINDS = {"pv": ("p_kw", "q_kvar"), "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")}
+"""what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
+
+
+def devices_of(owner: Any) -> tuple[Device, ...]:
+    """Every device of a case or an area, kind by kind."""
+    return tuple(unit for kind in DEVICE_KINDS for unit in getattr(owner, kind))
+
+
+def devices_at(owner: Any, buses: Container[str]) -> dict[str, Any]:
+    """A case's devices at some buses, by kind."""
+    return {kind: tuple(unit for unit in getattr(owner, kind) if unit.bus in buses) for kind in DEVICE_KINDS}

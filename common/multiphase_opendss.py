@@ -148,7 +148,7 @@ def _setpoints(case: Case, schedule: Schedule, t: int) -> list[str]:
     commands = [f"edit loadshape.tieflow{i} mult=({values[t]})" for i, values in enumerate(_shapes(case).values())]
     for i, pv in enumerate(case.pv):
         # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see _pv.
-        irradiance = case.horizon.pv_profile(pv)[t] * pv.p_rated_kw / pv.s_rated_kva
+        irradiance = _finite(schedule.pv["p_kw"][i, t], "PV", pv.place) / pv.s_rated_kva
         kvar = _finite(schedule.pv["q_kvar"][i, t], "PV", pv.place)
         commands.append(f"edit pvsystem.pv{i + 1} irradiance={irradiance} kvar={kvar}")
     for i, battery in enumerate(case.batteries):

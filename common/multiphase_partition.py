@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.case import Case
-from common.devices import PV, Battery
+from common.devices import Battery, devices_at
 from common.feeder import Complexes, Ints
 from common.multiphase import MultiphaseFeeder, connection, multipliers, part_of
 from common.partition import AreaCase, Partition, Tie, TieEnd
@@ -56,9 +56,11 @@ def idle_power_flow(case: Case, flow: PowerFlow) -> tuple[Complexes, Complexes]:
     feeder, horizon = case.network, case.horizon
     none = np.zeros(0, np.int64)
     a, b, s = [none], [none], [np.zeros((0, len(horizon)), complex)]
-    for unit in case.pv:
+    for unit in case.devices:
+        if isinstance(unit, Battery):
+            continue
         legs = connection(feeder, unit.bus, unit.phases)
-        share = unit.p_rated_kw * horizon.pv_profile(unit) / case.settings.base_kva / len(legs[0])
+        share = horizon.idle(unit) / case.settings.base_kva / len(legs[0])
         a.append(legs[0])
         b.append(legs[1])
         s.append(np.repeat(share[None].astype(complex), len(legs[0]), axis=0))
@@ -87,12 +89,10 @@ def _area(
         for i, tie in enumerate(ties)
         if tie.parent == number
     ]
-    names = {feeder.buses[bus] for bus in own}
     return AreaCase(
         name=name,
         feeder=part_of(feeder, own, None if root is None else tie_nodes[root]),
-        pv=tuple(unit for unit in case.pv if unit.bus in names),
-        batteries=tuple(unit for unit in case.batteries if unit.bus in names),
+        **devices_at(case, {feeder.buses[bus] for bus in own}),
         horizon=case.horizon,
         settings=case.settings,
         has_substation=root is None,
@@ -108,5 +108,5 @@ def _flow_limit(case: Case) -> float:
         (np.abs(feeder.legs.s) @ np.abs(multipliers(feeder.legs, horizon.load, horizon.shapes))).max(initial=0)
     )
     shunts = sum(float(np.abs(np.diag(shunt.y)).sum()) for shunt in feeder.shunts)
-    devices: tuple[PV | Battery, ...] = (*case.pv, *case.batteries)
-    return 3 * (loads + shunts + sum(unit.s_rated_kva for unit in devices) / case.settings.base_kva) + 1.0
+    devices = sum(unit.s_rated_kva for unit in case.devices)
+    return 3 * (loads + shunts + devices / case.settings.base_kva) + 1.0

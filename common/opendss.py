@@ -140,7 +140,7 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
     commands = [f"set loadmult={case.horizon.load[t]}"]
     for i, pv in enumerate(case.pv):
         # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see _pv.
-        irradiance = case.horizon.pv[t] * pv.p_rated_kw / pv.s_rated_kva
+        irradiance = _setpoint(schedule.pv["p_kw"][i, t], "PV", pv.bus) / pv.s_rated_kva
         kvar = _setpoint(schedule.pv["q_kvar"][i, t], "PV", pv.bus)
         commands.append(f"edit pvsystem.{names[pv.bus]} irradiance={irradiance} kvar={kvar}")
     for i, battery in enumerate(case.batteries):

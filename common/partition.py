@@ -12,10 +12,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
-from common.case import Case, Horizon
-from common.devices import PV, Battery
+from common.case import Case
+from common.devices import DEVICE_KINDS, PV, Battery, Device, devices_at, devices_of
 from common.errors import CaseError, did_you_mean
 from common.feeder import Complexes, Feeder, Floats, Ints
+from common.horizon import Horizon
 from common.multiphase import MultiphaseFeeder
 from common.settings import Settings
 
@@ -72,9 +73,9 @@ class AreaCase(Generic[AnyFeeder]):
     """real and reactive power that no tie of a sensible schedule carries, pu; it keeps every area's answer finite"""
 
     @property
-    def devices(self) -> tuple[PV | Battery, ...]:
+    def devices(self) -> tuple[Device, ...]:
         """Every device, kind by kind."""
-        return (*self.pv, *self.batteries)
+        return devices_of(self)
 
 
 @dataclass(frozen=True)
@@ -202,12 +203,10 @@ def _area(
         for i, tie in enumerate(ties)
         if tie.parent == number
     ]
-    owned_names = {feeder.buses[bus] for bus in own}
     return AreaCase(
         name=name,
         feeder=area_feeder,
-        pv=tuple(pv for pv in case.pv if pv.bus in owned_names),
-        batteries=tuple(battery for battery in case.batteries if battery.bus in owned_names),
+        **devices_at(case, {feeder.buses[bus] for bus in own}),
         horizon=case.horizon,
         settings=case.settings,
         has_substation=number == 0,
@@ -221,5 +220,5 @@ def _flow_limit(case: Case) -> float:
     horizon = case.horizon
     loads = sum(abs(complex(row.p_load_kw, row.q_load_kvar)) for row in case.buses) * np.abs(horizon.load).max()
     capacitors = sum(row.q_cap_kvar for row in case.buses)
-    devices = sum(unit.s_rated_kva for unit in case.pv) + sum(unit.s_rated_kva for unit in case.batteries)
+    devices = sum(sum(unit.s_rated_kva for unit in getattr(case, kind)) for kind in DEVICE_KINDS)
     return float(3 * (loads + capacitors + devices) / case.settings.base_kva)

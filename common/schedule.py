@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.case import Case
-from common.feeder import Floats
+from common.devices import DEVICE_KINDS, PV, Device
+from common.feeder import Complexes, Floats
 from common.partition import AreaCase, Partition
 
 
@@ -19,7 +20,8 @@ class Schedule:
     """All setpoints over the horizon; units in the order of the case's tables, (unit, T) each."""
 
     pv: Mapping[str, Floats]
-    """``q_kvar``: reactive power injected into the feeder"""
+    """``p_kw``, ``q_kvar``: real and reactive power injected into the feeder; p_kw is the profile of a system that may
+    not be curtailed"""
     batteries: Mapping[str, Floats]
     """``charge_kw``, ``discharge_kw`` (at the terminals, both >= 0), ``q_kvar`` (injected), ``energy_kwh`` (end of
     period)"""
@@ -52,14 +54,11 @@ class AreaSolution:
     """One area's part of a solution, per unit, as its solver knows it."""
 
     values: Mapping[str, NDArray[Any]]
-    """every variable by name: ``pv.q_kvar``, ...; balanced: ``v``, ``p``, ``q``, ``l``, ``substation``, ``boundary``;
-    multi-phase: complex ``v`` and ``i`` by node, ``root_s``, ``losses``. A variable of size zero is left out."""
+    """every variable by name: ``pv.q_kvar``, ... (``pv.p_kw`` where some system may be curtailed); balanced: ``v``,
+    ``p``, ``q``, ``l``, ``substation``, ``boundary``; multi-phase: complex ``v`` and ``i`` by node, ``root_s``,
+    ``losses``. A variable of size zero is left out."""
     relaxation_gap: Floats
     """(branch, T)"""
-
-
-DEVICE_KINDS = {"pv": ("q_kvar",), "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")}
-"""what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 
 
 def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Schedule:
@@ -67,13 +66,46 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
     scheduled: dict[str, dict[str, Floats]] = {}
     for kind, names in DEVICE_KINDS.items():
         position = {unit.place: i for i, unit in enumerate(getattr(case, kind))}
-        scheduled[kind] = {name: np.zeros((len(position), len(case.horizon))) for name in names}
+        scheduled[kind] = {name: _given(case, kind, name) for name in names}
         for area, solution in zip(parts.areas, solutions, strict=True):
-            rows = [position[unit.place] for unit in getattr(area, kind)]
+            units = getattr(area, kind)
             for name, array in scheduled[kind].items():
-                if rows:
-                    array[rows] = solution.values[f"{kind}.{name}"] * case.settings.base_kva
+                told = solution.values.get(f"{kind}.{name}")
+                decided = [i for i, unit in enumerate(units) if _decides(unit, name)]
+                if decided and told is not None:
+                    rows = [position[units[i].place] for i in decided]
+                    array[rows] = told[decided] * case.settings.base_kva
     return Schedule(**scheduled)
+
+
+def completed(case: Case, schedule: Schedule) -> Schedule:
+    """The schedule of an older result with what was not stored then: the real power of PV."""
+    if "p_kw" in schedule.pv:
+        return schedule
+    return replace(schedule, pv={"p_kw": _given(case, "pv", "p_kw"), **schedule.pv})
+
+
+def injected(schedule: Schedule) -> Complexes:
+    """(device, T) kVA that the devices feed in, in the order of ``Case.devices``."""
+    pv, batteries = schedule.pv, schedule.batteries
+    return np.concatenate(
+        [
+            pv["p_kw"] + 1j * pv["q_kvar"],
+            batteries["discharge_kw"] - batteries["charge_kw"] + 1j * batteries["q_kvar"],
+        ]
+    )
+
+
+def _decides(unit: Device, name: str) -> bool:
+    """Whether a quantity of a device is a decision."""
+    return name != "p_kw" or (isinstance(unit, PV) and unit.curtailable)
+
+
+def _given(case: Case, kind: str, name: str) -> Floats:
+    """(unit, T) what a quantity is without a decision."""
+    horizon, units = case.horizon, getattr(case, kind)
+    rows = [horizon.idle(unit) if name == "p_kw" else np.zeros(len(horizon)) for unit in units]
+    return np.array(rows, float).reshape(len(units), len(horizon))
 
 
 def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:

@@ -84,6 +84,8 @@ class Settings(BaseModel):
     """Inverter kVA per rated kW."""
     battery_hours: Positive = 4.0
     """Energy capacity per rated power."""
+    temperature_coefficient: Annotated[float, Field(ge=-0.05, le=0.05)] = -0.004
+    """Change of PV power per K of cell temperature above 25 deg C, over that at 25; with the column cell_c."""
     eta_charge: Efficiency = 0.95
     eta_discharge: Efficiency = 0.95
     soc_min: Share = 0.30

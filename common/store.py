@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from common.errors import TieflowError, way_out
 from common.result import Result
+from common.schedule import completed
 
 FORMAT = "tieflow result"
 FORMAT_VERSION = 1
@@ -91,7 +92,7 @@ def read_result(path: Path) -> Result:
             with h5py.File(stream, "r") as file:
                 _check_format(path, file)
                 result: Result = _load_fields(file, Result)
-                return result
+                return replace(result, schedule=completed(result.case, result.schedule))
         # What h5py and the data classes raise for a file that ends early or lacks a part.
         except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise TieflowError(f"{path}: truncated or damaged ({error}). Copy it again, or solve again.") from error

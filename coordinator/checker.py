@@ -117,7 +117,6 @@ def _battery_violations(case: Case, soc: Floats, tolerances: Tolerances) -> list
 def _rating_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -> list[Violation]:
     """Setpoints beyond what a device can give. OpenDSS cuts them to the ratings and says nothing."""
     hours, slack = case.horizon.hour, tolerances.power_kw
-    pv_p = np.array([pv.p_rated_kw * case.horizon.pv_profile(pv) for pv in case.pv])
     pv_s = np.array([pv.s_rated_kva for pv in case.pv])[:, None]
     p_rated, s_rated = (
         np.array([getattr(b, f) for b in case.batteries])[:, None] for f in ("p_rated_kw", "s_rated_kva")
@@ -125,8 +124,11 @@ def _rating_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -
     battery = schedule.batteries
     found = []
     if case.pv:
-        names = [pv.place for pv in case.pv]
-        found += beyond("rating", names, hours, np.hypot(pv_p, schedule.pv["q_kvar"]), (0.0, pv_s), slack)
+        names, p = [pv.place for pv in case.pv], schedule.pv["p_kw"]
+        most = np.array([case.horizon.idle(pv) for pv in case.pv])
+        least = np.where([[pv.curtailable] for pv in case.pv], 0.0, most)
+        found += beyond("rating", names, hours, p, (least, most), slack)
+        found += beyond("rating", names, hours, np.hypot(p, schedule.pv["q_kvar"]), (0.0, pv_s), slack)
     if case.batteries:
         names = [unit.place for unit in case.batteries]
         net = battery["discharge_kw"] - battery["charge_kw"]

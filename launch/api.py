@@ -16,11 +16,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from common.case import AreaRow, Case, check_devices, read_case
-from common.devices import PV, Battery
+from common.devices import DEVICE_KINDS, PV, Battery, Device
 from common.errors import CaseError, TieflowError, did_you_mean
 from common.partition import area_numbers
 from common.result import Result
-from common.schedule import DEVICE_KINDS
 from common.store import read_result, write_result
 from common.tables import Row, explain
 from common.transport import abort, dismiss, work
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["PV", "Battery", "Case", "CaseError", "Result", "TieflowError", "load", "plot", "read", "save", "solve"]
 __all__ += ["table", "with_areas", "with_batteries", "with_pv"]
 AnyRow = TypeVar("AnyRow", bound=Row)
+AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
 def load(name_or_folder: str | Path, /, **settings: object) -> Case:
@@ -124,7 +124,7 @@ def table(result: Result, what: str) -> DataFrame:
     (quantity, branch, node or place), so that ``["energy_kwh"]`` has a column for each battery. ``rounds``: a row for
     each round. Powers of a balanced case are per phase. Raises TieflowError for another word, or without pandas.
     """
-    _check_word("table", what, ("voltages", "flows", "substation", "pv", "batteries", "rounds"))
+    _check_word("table", what, ("voltages", "flows", "substation", *DEVICE_KINDS, "rounds"))
     pandas, case, state, past = library("pandas", "pandas"), result.case, result.state, result.history
     index, columns = pandas.Index(case.horizon.hour, name="hour"), None
     data: Any
@@ -216,7 +216,7 @@ def _places(case: Case, what: str) -> tuple[str, Sequence[str]]:
     return "bus", case.feeder.buses
 
 
-def _with(case: Case, kind: str, row: type[PV] | type[Battery], units: Sequence[PV | Battery]) -> Case:
+def _with(case: Case, kind: str, row: type[AnyDevice], units: Sequence[AnyDevice]) -> Case:
     # Checked again, for model_copy(update=...), the easy way to change a device, checks nothing.
     units = [_row(row, unit.model_dump()) for unit in units]
     twice = [place for place, count in Counter(unit.place for unit in units).items() if count > 1]

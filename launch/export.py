@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from common.case import Case
-from common.devices import PV, Battery
+from common.devices import DEVICE_KINDS
 from common.errors import TieflowError, way_out
-from common.feeder import Floats
 from common.schedule import NetworkState, Schedule
 
 MASTER = "Master.dss"
@@ -59,17 +58,10 @@ def _write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
 def _tables(case: Case, schedule: Schedule, state: NetworkState) -> dict[str, Iterable[Sequence[object]]]:
     """The lines of each CSV file, its header first."""
     hours = case.horizon.hour
-    pv = [
-        {"p_kw": unit.p_rated_kw * case.horizon.pv_profile(unit), "q_kvar": q}
-        for unit, q in zip(case.pv, schedule.pv.get("q_kvar", ()), strict=True)
-    ]
-    names = ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")
-    batteries = [{name: schedule.batteries[name][i] for name in names} for i in range(len(case.batteries))]
     places = case.feeder.buses if case.is_balanced else case.network.node_names[case.network.roots :]
     substation = (state.substation_p_kw, state.substation_q_kvar, state.losses_kw)
     return {
-        "pv.csv": _devices(hours, case.pv, pv, ("p_kw", "q_kvar")),
-        "batteries.csv": _devices(hours, case.batteries, batteries, names),
+        **{f"{kind}.csv": _devices(case, schedule, kind) for kind in DEVICE_KINDS},
         "voltages.csv": [
             ("bus" if case.is_balanced else "node", *hours),
             *((place, *v.tolist()) for place, v in zip(places, state.v_pu, strict=True)),
@@ -81,11 +73,10 @@ def _tables(case: Case, schedule: Schedule, state: NetworkState) -> dict[str, It
     }
 
 
-def _devices(
-    hours: Sequence[int], units: Sequence[PV | Battery], values: Sequence[dict[str, Floats]], names: Sequence[str]
-) -> list[Sequence[object]]:
+def _devices(case: Case, schedule: Schedule, kind: str) -> list[Sequence[object]]:
+    names, arrays = DEVICE_KINDS[kind], getattr(schedule, kind)
     lines: list[Sequence[object]] = [("hour", "bus", "phases", *names)]
-    for t, hour in enumerate(hours):
-        for unit, value in zip(units, values, strict=True):
-            lines.append((hour, unit.bus, unit.phases, *(float(value[name][t]) for name in names)))
+    for t, hour in enumerate(case.horizon.hour):
+        for i, unit in enumerate(getattr(case, kind)):
+            lines.append((hour, unit.bus, unit.phases, *(float(arrays[name][i, t]) for name in names)))
     return lines

@@ -16,7 +16,7 @@ from common.errors import InfeasibleError, SolverError
 from common.feeder import Feeder, Floats
 from common.partition import AreaCase, one_area, partition, without_thevenin
 from common.result import Result
-from common.schedule import NetworkState, Schedule, join_gap, join_schedule, join_state
+from common.schedule import NetworkState, Schedule, injected, join_gap, join_schedule, join_state
 from common.transport import Solver, Transport, areas_at_work
 from common.violations import voltage_violations
 from coordinator.loop import Outcome, Round, lower_bound, run
@@ -135,10 +135,8 @@ def _power_flow(case: Case, schedule: Schedule) -> NetworkState:
 
     whole = one_area(case)
     worker = MultiphaseWorker(whole.areas[0])
-    pv, batteries = schedule.pv, schedule.batteries
-    p = np.concatenate([0 * pv["q_kvar"], batteries["discharge_kw"] - batteries["charge_kw"]])
-    q = np.concatenate([pv["q_kvar"], batteries["q_kvar"]])
-    device_s = idle_devices(whole.areas[0]) + (p + 1j * q) / case.settings.base_kva
+    given = np.array([case.horizon.idle(unit) for unit in case.devices]).reshape(-1, len(case.horizon))
+    device_s = idle_devices(whole.areas[0]) + (injected(schedule) - given) / case.settings.base_kva
     return join_state(case, whole, [worker.replay(device_s)])
 
 

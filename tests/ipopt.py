@@ -63,7 +63,7 @@ def ipopt_optimum(case: Case) -> Optimum:
     out = _times(load.T, _current(drawn, across))
 
     # What the devices put in.
-    pv_p = np.array([unit.p_rated_kw * horizon.pv_profile(unit) / base for unit in case.pv]).reshape(-1, periods)
+    pv_p = np.array([unit.p_rated_kw * horizon.profile(unit) / base for unit in case.pv]).reshape(-1, periods)
     pv_s = _column([unit.s_rated_kva for unit in case.pv]) / base
     pv_q = casadi.MX.sym("pv_q", len(case.pv), periods)
     names = ("charge", "discharge", "q", "energy")

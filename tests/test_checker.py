@@ -42,7 +42,7 @@ def make_case(**changes: Any) -> Case:
 def make_schedule(charge: tuple[float, ...] = (0, 20, 0, 0), discharge: tuple[float, ...] = (0, 0, 0, 20)) -> Schedule:
     charge_kw, discharge_kw = np.array([charge], float), np.array([discharge], float)
     return Schedule(
-        pv={"q_kvar": np.array([[0.0, 5, 5, 0]])},
+        pv={"p_kw": np.array([[20.0, 40, 40, 20]]), "q_kvar": np.array([[0.0, 5, 5, 0]])},
         batteries={
             "charge_kw": charge_kw,
             "discharge_kw": discharge_kw,
@@ -145,6 +145,7 @@ def test_a_current_above_its_limit_is_named() -> None:
 def test_power_back_into_the_substation_is_named() -> None:
     case, schedule = make_case(), make_schedule()
     case = replace(case, pv=(PV(bus="b", p_rated_kw=400, s_rated_kva=500),))
+    schedule.pv["p_kw"][:] *= 10
     result = check(case, schedule, state_of(case, schedule))
     assert {(v.element, v.hour, v.limit, v.unit) for v in result.violations if v.kind == "substation power"} == {
         ("s", 11, 0.0, "kW"),

@@ -91,9 +91,8 @@ def test_the_tables_hold_schedule_and_state(case: Case, tmp_path: Path) -> None:
     places = [[str(hour), unit.bus, unit.phases] for hour in case.horizon.hour for unit in case.pv]
     assert [line[:3] for line in lines] == places
     p, q = (by_unit(lines, k, len(case.pv)) for k in (3, 4))
-    np.testing.assert_array_equal(q, [*schedule.pv["q_kvar"]] or np.zeros_like(q))
-    for unit, power in zip(case.pv, p, strict=True):
-        np.testing.assert_array_equal(power, unit.p_rated_kw * case.horizon.pv_profile(unit))
+    for name, array in (("p_kw", p), ("q_kvar", q)):
+        np.testing.assert_array_equal(array, [*schedule.pv[name]] or np.zeros_like(array))
 
     header, *lines = table(tmp_path / "batteries.csv")
     assert len(lines) == len(case.horizon) * len(case.batteries)

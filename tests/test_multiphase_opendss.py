@@ -86,7 +86,10 @@ def random_schedule(case: Case, seed: int = 0) -> Schedule:
     # Charging and discharging take turns, so that no battery runs full or empty.
     net = rated * random.uniform(0.1, 0.9, shape) * (-1.0) ** np.arange(shape[1])
     return Schedule(
-        pv={"q_kvar": np.array([unit.p_rated_kw * random.uniform(-0.3, 0.3, shape[1]) for unit in case.pv])},
+        pv={
+            "p_kw": np.array([case.horizon.idle(unit) * random.uniform(0, 1, shape[1]) for unit in case.pv]),
+            "q_kvar": np.array([unit.p_rated_kw * random.uniform(-0.3, 0.3, shape[1]) for unit in case.pv]),
+        },
         batteries=batteries(case, net, rated * random.uniform(-0.6, 0.6, shape)),
     )
 
@@ -104,8 +107,7 @@ def power_flow(case: Case, schedule: Schedule) -> tuple[Complexes, Complexes, Fl
     feeder, horizon, base_kva = case.network, case.horizon, case.settings.base_kva
     stored = schedule.batteries
     powers: list[tuple[PV | Battery, Complexes]] = [
-        (unit, unit.p_rated_kw * horizon.pv_profile(unit) + 1j * q)
-        for unit, q in zip(case.pv, schedule.pv["q_kvar"], strict=True)
+        (unit, p + 1j * q) for unit, p, q in zip(case.pv, schedule.pv["p_kw"], schedule.pv["q_kvar"], strict=True)
     ]
     powers += [
         (unit, stored["discharge_kw"][i] - stored["charge_kw"][i] + 1j * stored["q_kvar"][i])

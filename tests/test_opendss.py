@@ -69,7 +69,10 @@ def random_schedule(case: Case, seed: int = 0) -> Schedule:
     ).T[:, :, None]
     stored = start + np.cumsum(case.horizon.dt * (eta_charge * charge - discharge / eta_discharge), axis=1)
     return Schedule(
-        pv={"q_kvar": np.array([pv.p_rated_kw * random.uniform(-0.25, 0.25, periods) for pv in case.pv])},
+        pv={
+            "p_kw": np.array([case.horizon.idle(pv) * random.uniform(0, 1, periods) for pv in case.pv]),
+            "q_kvar": np.array([pv.p_rated_kw * random.uniform(-0.25, 0.25, periods) for pv in case.pv]),
+        },
         batteries={
             "charge_kw": charge,
             "discharge_kw": discharge,
@@ -88,7 +91,7 @@ def sweep(case: Case, schedule: Schedule) -> NetworkState:
     z = np.array([ohms[frozenset((names[p], names[k + 1]))] for k, p in enumerate(parent)])
     demand = np.array([np.outer(complex(row[n].p_load_kw, row[n].q_load_kvar), case.horizon.load)[0] for n in names])
     for i, pv in enumerate(case.pv):
-        demand[names.index(pv.bus)] -= pv.p_rated_kw * case.horizon.pv + 1j * schedule.pv["q_kvar"][i]
+        demand[names.index(pv.bus)] -= schedule.pv["p_kw"][i] + 1j * schedule.pv["q_kvar"][i]
     for i, battery in enumerate(case.batteries):
         charge, discharge, q = (schedule.batteries[name][i] for name in ("charge_kw", "discharge_kw", "q_kvar"))
         demand[names.index(battery.bus)] -= discharge - charge + 1j * q

@@ -68,6 +68,8 @@ def cut(case: Case, parts: Partition, whole: dict[str, Floats]) -> list[AreaSolu
 
 @given(case=random_cases(), seed=st.integers(0, 2**32 - 1))
 def test_every_setpoint_of_the_areas_finds_its_place_in_kilowatts(case: Case, seed: int) -> None:
+    pv = tuple(unit.model_copy(update={"curtailable": True}) for unit in case.pv)
+    case = replace(case, pv=pv)
     parts, whole = partition(case), random_whole(case, seed)
     schedule = join_schedule(case, parts, cut(case, parts, whole))
     for kind, names in DEVICE_KINDS.items():

@@ -78,7 +78,7 @@ def make_result(case: Case, rounds: int = 3) -> Result:
         tolerance_pu=1e-5,
         converged=True,
         schedule=Schedule(
-            pv=units(len(case.pv), "q_kvar"),
+            pv=units(len(case.pv), "p_kw", "q_kvar"),
             batteries=units(len(case.batteries), "charge_kw", "discharge_kw", "q_kvar", "energy_kwh"),
         ),
         state=state(),

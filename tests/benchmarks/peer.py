@@ -284,7 +284,10 @@ def _taken_over(case: Case, model: PeerModel, x: Floats) -> tuple[Schedule, Netw
 
     phases, stored = list("abc"), [battery.bus for battery in case.batteries]
     schedule = Schedule(
-        pv={"q_kvar": by_bus(model.get_q_gens(x), phases, [pv.bus for pv in case.pv])},
+        pv={
+            "p_kw": np.array([case.horizon.idle(pv) for pv in case.pv]),
+            "q_kvar": by_bus(model.get_q_gens(x), phases, [pv.bus for pv in case.pv]),
+        },
         batteries={
             "charge_kw": by_bus(model.get_p_charge(x), phases, stored),
             "discharge_kw": by_bus(model.get_p_discharge(x), phases, stored),

@@ -1,0 +1,145 @@
+"""The periods that a schedule covers: what follows the hour, read from profiles.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from common.devices import PV, Battery, Device
+from common.errors import CaseError
+from common.feeder import Floats
+from common.settings import NotNegative, Settings
+from common.tables import Row, read_table
+
+STC_C = 25.0
+"""cell temperature, deg C, under standard test conditions"""
+
+
+class ProfileRow(Row):
+    """A line of profiles.csv: one period of the day."""
+
+    hour: Annotated[int, Field(ge=0)]
+    load_pu: float
+    pv_pu: NotNegative | None = None
+    price_per_kwh: NotNegative | None = None
+    irradiance_pu: NotNegative | None = None
+    cell_c: float | None = None
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """The periods that a schedule covers; (T,) arrays."""
+
+    hour: tuple[int, ...]
+    """rows of profiles.csv"""
+    load: Floats
+    """load per rated load"""
+    pv: Floats
+    """PV power per rated PV power"""
+    price: Floats
+    """$ per kWh of substation energy"""
+    dt: float
+    """hours per period"""
+    shapes: Mapping[str, Floats] = field(default_factory=dict)
+    """(T,) multipliers of each load shape of the circuit, by name"""
+
+    def __len__(self) -> int:
+        return len(self.hour)
+
+    def profile(self, unit: PV) -> Floats:
+        """(T,) what a device follows, per rated power."""
+        return self.shapes[unit.profile] if unit.profile else self.pv
+
+    def idle(self, unit: Device) -> NDArray[Any]:
+        """(T,) kVA, real or complex, that a device feeds in when nobody controls it: a battery rests."""
+        return np.zeros(len(self)) if isinstance(unit, Battery) else unit.p_rated_kw * self.profile(unit)
+
+
+def read_horizon(path: Path, settings: Settings) -> Horizon:
+    """The middle rows of profiles.csv. Raises CaseError for a table that is no whole day, lacks a column or price."""
+    rows = read_table(path, ProfileRow)
+    expected = round(24 / settings.dt_hours)
+    if [row.hour for row in rows] != list(range(expected)):
+        raise CaseError(
+            f"{path}: {len(rows)} rows, but a day of {settings.dt_hours:g} h periods (dt_hours) needs the rows "
+            f"hour = 0..{expected - 1}, in order. Add, remove or renumber rows."
+        )
+    if settings.periods > len(rows):
+        raise CaseError(f"periods = {settings.periods}, but {path} has {len(rows)} rows. Choose fewer periods.")
+    # The middle of the day: row ceil((rows - T + 1) / 2) - 1 is the first of T.
+    first = math.ceil((len(rows) - settings.periods + 1) / 2) - 1
+    middle = slice(first, first + settings.periods)
+    load = np.array([row.load_pu for row in rows[middle]])
+    return Horizon(
+        hour=tuple(row.hour for row in rows[middle]),
+        load=load,
+        pv=_pv(path, rows, settings)[middle],
+        price=_prices(path, rows[middle], load, settings),
+        dt=settings.dt_hours,
+    )
+
+
+def _column(path: Path, rows: Sequence[ProfileRow], name: str) -> Floats | None:
+    """(row,) a column that may be left out as a whole."""
+    cells = [getattr(row, name) for row in rows]
+    if all(cell is None for cell in cells):
+        return None
+    if None in cells:
+        raise CaseError(
+            f"{path}: {name} is empty in the row hour = {rows[cells.index(None)].hour}. Fill it in all rows or in none."
+        )
+    return np.array(cells, float)
+
+
+def _pv(path: Path, rows: Sequence[ProfileRow], settings: Settings) -> Floats:
+    """(row,) PV power per rated power: as given, or irradiance times the cells' efficiency over that at 25 deg C.
+
+    G / G_STC * (1 + coefficient * (cell temperature - 25)), as in Massaoudi et al. (2025), whose title
+    ``areas.device_models`` gives; never below 0, whatever the temperature.
+    """
+    given, sun, cell = (_column(path, rows, name) for name in ("pv_pu", "irradiance_pu", "cell_c"))
+    if given is not None:
+        if sun is None and cell is None:
+            return given
+        raise CaseError(
+            f"{path}: both the column pv_pu and {'irradiance_pu' if cell is None else 'cell_c'} give PV power. Remove "
+            "pv_pu, or irradiance_pu and cell_c."
+        )
+    if sun is None and cell is None:
+        raise CaseError(
+            f"{path}: missing column 'pv_pu'. The header must contain it, or irradiance_pu and cell_c instead."
+        )
+    if sun is None or cell is None:
+        there, missing = ("cell_c", "irradiance_pu") if sun is None else ("irradiance_pu", "cell_c")
+        raise CaseError(f"{path}: {there} without {missing}. Add the column {missing}, or give pv_pu instead of both.")
+    return np.asarray(np.maximum(0.0, sun * (1 + settings.temperature_coefficient * (cell - STC_C))))
+
+
+def _prices(path: Path, rows: Sequence[ProfileRow], load: Floats, settings: Settings) -> Floats:
+    low, high = settings.price_low_per_kwh, settings.price_high_per_kwh
+    given = [row.price_per_kwh for row in rows]
+    if all(price is not None for price in given):
+        if low is not None or high is not None:
+            raise CaseError(
+                f"{path}: both the column price_per_kwh and the settings price_low_per_kwh / price_high_per_kwh give "
+                "prices. Remove one of the two."
+            )
+        return np.array(given, float)
+    if any(price is not None for price in given):
+        raise CaseError(f"{path}: price_per_kwh is empty in some rows. Fill it in all rows or in none.")
+    if low is None or high is None:
+        raise CaseError(
+            f"{path}: no prices. Add a column price_per_kwh, or set price_low_per_kwh and price_high_per_kwh in "
+            "case.toml."
+        )
+    count = max(1, math.floor(settings.price_high_share * len(load) + 1e-9))
+    price = np.full(len(load), low)
+    price[np.argsort(-load, kind="stable")[:count]] = high
+    return price
