@@ -1,7 +1,7 @@
 """What each device can do, as cvxpy variables and constraints: one function a device.
 
-Curtailment and the temperature of cells follow Massaoudi et al., "An efficient framework for multi-DER integration in
-distribution networks with time-series demand flexibility" (2025).
+Curtailment, the temperature of cells and flexible loads follow Massaoudi et al., "An efficient framework for multi-DER
+integration in distribution networks with time-series demand flexibility" (2025).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cvxpy as cp
 import numpy as np
 
-from common.devices import PV, Battery
+from common.devices import PV, Battery, FlexibleLoad
 from common.feeder import Floats
 from common.horizon import Horizon
 from common.settings import Settings
@@ -117,6 +117,46 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
             energy[:, -1:] == start,
         ],
         cost=settings.scd_weight * cp.sum(cp.multiply(1 - eta_c, charge) + cp.multiply(1 / eta_d - 1, discharge)),
+    )
+
+
+def flexible_load_model(units: Sequence[FlexibleLoad], horizon: Horizon, settings: Settings) -> DeviceModel:
+    """Demand within a band about its profile, its energy over the horizon kept, its power factor constant.
+
+    (1 - down) P_l <= P_f <= (1 + up) P_l and sum_t P_f = sum_t P_l (Massaoudi et al. (2025), as above). The price of
+    |P_f - P_l| is linear in two parts: P_f = P_l + above - below, both >= 0, of which at most one is worth its price.
+    """
+    nominal = np.array([unit.p_kw * horizon.profile(unit) for unit in units]) / settings.base_kva
+    rated = _column([unit.p_kw for unit in units], settings)
+    down, up, price = (np.array([[getattr(unit, f)] for unit in units]) for f in ("down", "up", "cost_per_kwh"))
+    # A load that has nothing to move, or nowhere to move it, draws its profile, for the reason that _within gives.
+    free = (np.minimum(down, up) > LEAST) & (nominal > LEAST * rated)
+    free &= free.sum(axis=1, keepdims=True) > 1
+    p = cp.Variable(nominal.shape, name="p")
+    constraints, cost = [], cp.Constant(0.0)
+    if not free.all():
+        constraints.append(p[~free] == nominal[~free])
+    if free.any():
+        above, below = (cp.Variable(int(free.sum()), name=name) for name in ("above", "below"))
+        moving = np.flatnonzero(free.any(axis=1))
+        constraints += [
+            above >= 0,
+            above <= (up * nominal)[free],
+            below >= 0,
+            below <= (down * nominal)[free],
+            p[free] == nominal[free] + above - below,
+            cp.sum(p[moving], axis=1) == nominal[moving].sum(axis=1),
+        ]
+        per_unit = horizon.dt * settings.base_kva * np.broadcast_to(price, nominal.shape)[free]
+        cost = per_unit @ (above + below)
+    ratio = np.array([[unit.q_kvar / unit.p_kw] for unit in units])
+    return DeviceModel(
+        buses=tuple(unit.bus for unit in units),
+        p=-p,
+        q=-cp.multiply(np.broadcast_to(ratio, nominal.shape), p),
+        setpoints={"p_kw": p},
+        constraints=constraints,
+        cost=cost,
     )
 
 

@@ -268,6 +268,6 @@ class MultiphaseWorker:
 
 
 def idle_devices(area: AreaCase[MultiphaseFeeder]) -> Complexes:
-    """(device, T) power of devices that nobody controls: PV at its profile, batteries at rest."""
+    """(device, T) power of devices that nobody controls: at their profile, batteries at rest."""
     idle = [area.horizon.idle(unit) / area.settings.base_kva for unit in area.devices]
     return np.array(idle, complex).reshape(len(area.devices), len(area.horizon))

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from areas.branch_flow import BranchFlow, branch_flow
 from areas.conic import ConicProblem, compile_problem
-from areas.device_models import DeviceModel, battery_model, inverter_model
+from areas.device_models import DeviceModel, battery_model, flexible_load_model, inverter_model
 from areas.objectives import OBJECTIVES
 from common.feeder import Feeder
 from common.partition import AreaCase
@@ -100,11 +100,14 @@ def build(area: AreaCase[Feeder]) -> ConicProblem:
 
 
 def device_models(area: AreaCase[Any]) -> dict[str, DeviceModel]:
+    """In the order of ``AreaCase.devices``."""
     devices = {}
     if area.pv:
         devices["pv"] = inverter_model(area.pv, area.horizon, area.settings)
     if area.batteries:
         devices["batteries"] = battery_model(area.batteries, area.horizon, area.settings)
+    if area.flexible_loads:
+        devices["flexible_loads"] = flexible_load_model(area.flexible_loads, area.horizon, area.settings)
     return devices
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from common.devices import FlexibleLoad
 from common.feeder import Complexes, Feeder, Floats, Ints
 from common.partition import AreaCase, Partition, Tie
 
@@ -272,13 +273,18 @@ def _block_diagonal(blocks: Sequence[Complexes]) -> sp.csr_array:
 
 
 def _cost_ceiling(parts: Partition, price: Floats) -> float:
-    """Ten times the price of all load and full charging in every period, and of every voltage being 0.3 off."""
+    """Ten times the price of all load and full charging in every period, of all that devices may charge for it, and of
+    every voltage being 0.3 off."""
     settings = parts.areas[0].settings
     charging = sum(unit.p_rated_kw for area in parts.areas for unit in area.batteries) / settings.base_kva
     load = sum(np.abs(area.feeder.p_load).sum() * np.abs(area.horizon.load) for area in parts.areas)
     buses = sum(len(area.feeder.buses) for area in parts.areas)
     deviation = settings.voltage_deviation_weight * buses * len(price) * 0.1
-    return 10 * float(price @ (load + charging)) + 10 * deviation
+    horizon, units = parts.areas[0].horizon, [unit for area in parts.areas for unit in area.devices]
+    flexible = sum(horizon.most_kva(unit) for unit in units if isinstance(unit, FlexibleLoad)) / settings.base_kva
+    # What devices charge for a kWh, over all of it that can move.
+    own = 2 * horizon.dt * len(price) * sum(horizon.most_kva(unit) * getattr(unit, "cost_per_kwh", 0) for unit in units)
+    return 10 * float(price @ (load + charging + flexible)) + 10 * (deviation + own)
 
 
 def _forecast(parts: Partition) -> Floats:
@@ -296,10 +302,11 @@ def _forecast(parts: Partition) -> Floats:
 
 
 def _net_load(area: AreaCase[Feeder]) -> tuple[Floats, Floats]:
-    """(T,) real and reactive load less what PV and capacitors give."""
+    """(T,) real and reactive load less what capacitors and, as nobody controls them, devices give."""
     feeder, horizon = area.feeder, area.horizon
     pv = sum(unit.p_rated_kw for unit in area.pv) / area.settings.base_kva
+    others = sum((horizon.idle(unit) for unit in area.flexible_loads), np.zeros(1)) / area.settings.base_kva
     return (
-        feeder.p_load.sum() * horizon.load - pv * horizon.pv,
-        feeder.q_load.sum() * horizon.load - feeder.q_cap.sum(),
+        feeder.p_load.sum() * horizon.load - pv * horizon.pv - others.real,
+        feeder.q_load.sum() * horizon.load - feeder.q_cap.sum() - others.imag,
     )

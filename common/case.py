@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from common.devices import DEVICE_KINDS, PV, Battery, BusName, Device, devices_of
+from common.devices import DEVICE_KINDS, PV, Battery, BusName, Device, FlexibleLoad, devices_of
 from common.errors import CaseError, did_you_mean
 from common.feeder import BranchRow, BusRow, Feeder, make_feeder
 from common.horizon import Horizon, read_horizon
@@ -47,6 +47,7 @@ class Case:
     """empty when the feeder is one area"""
     circuit: str = ""
     """OpenDSS commands that build the feeder of a multi-phase case, which has no tables of buses and branches"""
+    flexible_loads: tuple[FlexibleLoad, ...] = ()
 
     @property
     def is_balanced(self) -> bool:
@@ -110,6 +111,7 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None, set_by: 
         branches=tuple(branches),
         pv=tuple(pv),
         batteries=tuple(batteries),
+        flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
         horizon=read_horizon(folder / "profiles.csv", settings),
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
     )
@@ -138,6 +140,7 @@ def _read_multiphase(folder: Path, settings: Settings) -> Case:
             branches=(),
             pv=tuple(_optional(folder / "pv.csv", PV)),
             batteries=tuple(_optional(folder / "batteries.csv", Battery)),
+            flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
             horizon=replace(horizon, shapes=shapes),
             areas=tuple(_optional(folder / "areas.csv", AreaRow)),
             circuit=circuit,
@@ -199,6 +202,13 @@ def check_devices(case: Case) -> None:
                 except CaseError as error:
                     raise CaseError(f"{table}: {error}") from None
     _check_inverters(case)
+    for load in case.flexible_loads:
+        least = float(case.horizon.profile(load).min())
+        if least < 0:
+            raise CaseError(
+                f"flexible_loads.csv: {load.profile or 'load_pu'} of the load at bus '{load.place}' falls to "
+                f"{least:g}. A flexible load only draws power: give it a profile that is never below 0."
+            )
 
 
 def _check_places(table: str, units: Sequence[Device], known: set[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from common.settings import Efficiency, Positive, Share
+from common.settings import Efficiency, NotNegative, Positive, Share
 from common.tables import Row
 
 BusName = Annotated[str, Field(min_length=1)]
@@ -82,8 +82,41 @@ class Battery(Row):
         return self
 
 
-Device = PV | Battery
-DEVICE_KINDS = {"pv": ("p_kw", "q_kvar"), "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")}
+class FlexibleLoad(Row):
+    """A load that may draw more or less than its profile within a band, but draws its energy over the horizon. An
+    addition to the feeder's own loads; its power factor is constant."""
+
+    bus: BusName
+    p_kw: Positive
+    """rated"""
+    q_kvar: float
+    """follows real power in the same ratio"""
+    down: Share
+    up: NotNegative
+    """shares of the profile that it may draw less and more"""
+    phases: Phases = ""
+    profile: str = ""
+    """load shape of the circuit that it follows instead of ``load_pu``"""
+    cost_per_kwh: NotNegative = 0.0
+    """$ per kWh that it draws more or less than its profile"""
+
+    @property
+    def place(self) -> str:
+        """Its bus, with its phases where they are given: no two devices of a kind share one."""
+        return place(self.bus, self.phases)
+
+    @property
+    def s_rated_kva(self) -> float:
+        """The most that it draws at rated load."""
+        return (1 + self.up) * math.hypot(self.p_kw, self.q_kvar)
+
+
+Device = PV | Battery | FlexibleLoad
+DEVICE_KINDS = {
+    "pv": ("p_kw", "q_kvar"),
+    "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh"),
+    "flexible_loads": ("p_kw",),
+}
 """what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from common.devices import PV, Battery, Device
+from common.devices import PV, Battery, Device, FlexibleLoad
 from common.errors import CaseError
 from common.feeder import Floats
 from common.settings import NotNegative, Settings
@@ -53,13 +53,23 @@ class Horizon:
     def __len__(self) -> int:
         return len(self.hour)
 
-    def profile(self, unit: PV) -> Floats:
+    def profile(self, unit: PV | FlexibleLoad) -> Floats:
         """(T,) what a device follows, per rated power."""
-        return self.shapes[unit.profile] if unit.profile else self.pv
+        if unit.profile:
+            return self.shapes[unit.profile]
+        return self.load if isinstance(unit, FlexibleLoad) else self.pv
 
     def idle(self, unit: Device) -> NDArray[Any]:
         """(T,) kVA, real or complex, that a device feeds in when nobody controls it: a battery rests."""
-        return np.zeros(len(self)) if isinstance(unit, Battery) else unit.p_rated_kw * self.profile(unit)
+        if isinstance(unit, Battery):
+            return np.zeros(len(self))
+        rated = -complex(unit.p_kw, unit.q_kvar) if isinstance(unit, FlexibleLoad) else unit.p_rated_kw
+        return rated * self.profile(unit)
+
+    def most_kva(self, unit: Device) -> float:
+        """The most apparent power of a device."""
+        peak = float(self.profile(unit).max()) if isinstance(unit, FlexibleLoad) else 1.0
+        return unit.s_rated_kva * peak
 
 
 def read_horizon(path: Path, settings: Settings) -> Horizon:

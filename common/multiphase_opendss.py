@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from common.case import Case
 from common.circuit_engine import new_context
 from common.circuit_text import quoted
-from common.devices import PV, Battery
+from common.devices import PV, Battery, Device, FlexibleLoad
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.multiphase import FIXED, GROUND, connection, incidence
 from common.opendss import COLLAPSE_PU, Replay
@@ -131,6 +131,7 @@ def circuit_commands(case: Case) -> list[str]:
     ]
     commands += ["", "! devices", *(_pv(case, i, pv) for i, pv in enumerate(case.pv))]
     commands += [_storage(case, i, battery) for i, battery in enumerate(case.batteries)]
+    commands += [_flexible_load(case, i, load) for i, load in enumerate(case.flexible_loads)]
     # Only the time modes move stored energy. An odd number of iterations shows voltages that alternate.
     return [
         *commands,
@@ -156,6 +157,9 @@ def _setpoints(case: Case, schedule: Schedule, t: int) -> list[str]:
         kw = _finite(net, "battery", battery.place)
         kvar = _finite(schedule.batteries["q_kvar"][i, t], "battery", battery.place)
         commands.append(f"edit storage.battery{i + 1} kw={kw} kvar={kvar}")
+    for i, load in enumerate(case.flexible_loads):
+        kw = _finite(schedule.flexible_loads["p_kw"][i, t], "flexible load", load.place)
+        commands.append(f"edit load.tieflow_flexible{i + 1} kw={kw} kvar={kw * load.q_kvar / load.p_kw}")
     return commands
 
 
@@ -183,7 +187,14 @@ def _storage(case: Case, i: int, battery: Battery) -> str:
     )
 
 
-def _at(case: Case, unit: PV | Battery) -> str:
+def _flexible_load(case: Case, i: int, load: FlexibleLoad) -> str:
+    return (
+        f"new load.tieflow_flexible{i + 1} {_at(case, load)} kw={load.p_kw} kvar={load.q_kvar} model=1 status=fixed "
+        f"{_SPAN}"
+    )
+
+
+def _at(case: Case, unit: Device) -> str:
     """Bus, phases and rated voltage of a device."""
     feeder = case.network
     a, b = connection(feeder, unit.bus, unit.phases)

@@ -52,7 +52,7 @@ def cut_multiphase(case: Case, area_of: Ints, names: Sequence[str]) -> Partition
 
 
 def idle_power_flow(case: Case, flow: PowerFlow) -> tuple[Complexes, Complexes]:
-    """(node, T) voltages and currents of the whole feeder with idle devices: PV at its profile, batteries at rest."""
+    """(node, T) voltages and currents of the whole feeder with idle devices: as nobody controls them."""
     feeder, horizon = case.network, case.horizon
     none = np.zeros(0, np.int64)
     a, b, s = [none], [none], [np.zeros((0, len(horizon)), complex)]
@@ -108,5 +108,5 @@ def _flow_limit(case: Case) -> float:
         (np.abs(feeder.legs.s) @ np.abs(multipliers(feeder.legs, horizon.load, horizon.shapes))).max(initial=0)
     )
     shunts = sum(float(np.abs(np.diag(shunt.y)).sum()) for shunt in feeder.shunts)
-    devices = sum(unit.s_rated_kva for unit in case.devices)
+    devices = sum(horizon.most_kva(unit) for unit in case.devices)
     return 3 * (loads + shunts + devices / case.settings.base_kva) + 1.0

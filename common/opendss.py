@@ -15,7 +15,7 @@ import numpy as np
 from opendssdirect import dss
 
 from common.case import Case
-from common.devices import PV, Battery
+from common.devices import PV, Battery, FlexibleLoad
 from common.feeder import BranchRow, BusRow, Feeder, Floats
 from common.schedule import NetworkState, Schedule
 from common.settings import Settings
@@ -127,6 +127,7 @@ def circuit_commands(case: Case) -> list[str]:
     bus_name = dict(zip(feeder.buses, names, strict=True))
     commands += [_pv(bus_name[pv.bus], pv, kv) for pv in case.pv]
     commands += [_storage(bus_name[battery.bus], battery, kv) for battery in case.batteries]
+    commands += [_flexible_load(bus_name[load.bus], load, kv) for load in case.flexible_loads]
     # Only the time modes move stored energy. No element has a load shape, so each solve is one period as set.
     return [
         *commands,
@@ -148,6 +149,9 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
         kw = _setpoint(net, "battery", battery.bus)
         kvar = _setpoint(schedule.batteries["q_kvar"][i, t], "battery", battery.bus)
         commands.append(f"edit storage.{names[battery.bus]} kw={kw} kvar={kvar}")
+    for i, load in enumerate(case.flexible_loads):
+        kw = _setpoint(schedule.flexible_loads["p_kw"][i, t], "flexible load", load.bus)
+        commands.append(f"edit load.{names[load.bus]}-flexible kw={kw} kvar={kw * load.q_kvar / load.p_kw}")
     return [*commands, "solve"]
 
 
@@ -191,6 +195,14 @@ def _storage(name: str, battery: Battery, kv: float) -> str:
         f"kwhrated={battery.energy_kwh} %stored={100 * battery.soc_initial} %reserve=0 "
         f"%effcharge={100 * battery.eta_charge} %effdischarge={100 * battery.eta_discharge} %idlingkw=0 "
         f"dispmode=external kw=0 kvar=0 %cutin=0 %cutout=0 model=1 {_SPAN}"
+    )
+
+
+def _flexible_load(name: str, load: FlexibleLoad, kv: float) -> str:
+    # No bus has a hyphen here. A fixed load ignores loadmult.
+    return (
+        f"new load.{name}-flexible bus1={name} phases=1 kv={kv} kw={load.p_kw} kvar={load.q_kvar} model=1 "
+        f"status=fixed {_SPAN}"
     )
 
 

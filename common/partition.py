@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 
 from common.case import Case
-from common.devices import DEVICE_KINDS, PV, Battery, Device, devices_at, devices_of
+from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, devices_at, devices_of
 from common.errors import CaseError, did_you_mean
 from common.feeder import Complexes, Feeder, Floats, Ints
 from common.horizon import Horizon
@@ -71,6 +71,7 @@ class AreaCase(Generic[AnyFeeder]):
     """the area's own root first, where it is a child"""
     flow_limit: float
     """real and reactive power that no tie of a sensible schedule carries, pu; it keeps every area's answer finite"""
+    flexible_loads: tuple[FlexibleLoad, ...] = ()
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -220,5 +221,5 @@ def _flow_limit(case: Case) -> float:
     horizon = case.horizon
     loads = sum(abs(complex(row.p_load_kw, row.q_load_kvar)) for row in case.buses) * np.abs(horizon.load).max()
     capacitors = sum(row.q_cap_kvar for row in case.buses)
-    devices = sum(sum(unit.s_rated_kva for unit in getattr(case, kind)) for kind in DEVICE_KINDS)
+    devices = sum(sum(horizon.most_kva(unit) for unit in getattr(case, kind)) for kind in DEVICE_KINDS)
     return float(3 * (loads + capacitors + devices) / case.settings.base_kva)

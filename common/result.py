@@ -61,7 +61,8 @@ class Violation:
     """A limit that the replayed schedule oversteps by more than the tolerance."""
 
     kind: str
-    """``voltage``, ``current``, ``substation power``, ``SOC``, ``terminal SOC`` or ``rating``"""
+    """``voltage``, ``current``, ``substation power``, ``SOC``, ``terminal SOC``, ``rating`` or ``energy``, that of a
+    flexible load over the horizon"""
     element: str
     """bus or branch name"""
     hour: int

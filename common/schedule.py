@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.case import Case
-from common.devices import DEVICE_KINDS, PV, Device
+from common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad
 from common.feeder import Complexes, Floats
 from common.partition import AreaCase, Partition
 
@@ -25,6 +25,8 @@ class Schedule:
     batteries: Mapping[str, Floats]
     """``charge_kw``, ``discharge_kw`` (at the terminals, both >= 0), ``q_kvar`` (injected), ``energy_kwh`` (end of
     period)"""
+    flexible_loads: Mapping[str, Floats] = field(default_factory=dict)
+    """``p_kw``: drawn, with reactive power in the ratio of the ratings"""
 
 
 @dataclass(frozen=True)
@@ -79,33 +81,39 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
 
 
 def completed(case: Case, schedule: Schedule) -> Schedule:
-    """The schedule of an older result with what was not stored then: the real power of PV."""
-    if "p_kw" in schedule.pv:
-        return schedule
-    return replace(schedule, pv={"p_kw": _given(case, "pv", "p_kw"), **schedule.pv})
+    """The schedule of an older result with what was not stored then: the real power of PV, and kinds of device that
+    it has none of."""
+    added = {kind: {name: _given(case, kind, name) for name in DEVICE_KINDS[kind]} for kind in ("flexible_loads",)}
+    lacking = {kind: values for kind, values in added.items() if not getattr(case, kind)}
+    if "p_kw" not in schedule.pv:
+        lacking["pv"] = {"p_kw": _given(case, "pv", "p_kw"), **schedule.pv}
+    return replace(schedule, **lacking)
 
 
-def injected(schedule: Schedule) -> Complexes:
+def injected(case: Case, schedule: Schedule) -> Complexes:
     """(device, T) kVA that the devices feed in, in the order of ``Case.devices``."""
     pv, batteries = schedule.pv, schedule.batteries
+    drawn = np.array([complex(1, unit.q_kvar / unit.p_kw) for unit in case.flexible_loads])
     return np.concatenate(
         [
             pv["p_kw"] + 1j * pv["q_kvar"],
             batteries["discharge_kw"] - batteries["charge_kw"] + 1j * batteries["q_kvar"],
+            -drawn[:, None] * schedule.flexible_loads["p_kw"],
         ]
     )
 
 
 def _decides(unit: Device, name: str) -> bool:
     """Whether a quantity of a device is a decision."""
-    return name != "p_kw" or (isinstance(unit, PV) and unit.curtailable)
+    return name != "p_kw" or isinstance(unit, FlexibleLoad) or (isinstance(unit, PV) and unit.curtailable)
 
 
 def _given(case: Case, kind: str, name: str) -> Floats:
     """(unit, T) what a quantity is without a decision."""
     horizon, units = case.horizon, getattr(case, kind)
-    rows = [horizon.idle(unit) if name == "p_kw" else np.zeros(len(horizon)) for unit in units]
-    return np.array(rows, float).reshape(len(units), len(horizon))
+    sign = -1 if kind == "flexible_loads" else 1
+    rows = [sign * horizon.idle(unit).real if name == "p_kw" else np.zeros(len(horizon)) for unit in units]
+    return np.array(rows).reshape(len(units), len(horizon))
 
 
 def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:

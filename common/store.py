@@ -35,6 +35,7 @@ _PROBE_BYTES = 1 << 16
 _UNITS = {
     "a": "A",
     "cost": "$",
+    "cost_per_kwh": "$/kWh",
     "kva": "kVA",
     "kvar": "kvar",
     "kw": "kW",
@@ -50,6 +51,7 @@ _UNITS = {
 _AXES = {
     ("battery_energy_kwh", 2): "battery, period",
     ("batteries", 2): "battery, period",
+    ("flexible_loads", 2): "flexible load, period",
     ("history", 1): "round",
     ("history", 2): "round, area",
     ("horizon", 1): "period",
@@ -170,6 +172,7 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
         group["node"] = _array(str, case.network.node_names[case.network.roots :])
     group["pv"] = _array(str, [row.place for row in case.pv])
     group["battery"] = _array(str, [row.place for row in case.batteries])
+    group["flexible load"] = _array(str, [row.place for row in case.flexible_loads])
     group["area"] = _array(str, result.areas)
     group["period"] = _array(int, case.horizon.hour)
 

@@ -19,6 +19,7 @@ UNITS = {
     "SOC": "pu",
     "terminal SOC": "pu",
     "rating": "kW or kVA",
+    "energy": "kWh",
 }
 """of a violation's value and limit, by its kind"""
 

@@ -135,4 +135,18 @@ def _rating_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -
         for name in ("charge_kw", "discharge_kw"):
             found += beyond("rating", names, hours, battery[name], (0.0, p_rated), slack)
         found += beyond("rating", names, hours, np.hypot(net, battery["q_kvar"]), (0.0, s_rated), slack)
-    return found
+    return found + _flexible_violations(case, schedule, tolerances)
+
+
+def _flexible_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -> list[Violation]:
+    loads, hours, slack = case.flexible_loads, case.horizon.hour, tolerances.power_kw
+    if not loads:
+        return []
+    names, p = [load.place for load in loads], schedule.flexible_loads["p_kw"]
+    nominal = np.array([load.p_kw * case.horizon.profile(load) for load in loads])
+    low, high = (np.array([[1 - load.down] for load in loads]), np.array([[1 + load.up] for load in loads]))
+    energy, due = (case.horizon.dt * power.sum(axis=1, keepdims=True) for power in (p, nominal))
+    return [
+        *beyond("rating", names, hours, p, (low * nominal, high * nominal), slack),
+        *beyond("energy", names, hours[-1:], energy, (due, due), slack * case.horizon.dt),
+    ]

@@ -25,7 +25,7 @@ from common.feeder import Feeder, Floats, Ints
 from common.store import beside
 
 SMALL_FEEDER = 150
-PV_WORK, BATTERY_WORK = 2.0, 5.0
+PV_WORK, BATTERY_WORK, FLEXIBLE_WORK = 2.0, 5.0, 3.0
 """work of a device, in nodes"""
 CONDUCTOR_WORK, SWITCH_DISCOUNT = 3.0, 0.3
 """work that a conductor of a tie adds, in nodes, and the share of it that a cut at a switch counts with"""
@@ -130,7 +130,7 @@ def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
         is_switch = np.array([branch.is_switch for branch in feeder.branches])
         branches = [branch.name for branch in feeder.branches]
         work, conductors = nodes.astype(float), phases.astype(float)
-    for units, variables in ((case.pv, PV_WORK), (case.batteries, BATTERY_WORK)):
+    for units, variables in ((case.pv, PV_WORK), (case.batteries, BATTERY_WORK), (case.flexible_loads, FLEXIBLE_WORK)):
         at = [feeder.index[unit.bus] for unit in units]
         np.add.at(devices, at, 1)
         np.add.at(work, at, variables)

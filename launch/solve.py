@@ -136,7 +136,7 @@ def _power_flow(case: Case, schedule: Schedule) -> NetworkState:
     whole = one_area(case)
     worker = MultiphaseWorker(whole.areas[0])
     given = np.array([case.horizon.idle(unit) for unit in case.devices]).reshape(-1, len(case.horizon))
-    device_s = idle_devices(whole.areas[0]) + (injected(schedule) - given) / case.settings.base_kva
+    device_s = idle_devices(whole.areas[0]) + (injected(case, schedule) - given) / case.settings.base_kva
     return join_state(case, whole, [worker.replay(device_s)])
 
 

@@ -33,7 +33,7 @@ calcvoltagebases
 
 def feeder(
     model: str,
-    sun: Sequence[float] = (0.0, 0.0, 0.0),
+    sun: Sequence[float] | None = None,
     price: Sequence[float] = (0.1, 0.3, 0.2),
     load: Sequence[float] | None = None,
     given: dict[str, Any] | None = None,
@@ -44,6 +44,7 @@ def feeder(
     asked = {"model": model, "periods": periods, "voltage_slack_price": 1e5, **(given or {})}
     balanced = {"voltage_kv": KV, "substation_bus": "s", "substation_v_pu": V_SOURCE}
     multipliers = np.ones(periods) if load is None else np.array(load, float)
+    shining = np.zeros(periods) if sun is None else np.array(sun, float)
     case = Case(
         name="by hand",
         settings=Settings.model_validate(asked | (balanced if model == "balanced" else {})),
@@ -54,7 +55,7 @@ def feeder(
         )
         if model == "balanced"
         else (),
-        horizon=Horizon(tuple(range(periods)), multipliers, np.array(sun, float), np.array(price, float), 1.0),
+        horizon=Horizon(tuple(range(periods)), multipliers, shining, np.array(price, float), 1.0),
         areas=(AreaRow(bus="s", area="1"), AreaRow(bus="a", area="1"), AreaRow(bus="b", area="2")),
         circuit="" if model == "balanced" else CIRCUIT,
         **{"pv": (), "batteries": (), **devices},

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from common.case import AreaRow, Case, Horizon, read_case
-from common.devices import PV, Battery
+from common.devices import PV, Battery, FlexibleLoad
 from common.errors import TieflowError
 from common.feeder import BranchRow, BusRow
 from common.result import Check, History, Result, Tolerances, Violation
@@ -37,6 +37,7 @@ def small_case() -> Case:
         ),
         pv=(PV(bus="変電所", p_rated_kw=10.0, s_rated_kva=12.0),),
         batteries=(Battery(bus="bus/2", p_rated_kw=10.0, s_rated_kva=12.0, energy_kwh=40.0),),
+        flexible_loads=(FlexibleLoad(bus="bus/2", p_kw=9.0, q_kvar=-1.0, down=0.4, up=0.2),),
         horizon=Horizon(
             (11, 12), load=np.array([0.9, 1.0]), pv=np.array([0.5, 0.4]), price=np.array([0.1, 0.2]), dt=0.5
         ),
@@ -80,6 +81,7 @@ def make_result(case: Case, rounds: int = 3) -> Result:
         schedule=Schedule(
             pv=units(len(case.pv), "p_kw", "q_kvar"),
             batteries=units(len(case.batteries), "charge_kw", "discharge_kw", "q_kvar", "energy_kwh"),
+            flexible_loads=units(len(case.flexible_loads), "p_kw"),
         ),
         state=state(),
         history=History(
@@ -188,7 +190,9 @@ def test_the_file_explains_itself_without_tieflow(stored: Path) -> None:
         assert file.attrs["format"] == "tieflow result"
         assert file.attrs["format_version"] == 1
         assert set(file) == {"axes", "case", "check", "history", "schedule", "state", "summary", "versions"}
-        assert set(file["case"]) == {"areas", "batteries", "branches", "buses", "horizon", "pv", "settings"}
+        assert set(file["case"]) == {
+            *("areas", "batteries", "branches", "buses", "flexible_loads", "horizon", "pv", "settings"),
+        }
         assert file["summary"].attrs["cost"] == 576.2918
         assert file["case/settings"].attrs["title"] == "Tal – 谷"
         assert dict(file["state/v_pu"].attrs) == {"axes": "bus, period", "units": "per unit"}
@@ -209,6 +213,7 @@ def test_the_names_along_every_axis_are_in_the_order_of_the_arrays(stored: Path)
             "battery": ["bus/2"],
             "branch": ["Süd-変電所", "変電所-bus/2"],
             "bus": ["Süd", "変電所", "bus/2"],
+            "flexible load": ["bus/2"],
             "pv": ["変電所"],
         }
         assert file["axes/period"][()].tolist() == [11, 12]
