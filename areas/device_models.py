@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cvxpy as cp
 import numpy as np
 
-from common.devices import PV, Battery, FlexibleLoad
+from common.devices import PV, Battery, FlexibleLoad, Wind
 from common.feeder import Floats
 from common.horizon import Horizon
 from common.settings import Settings
@@ -40,7 +40,7 @@ class DeviceModel:
     """$"""
 
 
-def inverter_model(units: Sequence[PV], horizon: Horizon, settings: Settings) -> DeviceModel:
+def inverter_model(units: Sequence[PV | Wind], horizon: Horizon, settings: Settings) -> DeviceModel:
     """Power from the weather through an inverter: p follows its profile, or where it may be curtailed, is a decision
     between 0 and the profile; p^2 + q^2 <= s_rated^2 in every period.
 

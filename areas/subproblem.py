@@ -108,6 +108,8 @@ def device_models(area: AreaCase[Any]) -> dict[str, DeviceModel]:
         devices["batteries"] = battery_model(area.batteries, area.horizon, area.settings)
     if area.flexible_loads:
         devices["flexible_loads"] = flexible_load_model(area.flexible_loads, area.horizon, area.settings)
+    if area.wind:
+        devices["wind"] = inverter_model(area.wind, area.horizon, area.settings)
     return devices
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from common.devices import FlexibleLoad
+from common.devices import FlexibleLoad, Wind
 from common.feeder import Complexes, Feeder, Floats, Ints
 from common.partition import AreaCase, Partition, Tie
 
@@ -305,7 +305,8 @@ def _net_load(area: AreaCase[Feeder]) -> tuple[Floats, Floats]:
     """(T,) real and reactive load less what capacitors and, as nobody controls them, devices give."""
     feeder, horizon = area.feeder, area.horizon
     pv = sum(unit.p_rated_kw for unit in area.pv) / area.settings.base_kva
-    others = sum((horizon.idle(unit) for unit in area.flexible_loads), np.zeros(1)) / area.settings.base_kva
+    units: tuple[FlexibleLoad | Wind, ...] = (*area.flexible_loads, *area.wind)
+    others = sum((horizon.idle(unit) for unit in units), np.zeros(1)) / area.settings.base_kva
     return (
         feeder.p_load.sum() * horizon.load - pv * horizon.pv - others.real,
         feeder.q_load.sum() * horizon.load - feeder.q_cap.sum() - others.imag,

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from common.devices import DEVICE_KINDS, PV, Battery, BusName, Device, FlexibleLoad, devices_of
+from common.devices import DEVICE_KINDS, PV, Battery, BusName, Device, FlexibleLoad, Wind, devices_of
 from common.errors import CaseError, did_you_mean
 from common.feeder import BranchRow, BusRow, Feeder, make_feeder
 from common.horizon import Horizon, read_horizon
@@ -48,6 +48,7 @@ class Case:
     circuit: str = ""
     """OpenDSS commands that build the feeder of a multi-phase case, which has no tables of buses and branches"""
     flexible_loads: tuple[FlexibleLoad, ...] = ()
+    wind: tuple[Wind, ...] = ()
 
     @property
     def is_balanced(self) -> bool:
@@ -112,6 +113,7 @@ def read_case(name: str, overrides: Mapping[str, object] | None = None, set_by: 
         pv=tuple(pv),
         batteries=tuple(batteries),
         flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
+        wind=tuple(_optional(folder / "wind.csv", Wind)),
         horizon=read_horizon(folder / "profiles.csv", settings),
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
     )
@@ -141,6 +143,7 @@ def _read_multiphase(folder: Path, settings: Settings) -> Case:
             pv=tuple(_optional(folder / "pv.csv", PV)),
             batteries=tuple(_optional(folder / "batteries.csv", Battery)),
             flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
+            wind=tuple(_optional(folder / "wind.csv", Wind)),
             horizon=replace(horizon, shapes=shapes),
             areas=tuple(_optional(folder / "areas.csv", AreaRow)),
             circuit=circuit,
@@ -224,11 +227,15 @@ def _check_places(table: str, units: Sequence[Device], known: set[str]) -> None:
 
 
 def _check_inverters(case: Case) -> None:
-    for pv in case.pv:
-        peak = float(case.horizon.profile(pv).max())
+    if not len(case.horizon.wind) and any(not unit.profile for unit in case.wind):
+        raise CaseError("profiles.csv: no column wind_pu or wind_mps, but wind.csv has turbines that need one. Add it.")
+    units: tuple[PV | Wind, ...] = (*case.pv, *case.wind)
+    for unit in units:
+        peak = float(case.horizon.profile(unit).max())
         # One that may be curtailed is, to what its inverter can give.
-        if not pv.curtailable and pv.p_rated_kw * peak > pv.s_rated_kva * (1 + 1e-12):
+        if not unit.curtailable and unit.p_rated_kw * peak > unit.s_rated_kva * (1 + 1e-12):
+            column, ratio = ("pv_pu", " (pv_inverter_ratio)") if isinstance(unit, PV) else ("wind_pu", "")
             raise CaseError(
-                f"profiles.csv: pv_pu = {peak:g} asks {pv.p_rated_kw * peak:g} kW of the {pv.s_rated_kva:g} kVA "
-                f"inverter at bus '{pv.bus}'. Lower pv_pu or raise s_rated_kva (pv_inverter_ratio)."
+                f"profiles.csv: {column} = {peak:g} asks {unit.p_rated_kw * peak:g} kW of the {unit.s_rated_kva:g} kVA "
+                f"inverter at bus '{unit.bus}'. Lower {column} or raise s_rated_kva{ratio}."
             )

@@ -111,11 +111,35 @@ class FlexibleLoad(Row):
         return (1 + self.up) * math.hypot(self.p_kw, self.q_kvar)
 
 
-Device = PV | Battery | FlexibleLoad
+class Wind(Row):
+    """A wind turbine behind an inverter: as a PV system, but it follows the case's ``wind_pu`` profile."""
+
+    bus: BusName
+    p_rated_kw: Positive
+    s_rated_kva: Positive
+    phases: Phases = ""
+    profile: str = ""
+    """load shape of the circuit that it follows instead of ``wind_pu``"""
+    curtailable: bool = False
+
+    @property
+    def place(self) -> str:
+        """Its bus, with its phases where they are given: no two devices of a kind share one."""
+        return place(self.bus, self.phases)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Wind:
+        if self.s_rated_kva < self.p_rated_kw:
+            raise ValueError(f"s_rated_kva = {self.s_rated_kva} is below p_rated_kw = {self.p_rated_kw}. Raise it.")
+        return self
+
+
+Device = PV | Battery | FlexibleLoad | Wind
 DEVICE_KINDS = {
     "pv": ("p_kw", "q_kvar"),
     "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh"),
     "flexible_loads": ("p_kw",),
+    "wind": ("p_kw", "q_kvar"),
 }
 """what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from common.devices import PV, Battery, Device, FlexibleLoad
+from common.devices import PV, Battery, Device, FlexibleLoad, Wind
 from common.errors import CaseError
 from common.feeder import Floats
 from common.settings import NotNegative, Settings
@@ -31,6 +31,8 @@ class ProfileRow(Row):
     price_per_kwh: NotNegative | None = None
     irradiance_pu: NotNegative | None = None
     cell_c: float | None = None
+    wind_pu: NotNegative | None = None
+    wind_mps: NotNegative | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,19 @@ class Horizon:
     """hours per period"""
     shapes: Mapping[str, Floats] = field(default_factory=dict)
     """(T,) multipliers of each load shape of the circuit, by name"""
+    wind: Floats = field(default_factory=lambda: np.zeros(0))
+    """wind power per rated wind power; empty where profiles.csv does not tell it"""
 
     def __len__(self) -> int:
         return len(self.hour)
 
-    def profile(self, unit: PV | FlexibleLoad) -> Floats:
+    def profile(self, unit: PV | FlexibleLoad | Wind) -> Floats:
         """(T,) what a device follows, per rated power."""
         if unit.profile:
             return self.shapes[unit.profile]
-        return self.load if isinstance(unit, FlexibleLoad) else self.pv
+        if isinstance(unit, FlexibleLoad):
+            return self.load
+        return self.wind if isinstance(unit, Wind) else self.pv
 
     def idle(self, unit: Device) -> NDArray[Any]:
         """(T,) kVA, real or complex, that a device feeds in when nobody controls it: a battery rests."""
@@ -93,6 +99,7 @@ def read_horizon(path: Path, settings: Settings) -> Horizon:
         pv=_pv(path, rows, settings)[middle],
         price=_prices(path, rows[middle], load, settings),
         dt=settings.dt_hours,
+        wind=_wind(path, rows, settings)[middle],
     )
 
 
@@ -130,6 +137,22 @@ def _pv(path: Path, rows: Sequence[ProfileRow], settings: Settings) -> Floats:
         there, missing = ("cell_c", "irradiance_pu") if sun is None else ("irradiance_pu", "cell_c")
         raise CaseError(f"{path}: {there} without {missing}. Add the column {missing}, or give pv_pu instead of both.")
     return np.asarray(np.maximum(0.0, sun * (1 + settings.temperature_coefficient * (cell - STC_C))))
+
+
+def _wind(path: Path, rows: Sequence[ProfileRow], settings: Settings) -> Floats:
+    """(row,) wind power per rated power, as given or by a turbine's power curve; empty where neither is there.
+
+    Of the wind's speed v: (v^3 - v_in^3) / (v_rated^3 - v_in^3) between cut-in and rated speed, as in Massaoudi et al.
+    (2025); 1 up to the cut-out speed, 0 below cut-in and above cut-out.
+    """
+    given, v = (_column(path, rows, name) for name in ("wind_pu", "wind_mps"))
+    if given is not None and v is not None:
+        raise CaseError(f"{path}: both the columns wind_pu and wind_mps give wind power. Remove one of the two.")
+    if v is None:
+        return np.zeros(0) if given is None else given
+    v_in, v_rated, v_out = settings.wind_cut_in_mps, settings.wind_rated_mps, settings.wind_cut_out_mps
+    rising = (np.minimum(v, v_rated) ** 3 - v_in**3) / (v_rated**3 - v_in**3)
+    return np.where((v < v_in) | (v > v_out), 0.0, rising)
 
 
 def _prices(path: Path, rows: Sequence[ProfileRow], load: Floats, settings: Settings) -> Floats:

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from common.case import Case
 from common.circuit_engine import new_context
 from common.circuit_text import quoted
-from common.devices import PV, Battery, Device, FlexibleLoad
+from common.devices import PV, Battery, Device, FlexibleLoad, Wind
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.multiphase import FIXED, GROUND, connection, incidence
 from common.opendss import COLLAPSE_PU, Replay
@@ -132,6 +132,7 @@ def circuit_commands(case: Case) -> list[str]:
     commands += ["", "! devices", *(_pv(case, i, pv) for i, pv in enumerate(case.pv))]
     commands += [_storage(case, i, battery) for i, battery in enumerate(case.batteries)]
     commands += [_flexible_load(case, i, load) for i, load in enumerate(case.flexible_loads)]
+    commands += [_wind(case, i, wind) for i, wind in enumerate(case.wind)]
     # Only the time modes move stored energy. An odd number of iterations shows voltages that alternate.
     return [
         *commands,
@@ -160,6 +161,9 @@ def _setpoints(case: Case, schedule: Schedule, t: int) -> list[str]:
     for i, load in enumerate(case.flexible_loads):
         kw = _finite(schedule.flexible_loads["p_kw"][i, t], "flexible load", load.place)
         commands.append(f"edit load.tieflow_flexible{i + 1} kw={kw} kvar={kw * load.q_kvar / load.p_kw}")
+    for i, wind in enumerate(case.wind):
+        kw, kvar = (_finite(schedule.wind[name][i, t], "turbine", wind.place) for name in ("p_kw", "q_kvar"))
+        commands.append(f"edit generator.tieflow_wind{i + 1} kw={kw} kvar={kvar}")
     return commands
 
 
@@ -191,6 +195,14 @@ def _flexible_load(case: Case, i: int, load: FlexibleLoad) -> str:
     return (
         f"new load.tieflow_flexible{i + 1} {_at(case, load)} kw={load.p_kw} kvar={load.q_kvar} model=1 status=fixed "
         f"{_SPAN}"
+    )
+
+
+def _wind(case: Case, i: int, wind: Wind) -> str:
+    # A new kw takes kvar with it at the power factor of the last: kvar always comes after it.
+    return (
+        f"new generator.tieflow_wind{i + 1} {_at(case, wind)} kva={wind.s_rated_kva} kw={wind.p_rated_kw} kvar=0 "
+        f"model=1 status=fixed {_SPAN}"
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from opendssdirect import dss
 
 from common.case import Case
-from common.devices import PV, Battery, FlexibleLoad
+from common.devices import PV, Battery, FlexibleLoad, Wind
 from common.feeder import BranchRow, BusRow, Feeder, Floats
 from common.schedule import NetworkState, Schedule
 from common.settings import Settings
@@ -128,6 +128,7 @@ def circuit_commands(case: Case) -> list[str]:
     commands += [_pv(bus_name[pv.bus], pv, kv) for pv in case.pv]
     commands += [_storage(bus_name[battery.bus], battery, kv) for battery in case.batteries]
     commands += [_flexible_load(bus_name[load.bus], load, kv) for load in case.flexible_loads]
+    commands += [_wind(bus_name[wind.bus], wind, kv) for wind in case.wind]
     # Only the time modes move stored energy. No element has a load shape, so each solve is one period as set.
     return [
         *commands,
@@ -152,6 +153,9 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
     for i, load in enumerate(case.flexible_loads):
         kw = _setpoint(schedule.flexible_loads["p_kw"][i, t], "flexible load", load.bus)
         commands.append(f"edit load.{names[load.bus]}-flexible kw={kw} kvar={kw * load.q_kvar / load.p_kw}")
+    for i, wind in enumerate(case.wind):
+        kw, kvar = (_setpoint(schedule.wind[name][i, t], "turbine", wind.bus) for name in ("p_kw", "q_kvar"))
+        commands.append(f"edit generator.{names[wind.bus]} kw={kw} kvar={kvar}")
     return [*commands, "solve"]
 
 
@@ -203,6 +207,14 @@ def _flexible_load(name: str, load: FlexibleLoad, kv: float) -> str:
     return (
         f"new load.{name}-flexible bus1={name} phases=1 kv={kv} kw={load.p_kw} kvar={load.q_kvar} model=1 "
         f"status=fixed {_SPAN}"
+    )
+
+
+def _wind(name: str, wind: Wind, kv: float) -> str:
+    # A new kw takes kvar with it at the power factor of the last: kvar always comes after it.
+    return (
+        f"new generator.{name} bus1={name} phases=1 kv={kv} kva={wind.s_rated_kva} kw={wind.p_rated_kw} kvar=0 "
+        f"model=1 status=fixed {_SPAN}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 
 from common.case import Case
-from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, devices_at, devices_of
+from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind, devices_at, devices_of
 from common.errors import CaseError, did_you_mean
 from common.feeder import Complexes, Feeder, Floats, Ints
 from common.horizon import Horizon
@@ -72,6 +72,7 @@ class AreaCase(Generic[AnyFeeder]):
     flow_limit: float
     """real and reactive power that no tie of a sensible schedule carries, pu; it keeps every area's answer finite"""
     flexible_loads: tuple[FlexibleLoad, ...] = ()
+    wind: tuple[Wind, ...] = ()
 
     @property
     def devices(self) -> tuple[Device, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.case import Case
-from common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad
+from common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad, Wind
 from common.feeder import Complexes, Floats
 from common.partition import AreaCase, Partition
 
@@ -27,6 +27,8 @@ class Schedule:
     period)"""
     flexible_loads: Mapping[str, Floats] = field(default_factory=dict)
     """``p_kw``: drawn, with reactive power in the ratio of the ratings"""
+    wind: Mapping[str, Floats] = field(default_factory=dict)
+    """as ``pv``"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class AreaSolution:
     """One area's part of a solution, per unit, as its solver knows it."""
 
     values: Mapping[str, NDArray[Any]]
-    """every variable by name: ``pv.q_kvar``, ... (``pv.p_kw`` where some system may be curtailed); balanced: ``v``,
+    """every variable by name: ``pv.q_kvar``, ... (``p_kw`` where some unit may be curtailed); balanced: ``v``,
     ``p``, ``q``, ``l``, ``substation``, ``boundary``; multi-phase: complex ``v`` and ``i`` by node, ``root_s``,
     ``losses``. A variable of size zero is left out."""
     relaxation_gap: Floats
@@ -83,7 +85,9 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
 def completed(case: Case, schedule: Schedule) -> Schedule:
     """The schedule of an older result with what was not stored then: the real power of PV, and kinds of device that
     it has none of."""
-    added = {kind: {name: _given(case, kind, name) for name in DEVICE_KINDS[kind]} for kind in ("flexible_loads",)}
+    added = {
+        kind: {name: _given(case, kind, name) for name in DEVICE_KINDS[kind]} for kind in ("flexible_loads", "wind")
+    }
     lacking = {kind: values for kind, values in added.items() if not getattr(case, kind)}
     if "p_kw" not in schedule.pv:
         lacking["pv"] = {"p_kw": _given(case, "pv", "p_kw"), **schedule.pv}
@@ -92,6 +96,7 @@ def completed(case: Case, schedule: Schedule) -> Schedule:
 
 def injected(case: Case, schedule: Schedule) -> Complexes:
     """(device, T) kVA that the devices feed in, in the order of ``Case.devices``."""
+    schedule = completed(case, schedule)
     pv, batteries = schedule.pv, schedule.batteries
     drawn = np.array([complex(1, unit.q_kvar / unit.p_kw) for unit in case.flexible_loads])
     return np.concatenate(
@@ -99,13 +104,14 @@ def injected(case: Case, schedule: Schedule) -> Complexes:
             pv["p_kw"] + 1j * pv["q_kvar"],
             batteries["discharge_kw"] - batteries["charge_kw"] + 1j * batteries["q_kvar"],
             -drawn[:, None] * schedule.flexible_loads["p_kw"],
+            schedule.wind["p_kw"] + 1j * schedule.wind["q_kvar"],
         ]
     )
 
 
 def _decides(unit: Device, name: str) -> bool:
     """Whether a quantity of a device is a decision."""
-    return name != "p_kw" or isinstance(unit, FlexibleLoad) or (isinstance(unit, PV) and unit.curtailable)
+    return name != "p_kw" or isinstance(unit, FlexibleLoad) or (isinstance(unit, PV | Wind) and unit.curtailable)
 
 
 def _given(case: Case, kind: str, name: str) -> Floats:

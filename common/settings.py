@@ -86,6 +86,10 @@ class Settings(BaseModel):
     """Energy capacity per rated power."""
     temperature_coefficient: Annotated[float, Field(ge=-0.05, le=0.05)] = -0.004
     """Change of PV power per K of cell temperature above 25 deg C, over that at 25; with the column cell_c."""
+    wind_cut_in_mps: NotNegative = 3.0
+    wind_rated_mps: Positive = 12.0
+    wind_cut_out_mps: Positive = 25.0
+    """Wind speeds, m/s, between which turbines turn, and from which they give rated power; with the column wind_mps."""
     eta_charge: Efficiency = 0.95
     eta_discharge: Efficiency = 0.95
     soc_min: Share = 0.30
@@ -105,6 +109,11 @@ class Settings(BaseModel):
         if self.soc_initial is not None and not self.soc_min <= self.soc_initial <= self.soc_max:
             raise ValueError(
                 f"soc_initial = {self.soc_initial} is outside soc_min..soc_max = {self.soc_min}..{self.soc_max}."
+            )
+        if not self.wind_cut_in_mps < self.wind_rated_mps <= self.wind_cut_out_mps:
+            raise ValueError(
+                f"wind speeds contradict: wind_cut_in_mps = {self.wind_cut_in_mps}, wind_rated_mps = "
+                f"{self.wind_rated_mps}, wind_cut_out_mps = {self.wind_cut_out_mps} must be in rising order."
             )
         if abs(24 / self.dt_hours - round(24 / self.dt_hours)) > 1e-9 or self.dt_hours > 24:
             raise ValueError(f"dt_hours = {self.dt_hours} does not divide a day. Use 1, 0.5, 0.25 or the like.")

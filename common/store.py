@@ -46,6 +46,7 @@ _UNITS = {
     "pu": "per unit",
     "pv": "per rated PV power",
     "s": "s",
+    "wind": "per rated wind power",
 }
 # By the name of a dataset or of its group, and the number of dimensions; the names along each axis are in /axes.
 _AXES = {
@@ -59,6 +60,7 @@ _AXES = {
     ("state", 1): "period",
     ("state", 2): "branch, period",
     ("v_pu", 2): "bus, period",
+    ("wind", 2): "wind, period",
 }
 
 
@@ -173,6 +175,7 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
     group["pv"] = _array(str, [row.place for row in case.pv])
     group["battery"] = _array(str, [row.place for row in case.batteries])
     group["flexible load"] = _array(str, [row.place for row in case.flexible_loads])
+    group["wind"] = _array(str, [row.place for row in case.wind])
     group["area"] = _array(str, result.areas)
     group["period"] = _array(int, case.horizon.hour)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.case import Case
+from common.devices import PV, Wind
 from common.feeder import Floats
 from common.result import Check, Tolerances, Violation
 from common.schedule import NetworkState, Schedule
@@ -117,18 +118,21 @@ def _battery_violations(case: Case, soc: Floats, tolerances: Tolerances) -> list
 def _rating_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -> list[Violation]:
     """Setpoints beyond what a device can give. OpenDSS cuts them to the ratings and says nothing."""
     hours, slack = case.horizon.hour, tolerances.power_kw
-    pv_s = np.array([pv.s_rated_kva for pv in case.pv])[:, None]
     p_rated, s_rated = (
         np.array([getattr(b, f) for b in case.batteries])[:, None] for f in ("p_rated_kw", "s_rated_kva")
     )
     battery = schedule.batteries
     found = []
-    if case.pv:
-        names, p = [pv.place for pv in case.pv], schedule.pv["p_kw"]
-        most = np.array([case.horizon.idle(pv) for pv in case.pv])
-        least = np.where([[pv.curtailable] for pv in case.pv], 0.0, most)
+    kinds: list[tuple[Sequence[PV | Wind], Mapping[str, Floats]]] = [(case.pv, schedule.pv), (case.wind, schedule.wind)]
+    for units, told in kinds:
+        if not units:
+            continue
+        names, p = [unit.place for unit in units], told["p_kw"]
+        most = np.array([case.horizon.idle(unit) for unit in units])
+        least = np.where([[unit.curtailable] for unit in units], 0.0, most)
+        s = np.array([[unit.s_rated_kva] for unit in units])
         found += beyond("rating", names, hours, p, (least, most), slack)
-        found += beyond("rating", names, hours, np.hypot(p, schedule.pv["q_kvar"]), (0.0, pv_s), slack)
+        found += beyond("rating", names, hours, np.hypot(p, told["q_kvar"]), (0.0, s), slack)
     if case.batteries:
         names = [unit.place for unit in case.batteries]
         net = battery["discharge_kw"] - battery["charge_kw"]

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from common.case import AreaRow, Case, check_devices, read_case
-from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad
+from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
 from common.errors import CaseError, TieflowError, did_you_mean
 from common.partition import area_numbers
 from common.result import Result
@@ -33,8 +33,18 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
     from pandas import DataFrame
 
-__all__ = ["PV", "Battery", "Case", "CaseError", "FlexibleLoad", "Result", "TieflowError", "load", "plot", "read"]
-__all__ += ["save", "solve", "table", "with_areas", "with_batteries", "with_flexible_loads", "with_pv"]
+__all__ = ["PV", "Battery", "Case", "CaseError", "FlexibleLoad", "Result", "TieflowError", "Wind", "load", "plot"]
+__all__ += [
+    "read",
+    "save",
+    "solve",
+    "table",
+    "with_areas",
+    "with_batteries",
+    "with_flexible_loads",
+    "with_pv",
+    "with_wind",
+]
 AnyRow = TypeVar("AnyRow", bound=Row)
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 
@@ -58,6 +68,11 @@ def with_batteries(case: Case, *batteries: Battery) -> Case:
 def with_flexible_loads(case: Case, *loads: FlexibleLoad) -> Case:
     """The case with flexible loads added or, at the same bus and phases, replaced. Raises CaseError as ``with_pv``."""
     return _with(case, "flexible_loads", FlexibleLoad, loads)
+
+
+def with_wind(case: Case, *turbines: Wind) -> Case:
+    """The case with wind turbines added or, at the same bus and phases, replaced. Raises CaseError as ``with_pv``."""
+    return _with(case, "wind", Wind, turbines)
 
 
 def with_areas(case: Case, areas: int | Mapping[str, object]) -> Case:
@@ -126,9 +141,9 @@ def table(result: Result, what: str) -> DataFrame:
     """A part of the result as a pandas table, a row for each hour (row of profiles.csv); names end in their unit.
 
     ``voltages``: pu, by bus or node. ``substation``: powers, losses, price. ``flows`` and every kind of device (``pv``,
-    ``batteries``, ``flexible_loads``): columns (quantity, branch, node or place), so that ``["energy_kwh"]`` has a
-    column for each battery. ``rounds``: a row for each round. Powers of a balanced case are per phase. Raises
-    TieflowError for another word, or without pandas.
+    ``batteries``, ``flexible_loads``, ``wind``): columns (quantity, branch, node or place), so that
+    ``["energy_kwh"]`` has a column for each battery. ``rounds``: a row for each round. Powers of a balanced case are
+    per phase. Raises TieflowError for another word, or without pandas.
     """
     _check_word("table", what, ("voltages", "flows", "substation", *DEVICE_KINDS, "rounds"))
     pandas, case, state, past = library("pandas", "pandas"), result.case, result.state, result.history

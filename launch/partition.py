@@ -130,7 +130,12 @@ def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
         is_switch = np.array([branch.is_switch for branch in feeder.branches])
         branches = [branch.name for branch in feeder.branches]
         work, conductors = nodes.astype(float), phases.astype(float)
-    for units, variables in ((case.pv, PV_WORK), (case.batteries, BATTERY_WORK), (case.flexible_loads, FLEXIBLE_WORK)):
+    for units, variables in (
+        (case.pv, PV_WORK),
+        (case.batteries, BATTERY_WORK),
+        (case.flexible_loads, FLEXIBLE_WORK),
+        (case.wind, PV_WORK),
+    ):
         at = [feeder.index[unit.bus] for unit in units]
         np.add.at(devices, at, 1)
         np.add.at(work, at, variables)

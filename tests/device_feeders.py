@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from common.case import AreaRow, Case, check_devices
-from common.feeder import BranchRow, BusRow
+from common.feeder import BranchRow, BusRow, Floats
 from common.horizon import Horizon
+from common.multiphase import connection, multipliers
+from common.power_flow import Injections, PowerFlow
 from common.result import Result
+from common.schedule import Schedule, injected
 from common.settings import Settings
 from launch.solve import Options, solve
 
@@ -36,6 +39,7 @@ def feeder(
     sun: Sequence[float] | None = None,
     price: Sequence[float] = (0.1, 0.3, 0.2),
     load: Sequence[float] | None = None,
+    blowing: Sequence[float] = (),
     given: dict[str, Any] | None = None,
     **devices: Any,
 ) -> Case:
@@ -43,7 +47,7 @@ def feeder(
     periods = len(price)
     asked = {"model": model, "periods": periods, "voltage_slack_price": 1e5, **(given or {})}
     balanced = {"voltage_kv": KV, "substation_bus": "s", "substation_v_pu": V_SOURCE}
-    multipliers = np.ones(periods) if load is None else np.array(load, float)
+    loads = np.ones(periods) if load is None else np.array(load, float)
     shining = np.zeros(periods) if sun is None else np.array(sun, float)
     case = Case(
         name="by hand",
@@ -55,7 +59,9 @@ def feeder(
         )
         if model == "balanced"
         else (),
-        horizon=Horizon(tuple(range(periods)), multipliers, shining, np.array(price, float), 1.0),
+        horizon=Horizon(
+            tuple(range(periods)), loads, shining, np.array(price, float), 1.0, wind=np.array(blowing, float)
+        ),
         areas=(AreaRow(bus="s", area="1"), AreaRow(bus="a", area="1"), AreaRow(bus="b", area="2")),
         circuit="" if model == "balanced" else CIRCUIT,
         **{"pv": (), "batteries": (), **devices},
@@ -78,3 +84,18 @@ def confirmed(case: Case, method: str = "centralized", tolerance_pu: float = 1e-
     assert check.max_voltage_error_pu < 1e-6
     assert max(check.max_substation_error_kw, check.max_substation_error_kvar) < 1e-3
     return result
+
+
+def power_flow(case: Case, schedule: Schedule) -> Floats:
+    """(node, T) voltages by tieflow's own power flow with all devices of a multi-phase case as scheduled."""
+    feeder, base_kva = case.network, case.settings.base_kva
+    legs = [
+        (a, b, s / base_kva / len(ends[0]))
+        for unit, s in zip(case.devices, injected(case, schedule), strict=True)
+        for ends in [connection(feeder, unit.bus, unit.phases)]
+        for a, b in zip(*ends, strict=True)
+    ]
+    flow = PowerFlow(feeder, multipliers(feeder.legs, case.horizon.load, case.horizon.shapes))
+    v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], len(case.horizon), axis=1)
+    v, _ = flow.solve(v_root, Injections(*(np.array(column) for column in zip(*legs, strict=True))))
+    return np.asarray(np.abs(v[feeder.roots :]))

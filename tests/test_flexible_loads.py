@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from device_feeders import BOTH, MODELS, confirmed, feeder
+from device_feeders import BOTH, MODELS, confirmed, feeder, power_flow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_multiphase_opendss import CIRCUIT, small_case
@@ -18,10 +18,7 @@ from common import multiphase_opendss, opendss
 from common.case import Case, read_case
 from common.devices import PV, FlexibleLoad
 from common.errors import CaseError
-from common.feeder import Floats
-from common.multiphase import connection, multipliers
-from common.power_flow import Injections, PowerFlow
-from common.schedule import Schedule, injected
+from common.schedule import Schedule
 from common.store import read_result, write_result
 from coordinator.checker import check
 from launch import api
@@ -129,21 +126,6 @@ def schedule_of(case: Case, seed: int = 3) -> Schedule:
         batteries=with_energy(case, none, none),
         flexible_loads={"p_kw": drawn},
     )
-
-
-def power_flow(case: Case, schedule: Schedule) -> Floats:
-    """(node, T) voltages by tieflow's own power flow."""
-    feeder, base_kva = case.network, case.settings.base_kva
-    legs = [
-        (a, b, s / base_kva / len(ends[0]))
-        for unit, s in zip(case.devices, injected(case, schedule), strict=True)
-        for ends in [connection(feeder, unit.bus, unit.phases)]
-        for a, b in zip(*ends, strict=True)
-    ]
-    flow = PowerFlow(feeder, multipliers(feeder.legs, case.horizon.load, case.horizon.shapes))
-    v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], len(case.horizon), axis=1)
-    v, _ = flow.solve(v_root, Injections(*(np.array(column) for column in zip(*legs, strict=True))))
-    return np.asarray(np.abs(v[feeder.roots :]))
 
 
 def test_opendss_draws_the_schedule_on_any_phases() -> None:

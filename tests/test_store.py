@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from common.case import AreaRow, Case, Horizon, read_case
-from common.devices import PV, Battery, FlexibleLoad
+from common.devices import PV, Battery, FlexibleLoad, Wind
 from common.errors import TieflowError
 from common.feeder import BranchRow, BusRow
 from common.result import Check, History, Result, Tolerances, Violation
@@ -38,8 +38,9 @@ def small_case() -> Case:
         pv=(PV(bus="変電所", p_rated_kw=10.0, s_rated_kva=12.0),),
         batteries=(Battery(bus="bus/2", p_rated_kw=10.0, s_rated_kva=12.0, energy_kwh=40.0),),
         flexible_loads=(FlexibleLoad(bus="bus/2", p_kw=9.0, q_kvar=-1.0, down=0.4, up=0.2),),
+        wind=(Wind(bus="bus/2", p_rated_kw=10.0, s_rated_kva=12.0, curtailable=True),),
         horizon=Horizon(
-            (11, 12), load=np.array([0.9, 1.0]), pv=np.array([0.5, 0.4]), price=np.array([0.1, 0.2]), dt=0.5
+            (11, 12), np.array([0.9, 1.0]), np.array([0.5, 0.4]), np.array([0.1, 0.2]), 0.5, wind=np.array([0.3, 0.2])
         ),
         areas=(AreaRow(bus="Süd", area="1"), AreaRow(bus="変電所", area="1"), AreaRow(bus="bus/2", area="Ost")),
     )
@@ -82,6 +83,7 @@ def make_result(case: Case, rounds: int = 3) -> Result:
             pv=units(len(case.pv), "p_kw", "q_kvar"),
             batteries=units(len(case.batteries), "charge_kw", "discharge_kw", "q_kvar", "energy_kwh"),
             flexible_loads=units(len(case.flexible_loads), "p_kw"),
+            wind=units(len(case.wind), "p_kw", "q_kvar"),
         ),
         state=state(),
         history=History(
@@ -191,7 +193,7 @@ def test_the_file_explains_itself_without_tieflow(stored: Path) -> None:
         assert file.attrs["format_version"] == 1
         assert set(file) == {"axes", "case", "check", "history", "schedule", "state", "summary", "versions"}
         assert set(file["case"]) == {
-            *("areas", "batteries", "branches", "buses", "flexible_loads", "horizon", "pv", "settings"),
+            *("areas", "batteries", "branches", "buses", "flexible_loads", "horizon", "pv", "settings", "wind"),
         }
         assert file["summary"].attrs["cost"] == 576.2918
         assert file["case/settings"].attrs["title"] == "Tal – 谷"
@@ -215,6 +217,7 @@ def test_the_names_along_every_axis_are_in_the_order_of_the_arrays(stored: Path)
             "bus": ["Süd", "変電所", "bus/2"],
             "flexible load": ["bus/2"],
             "pv": ["変電所"],
+            "wind": ["bus/2"],
         }
         assert file["axes/period"][()].tolist() == [11, 12]
 
