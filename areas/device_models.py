@@ -86,7 +86,8 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
 
     Stored energy after a period: e' = e + dt (eta_c charge - discharge / eta_d), within its limits, back at its start
     value at the end. The cost (1 - eta_c) charge + (1 / eta_d - 1) discharge, by weight, discourages doing both at once
-    (Nazir et al., "Receding horizon control of battery storage", SCD term of the case study).
+    (Nazir et al., "Receding horizon control of battery storage", SCD term of the case study). A price on |p| is one on
+    charge + discharge: c_b |P_b| in the objective (1) of Massaoudi et al. (2025), and convex.
     """
     eta_c, eta_d = (np.array([[getattr(u, f)] for u in units]) for f in ("eta_charge", "eta_discharge"))
     capacity = _column([unit.energy_kwh for unit in units], settings)
@@ -100,6 +101,11 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
     start = soc_initial * capacity
     before = cp.hstack([start, energy[:, :-1]]) if len(horizon) > 1 else cp.Constant(start)
     gained = cp.multiply(eta_c, charge) - cp.multiply(1 / eta_d, discharge)
+    cost = settings.scd_weight * cp.sum(cp.multiply(1 - eta_c, charge) + cp.multiply(1 / eta_d - 1, discharge))
+    price = np.array([[unit.cost_per_kwh] for unit in units])
+    if price.any():
+        per_unit = horizon.dt * settings.base_kva * np.broadcast_to(price, shape)
+        cost = cost + cp.sum(cp.multiply(per_unit, charge + discharge))
     return DeviceModel(
         buses=tuple(unit.bus for unit in units),
         p=discharge - charge,
@@ -116,7 +122,7 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
             energy <= soc_max * capacity,
             energy[:, -1:] == start,
         ],
-        cost=settings.scd_weight * cp.sum(cp.multiply(1 - eta_c, charge) + cp.multiply(1 / eta_d - 1, discharge)),
+        cost=cost,
     )
 
 

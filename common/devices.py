@@ -59,6 +59,8 @@ class Battery(Row):
     soc_max: Share = 0.95
     soc_initial: Share = 0.625
     phases: Phases = ""
+    cost_per_kwh: NotNegative = 0.0
+    """$ per kWh that it charges or discharges"""
 
     @property
     def place(self) -> str:
