@@ -9,7 +9,7 @@ import numpy as np
 from common.errors import counted
 from common.feeder import Floats
 from common.result import Result
-from launch.kpis import OPENDSS, flexible_power, kpis, pv_power, shown_state
+from launch.kpis import OPENDSS, flexible_power, kpis, shown_state, weather_power
 from launch.plot_style import (
     BLUE,
     GREEN,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _TALL, _SHORT = 4.6, 3.2
 _MANY_BATTERIES = 60
+WEATHER = {"pv": "PV", "wind": "Wind"}
+"""kinds of device whose power is the weather's, and their titles"""
 _RESIDUAL_STYLES = dict(zip(("mismatch", "change", "model error"), STYLES, strict=True))
 
 
@@ -113,30 +115,32 @@ def _together(result: Result, *shares: str) -> list[float]:
     return [100 * sum(getattr(unit, share) * unit.energy_kwh for unit in units) / capacity for share in shares]
 
 
-def pv(result: Result) -> Figure:
-    """Real and reactive power of all PV systems together, and what they could give where that is more."""
+def weather(result: Result, kind: str) -> Figure:
+    """Real and reactive power of all PV systems (``pv``) or wind turbines (``wind``) together, and what they could give
+    where that is more."""
     case = result.case
-    power, available = (values.sum(axis=0) for values in pv_power(case, result.schedule))
-    figure = new_figure(result, "PV", _SHORT)
+    power, available = (values.sum(axis=0) for values in weather_power(case, result.schedule, kind))
+    figure = new_figure(result, WEATHER[kind], _SHORT)
     axes = figure.subplots()
     if not np.allclose(power, available):
         steps(axes, case, available, "available, kW", GREY, ":")
     steps(axes, case, power, "real, kW", BLUE)
-    steps(axes, case, result.schedule.pv["q_kvar"].sum(axis=0), "reactive into the feeder, kvar", ORANGE, "--")
+    q = getattr(result.schedule, kind)["q_kvar"].sum(axis=0)
+    steps(axes, case, q, "reactive into the feeder, kvar", ORANGE, "--")
     axes.set_ylabel(unit(case, "kW, kvar"))
     over_the_day(axes, case)
     legend_below(figure, axes)
     return figure
 
 
-def read_pv(result: Result) -> str:
+def read_weather(result: Result, kind: str) -> str:
     case = result.case
-    power, available = (values.sum(axis=0) for values in pv_power(case, result.schedule))
-    q = result.schedule.pv["q_kvar"].sum(axis=0)
+    power, available = (values.sum(axis=0) for values in weather_power(case, result.schedule, kind))
+    q = getattr(result.schedule, kind)["q_kvar"].sum(axis=0)
     energy, could = float(power.sum()) * case.horizon.dt, float(available.sum()) * case.horizon.dt
     share = f", {100 * energy / could:.0f} % of what it could" if could > 0 else ""
     return (
-        f"PV gives {energy:.0f} {unit(case, 'kWh')}{share}, at most {power.max():.0f} kW in hour "
+        f"{WEATHER[kind]} gives {energy:.0f} {unit(case, 'kWh')}{share}, at most {power.max():.0f} kW in hour "
         f"{case.horizon.hour[power.argmax()]}; reactive power lies between {q.min():.0f} and {q.max():.0f} kvar."
     )
 
@@ -164,9 +168,9 @@ def read_flexible_loads(result: Result) -> str:
 
 
 def _flexible(result: Result) -> tuple[Floats, Floats]:
-    """(T,) actual and nominal power of all flexible loads; zero where there are none."""
-    found = flexible_power(result.schedule) or (np.zeros((0, len(result.case.horizon))),) * 2
-    return found[0].sum(axis=0), found[1].sum(axis=0)
+    """(T,) actual and nominal power of all flexible loads."""
+    actual, nominal = flexible_power(result.case, result.schedule)
+    return actual.sum(axis=0), nominal.sum(axis=0)
 
 
 def residuals(result: Result) -> dict[str, Floats]:

@@ -5,16 +5,17 @@ Nothing is drawn or printed here: ``rows`` tells the indicators as text, and ``l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from common.case import Case
+from common.devices import Device
 from common.feeder import Bools, Floats
 from common.result import Result
-from common.schedule import NetworkState, Schedule
+from common.schedule import NetworkState, Schedule, completed
 from common.violations import voltage_violations
 from launch.solve import OVERSTEP_PU
 
@@ -57,6 +58,7 @@ class Kpis:
     mean_voltage_deviation_percent: float = _told("Mean voltage deviation", "%", 2)
     voltage_performance_index: float = _told("Voltage performance index", "", 4)
     pv_utilization_percent: float | None = _told("PV utilization", "%", 2)
+    wind_utilization_percent: float | None = _told("Wind utilization", "%", 2)
     battery_cycles: float | None = _told("Battery cycles", "", 3)
     load_flexibility_percent: float | None = _told("Load flexibility", "%", 2)
     violations: int = _told("Limits violated", "", 0)
@@ -113,13 +115,13 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
     dt, power = case.horizon.dt, state.substation_p_kw
     places, v = limited_voltages(case, state)
     deviation = np.abs(v - V_REFERENCE_PU) / V_REFERENCE_PU
-    pv, available = pv_power(case, schedule)
+    (pv, pv_available), (wind, wind_available) = (weather_power(case, schedule, kind) for kind in ("pv", "wind"))
     battery = schedule.batteries["discharge_kw"] - schedule.batteries["charge_kw"]
-    produced = float((power + pv.sum(axis=0) + wind_power(schedule)).sum())
+    produced = float(power.sum() + pv.sum() + wind.sum())
     # What is neither stored nor lost is drawn by the loads, whatever law they follow.
     drawn = produced + float((battery.sum(axis=0) - state.losses_kw).sum())
     capacity = sum(unit.energy_kwh for unit in case.batteries)
-    flexible = flexible_power(schedule)
+    demand, nominal = flexible_power(case, schedule)
     peak = int(power.argmax())
 
     def extreme(at: int) -> Extreme:
@@ -139,11 +141,10 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
         max_voltage_deviation_percent=100 * float(deviation.max()),
         mean_voltage_deviation_percent=100 * float(deviation.mean()),
         voltage_performance_index=float((deviation**2).sum()) / len(power),
-        pv_utilization_percent=_percent(float(pv.sum()), float(available.sum())),
+        pv_utilization_percent=_percent(float(pv.sum()), float(pv_available.sum())),
+        wind_utilization_percent=_percent(float(wind.sum()), float(wind_available.sum())),
         battery_cycles=_ratio(float(np.abs(battery).sum()) * dt, 2 * capacity),
-        load_flexibility_percent=None
-        if flexible is None
-        else _percent(float(np.abs(flexible[0] - flexible[1]).sum()), float(flexible[1].sum())),
+        load_flexibility_percent=_percent(float(np.abs(demand - nominal).sum()), float(nominal.sum())),
         violations=violations,
     )
 
@@ -162,25 +163,20 @@ def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats
     return [name for name, is_chosen in zip(names, chosen, strict=True) if is_chosen], state.v_pu[chosen]
 
 
-def pv_power(case: Case, schedule: Schedule) -> tuple[Floats, Floats]:
-    """Real power that PV systems give and could give, (unit, T) kW each."""
-    available = np.array([unit.p_rated_kw * case.horizon.pv_profile(unit) for unit in case.pv])
-    available = available.reshape(len(case.pv), len(case.horizon))
-    # Where PV cannot be curtailed, a schedule does not tell its real power.
-    return schedule.pv.get("p_kw", available), available
+def weather_power(case: Case, schedule: Schedule, kind: str) -> tuple[Floats, Floats]:
+    """Real power that PV systems (``pv``) or wind turbines (``wind``) give and could give, (unit, T) kW each."""
+    units = getattr(case, kind)
+    return getattr(completed(case, schedule), kind)["p_kw"], _left_alone(case, units)
 
 
-def wind_power(schedule: Schedule) -> Floats | float:
-    """(T,) real power of all wind turbines, kW; 0 where the schedule has none."""
-    power = getattr(schedule, "wind", {}).get("p_kw")
-    return 0.0 if power is None else np.asarray(power).sum(axis=0)
+def flexible_power(case: Case, schedule: Schedule) -> tuple[Floats, Floats]:
+    """What flexible loads draw and would draw if left alone, (unit, T) kW each."""
+    return completed(case, schedule).flexible_loads["p_kw"], -_left_alone(case, case.flexible_loads)
 
 
-def flexible_power(schedule: Schedule) -> tuple[Floats, Floats] | None:
-    """What flexible loads draw and would draw if left alone, (unit, T) kW each; None where there are none."""
-    loads = getattr(schedule, "flexible_loads", {})
-    actual, nominal = loads.get("p_kw"), loads.get("p_base_kw")
-    return None if actual is None or nominal is None or not len(actual) else (actual, nominal)
+def _left_alone(case: Case, units: Sequence[Device]) -> Floats:
+    power = [case.horizon.idle(unit).real for unit in units]
+    return np.array(power, float).reshape(len(units), len(case.horizon))
 
 
 def rows(report: KpiReport) -> Iterator[Row]:

@@ -6,13 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import TieflowError, way_out
 from common.result import Result
 from launch import day_plots, feeder_plots
-from launch.kpis import flexible_power
 from launch.plot_style import image_of, style
 
 if TYPE_CHECKING:
@@ -35,16 +35,29 @@ class Picture:
     """whether a run has anything to show in it"""
 
 
+def _has(result: Result, kind: str) -> bool:
+    return bool(getattr(result.case, kind))
+
+
 PICTURES = (
     Picture("substation", "Substation power", day_plots.substation, day_plots.read_substation),
     Picture("batteries", "Batteries", day_plots.batteries, day_plots.read_batteries, lambda r: bool(r.case.batteries)),
-    Picture("pv", "PV", day_plots.pv, day_plots.read_pv, lambda r: bool(r.case.pv)),
+    *(
+        Picture(
+            kind,
+            title,
+            partial(day_plots.weather, kind=kind),
+            partial(day_plots.read_weather, kind=kind),
+            partial(_has, kind=kind),
+        )
+        for kind, title in day_plots.WEATHER.items()
+    ),
     Picture(
         "flexible_loads",
         "Flexible loads",
         day_plots.flexible_loads,
         day_plots.read_flexible_loads,
-        lambda r: flexible_power(r.schedule) is not None,
+        partial(_has, kind="flexible_loads"),
     ),
     Picture("voltage_profile", "Voltage along the feeder", feeder_plots.profile, feeder_plots.read_profile),
     Picture("voltage_heat_map", "Voltage by place and hour", feeder_plots.heat_map, feeder_plots.read_heat_map),

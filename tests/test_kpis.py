@@ -10,7 +10,7 @@ import pytest
 from opendssdirect import dss
 
 from common.case import Case, Horizon, read_case
-from common.devices import PV, Battery
+from common.devices import PV, Battery, FlexibleLoad, Wind
 from common.feeder import BranchRow, BusRow
 from common.result import Result
 from common.schedule import NetworkState, Schedule
@@ -65,13 +65,6 @@ def by_hand() -> Kpis:
     return kpis(hand_case(), hand_schedule(), hand_state(), 3)
 
 
-def with_fields(schedule: Schedule, **kinds: object) -> Schedule:
-    """The schedule with kinds of devices that this version may not know."""
-    for name, arrays in kinds.items():
-        object.__setattr__(schedule, name, arrays)
-    return schedule
-
-
 def test_powers_and_energies_follow_from_the_substation_by_hand() -> None:
     found = by_hand()
     assert found.energy_cost == pytest.approx(0.5 * (80 * 0.1 + 40 * 0.3))
@@ -104,10 +97,13 @@ def test_system_efficiency_is_what_loads_draw_of_what_is_produced() -> None:
     assert by_hand().system_efficiency_percent == pytest.approx(100 * (135 - 4 - 4) / 135)
 
 
-def test_wind_counts_as_produced_where_a_schedule_has_it() -> None:
-    schedule = with_fields(hand_schedule(), wind={"p_kw": np.array([[10.0, 5.0]])})
-    found = kpis(hand_case(), schedule, hand_state(), 0)
+def test_wind_counts_as_produced_and_tells_its_utilization() -> None:
+    turbine = Wind(bus="a", p_rated_kw=20, s_rated_kva=20, curtailable=True)
+    horizon = replace(hand_case().horizon, wind=np.array([0.5, 0.5]))
+    schedule = replace(hand_schedule(), wind={"p_kw": np.array([[10.0, 5.0]]), "q_kvar": np.zeros((1, 2))})
+    found = kpis(replace(hand_case(), wind=(turbine,), horizon=horizon), schedule, hand_state(), 0)
     assert found.system_efficiency_percent == pytest.approx(100 * (150 - 8) / 150)
+    assert found.wind_utilization_percent == pytest.approx(75)
 
 
 def test_battery_cycles_are_half_the_energy_moved_per_capacity() -> None:
@@ -123,8 +119,9 @@ def test_pv_utilization_is_full_unless_the_schedule_curtails_pv() -> None:
 
 def test_load_flexibility_is_what_was_moved_per_nominal_demand() -> None:
     assert by_hand().load_flexibility_percent is None
-    loads = {"p_kw": np.array([[8.0, 12.0], [5.0, 5.0]]), "p_base_kw": np.array([[10.0, 10.0], [5.0, 5.0]])}
-    found = kpis(hand_case(), with_fields(hand_schedule(), flexible_loads=loads), hand_state(), 0)
+    loads = tuple(FlexibleLoad(bus=bus, p_kw=p, q_kvar=0, down=0.5, up=0.5) for bus, p in (("a", 10), ("b", 5)))
+    schedule = replace(hand_schedule(), flexible_loads={"p_kw": np.array([[8.0, 12.0], [5.0, 5.0]])})
+    found = kpis(replace(hand_case(), flexible_loads=loads), schedule, hand_state(), 0)
     assert found.load_flexibility_percent == pytest.approx(100 * 4 / 30)
 
 

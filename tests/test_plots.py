@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from common.case import read_case
+from common.devices import FlexibleLoad
 from common.errors import TieflowError
 from common.result import Result
-from common.schedule import Schedule
 from launch import day_plots, feeder_plots, plots
 from launch.kpis import limited_voltages
 from launch.plot_style import LIMIT, WIDTH_IN
@@ -50,7 +50,7 @@ def lines(axes: Any) -> dict[str, Any]:
 
 def test_every_picture_of_a_run_has_a_heading_and_a_reading_of_one_sentence(result: Result) -> None:
     names = [picture.name for picture in pictures(result)]
-    assert set(names) == {picture.name for picture in PICTURES} - {"flexible_loads"}
+    assert set(names) == {picture.name for picture in PICTURES} - {"flexible_loads", "wind"}
     for picture in pictures(result):
         figure = picture.draw(result)
         assert figure.get_suptitle().endswith(f": {result.case.name}, admm")
@@ -115,24 +115,26 @@ def test_batteries_that_idle_do_not_fill_their_picture_with_noise(small_result: 
 
 
 def test_pv_shows_real_and_reactive_power_and_what_was_curtailed(small_result: Result) -> None:
-    full = stairs(day_plots.pv(small_result).axes[0])
+    full = stairs(day_plots.weather(small_result, "pv").axes[0])
     assert list(full) == ["real, kW", "reactive into the feeder, kvar"]
     assert full["real, kW"] == [30.0, 15.0]
-    assert "PV gives 270 kWh per phase, 100 % of what it could" in day_plots.read_pv(small_result)
+    assert "PV gives 270 kWh per phase, 100 % of what it could" in day_plots.read_weather(small_result, "pv")
     schedule = small_result.schedule
     less = replace(schedule, pv={**schedule.pv, "p_kw": np.array([[20.0, 15.0]])})
     curtailed = replace(small_result, schedule=less)
-    shown = stairs(day_plots.pv(curtailed).axes[0])
+    shown = stairs(day_plots.weather(curtailed, "pv").axes[0])
     assert (shown["available, kW"], shown["real, kW"]) == ([30.0, 15.0], [20.0, 15.0])
-    assert "PV gives 210 kWh per phase, 78 % of what it could" in day_plots.read_pv(curtailed)
+    assert "PV gives 210 kWh per phase, 78 % of what it could" in day_plots.read_weather(curtailed, "pv")
 
 
 def test_flexible_loads_are_drawn_beside_their_nominal_where_there_are_any(small_result: Result) -> None:
-    schedule = Schedule(small_result.schedule.pv, small_result.schedule.batteries)
-    loads = {"p_kw": np.array([[8.0, 12.0]]), "p_base_kw": np.array([[10.0, 10.0]])}
-    object.__setattr__(schedule, "flexible_loads", loads)
-    flexible = replace(small_result)
-    object.__setattr__(flexible, "schedule", schedule)
+    load = FlexibleLoad(bus=small_result.case.feeder.buses[1], p_kw=10, q_kvar=0, down=0.5, up=0.5)
+    horizon = replace(small_result.case.horizon, load=np.ones(2))
+    flexible = replace(
+        small_result,
+        case=replace(small_result.case, flexible_loads=(load,), horizon=horizon),
+        schedule=replace(small_result.schedule, flexible_loads={"p_kw": np.array([[8.0, 12.0]])}),
+    )
     assert "flexible_loads" in [picture.name for picture in pictures(flexible)]
     shown = stairs(day_plots.flexible_loads(flexible).axes[0])
     assert shown == {"nominal": [10.0, 10.0], "scheduled": [8.0, 12.0]}
