@@ -74,11 +74,11 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
         for area, solution in zip(parts.areas, solutions, strict=True):
             units = getattr(area, kind)
             for name, array in scheduled[kind].items():
-                told = solution.values.get(f"{kind}.{name}")
                 decided = [i for i, unit in enumerate(units) if _decides(unit, name)]
-                if decided and told is not None:
+                # Without sun or wind in any hour there is nothing to curtail.
+                if decided and (name != "p_kw" or f"{kind}.{name}" in solution.values):
                     rows = [position[units[i].place] for i in decided]
-                    array[rows] = told[decided] * case.settings.base_kva
+                    array[rows] = solution.values[f"{kind}.{name}"][decided] * case.settings.base_kva
     return Schedule(**scheduled)
 
 

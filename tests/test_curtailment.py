@@ -58,6 +58,13 @@ def test_pv_that_oversteps_no_limit_is_not_curtailed(model: str) -> None:
     assert free.objective == pytest.approx(given.objective, rel=1e-6)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_pv_that_may_be_curtailed_gives_nothing_at_night(model: str) -> None:
+    night = sunny(model)
+    result = confirmed(replace(night, horizon=replace(night.horizon, pv=np.zeros(3))))
+    np.testing.assert_array_equal(result.schedule.pv["p_kw"], 0)
+
+
 def test_an_inverter_gives_all_of_its_circle_but_half_a_percent() -> None:
     case = feeder("balanced", sun=(1.0,), price=(0.1,))
     unit = PV(bus="b", p_rated_kw=100, s_rated_kva=100, curtailable=True)
