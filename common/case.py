@@ -133,21 +133,21 @@ def _read_multiphase(folder: Path, settings: Settings) -> Case:
             f"{path}: cannot be read ({error}). 'tieflow import' writes it from an OpenDSS model."
         ) from None
     horizon = read_horizon(folder / "profiles.csv", settings)
+    case = Case(
+        name=folder.resolve().name,
+        settings=settings,
+        buses=(),
+        branches=(),
+        pv=tuple(_optional(folder / "pv.csv", PV)),
+        batteries=tuple(_optional(folder / "batteries.csv", Battery)),
+        flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
+        wind=tuple(_optional(folder / "wind.csv", Wind)),
+        horizon=horizon,
+        areas=tuple(_optional(folder / "areas.csv", AreaRow)),
+        circuit=circuit,
+    )
     try:
-        shapes = load_shapes(compiled(circuit), horizon.hour, horizon.dt)
-        case = Case(
-            name=folder.resolve().name,
-            settings=settings,
-            buses=(),
-            branches=(),
-            pv=tuple(_optional(folder / "pv.csv", PV)),
-            batteries=tuple(_optional(folder / "batteries.csv", Battery)),
-            flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
-            wind=tuple(_optional(folder / "wind.csv", Wind)),
-            horizon=replace(horizon, shapes=shapes),
-            areas=tuple(_optional(folder / "areas.csv", AreaRow)),
-            circuit=circuit,
-        )
+        case = replace(case, horizon=replace(horizon, shapes=load_shapes(compiled(circuit), horizon.hour, horizon.dt)))
         case.network  # noqa: B018 - what is wrong with the circuit is found while reading it
     except CaseError as error:
         raise CaseError(f"{path}: {error}") from None

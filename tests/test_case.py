@@ -265,3 +265,12 @@ def test_a_feeder_that_is_no_tree_is_found_while_reading(small: Path, line: str,
 def test_a_bus_cut_off_is_found_while_reading(small: Path, edit: Edit) -> None:
     edit("branches.csv", "b,c,0.1,0.1\n", "")
     assert "1 bus(es) not connected to the substation bus 's': c." in complaint(small)
+
+
+def test_a_wrong_row_of_a_device_table_is_not_blamed_on_the_circuit(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(find_case("ieee13"), folder)
+    (folder / "flexible_loads.csv").write_text("bus,p_kw,q_kvar,down,up\n634,60,20,1.4,0.2\n")
+    with pytest.raises(CaseError, match="flexible_loads.csv, line 2: down") as caught:
+        read_case(str(folder))
+    assert "circuit.dss" not in str(caught.value)
