@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -22,16 +22,22 @@ def place(bus: str, phases: str) -> str:
     return f"{bus}.{phases}" if phases else bus
 
 
-class PV(Row):
-    """A PV system: its real power follows the case's ``pv_pu`` profile, its reactive power is a decision. Where it may
-    be curtailed, real power is one too, up to the profile."""
+def check_inverter(p_rated_kw: float, s_rated_kva: float) -> None:
+    """Raises ValueError for an inverter that cannot carry the real power behind it."""
+    if s_rated_kva < p_rated_kw:
+        raise ValueError(f"s_rated_kva = {s_rated_kva} is below p_rated_kw = {p_rated_kw}. Raise it.")
+
+
+class Weathered(Row):
+    """A device behind an inverter whose real power is the weather's, and where it may be curtailed, a decision up to
+    that; its reactive power is a decision."""
 
     bus: BusName
     p_rated_kw: Positive
     s_rated_kva: Positive
     phases: Phases = ""
     profile: str = ""
-    """load shape of the circuit that it follows instead of ``pv_pu``"""
+    """load shape of the circuit that it follows instead of the case's profile"""
     curtailable: bool = False
 
     @property
@@ -40,10 +46,17 @@ class PV(Row):
         return place(self.bus, self.phases)
 
     @model_validator(mode="after")
-    def _consistent(self) -> PV:
-        if self.s_rated_kva < self.p_rated_kw:
-            raise ValueError(f"s_rated_kva = {self.s_rated_kva} is below p_rated_kw = {self.p_rated_kw}. Raise it.")
+    def _consistent(self) -> Self:
+        check_inverter(self.p_rated_kw, self.s_rated_kva)
         return self
+
+
+class PV(Weathered):
+    """A PV system. It follows the case's ``pv_pu`` profile."""
+
+
+class Wind(Weathered):
+    """A wind turbine. It follows the case's ``wind_pu`` profile."""
 
 
 class Battery(Row):
@@ -74,8 +87,7 @@ class Battery(Row):
 
     @model_validator(mode="after")
     def _consistent(self) -> Battery:
-        if self.s_rated_kva < self.p_rated_kw:
-            raise ValueError(f"s_rated_kva = {self.s_rated_kva} is below p_rated_kw = {self.p_rated_kw}. Raise it.")
+        check_inverter(self.p_rated_kw, self.s_rated_kva)
         if not self.soc_min <= self.soc_initial <= self.soc_max:
             raise ValueError(
                 f"SOC limits contradict: soc_min = {self.soc_min}, soc_initial = {self.soc_initial}, "
@@ -111,29 +123,6 @@ class FlexibleLoad(Row):
     def s_rated_kva(self) -> float:
         """The most that it draws at rated load."""
         return (1 + self.up) * math.hypot(self.p_kw, self.q_kvar)
-
-
-class Wind(Row):
-    """A wind turbine behind an inverter: as a PV system, but it follows the case's ``wind_pu`` profile."""
-
-    bus: BusName
-    p_rated_kw: Positive
-    s_rated_kva: Positive
-    phases: Phases = ""
-    profile: str = ""
-    """load shape of the circuit that it follows instead of ``wind_pu``"""
-    curtailable: bool = False
-
-    @property
-    def place(self) -> str:
-        """Its bus, with its phases where they are given: no two devices of a kind share one."""
-        return place(self.bus, self.phases)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Wind:
-        if self.s_rated_kva < self.p_rated_kw:
-            raise ValueError(f"s_rated_kva = {self.s_rated_kva} is below p_rated_kw = {self.p_rated_kw}. Raise it.")
-        return self
 
 
 Device = PV | Battery | FlexibleLoad | Wind
