@@ -16,10 +16,11 @@ import scipy.sparse as sp
 from common.case import Case
 from common.circuit_engine import new_context
 from common.circuit_text import quoted
-from common.devices import PV, Battery, Device, FlexibleLoad, Wind
+from common.device_elements import COLLAPSE_PU, flexible_load_element, pv_element, storage_element, wind_element
+from common.devices import Device
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.multiphase import FIXED, GROUND, connection, incidence
-from common.opendss import COLLAPSE_PU, Replay
+from common.opendss import Replay
 from common.schedule import NetworkState, Schedule
 
 REST_PU = 1e-9
@@ -27,7 +28,6 @@ REST_PU = 1e-9
 ATTEMPTS = 15
 WRITTEN_ATTEMPTS = 3
 """how often a written circuit repeats a solution: a script cannot look whether it rests"""
-_SPAN = f"vminpu={COLLAPSE_PU} vmaxpu=1.5"
 _AGAIN = "_solvenocontrol"
 """Solves at the present time and stored energy. Once ``solve`` has moved the energy, a battery that has just become
 full or empty would be off in another solution, so all repeats come before it."""
@@ -129,10 +129,13 @@ def circuit_commands(case: Case) -> list[str]:
         f"edit {quoted(name)} status=variable daily=tieflow{shape_of[shape]}"
         for name, shape in dict(zip(legs.name, legs.shape, strict=True)).items()
     ]
-    commands += ["", "! devices", *(_pv(case, i, pv) for i, pv in enumerate(case.pv))]
-    commands += [_storage(case, i, battery) for i, battery in enumerate(case.batteries)]
-    commands += [_flexible_load(case, i, load) for i, load in enumerate(case.flexible_loads)]
-    commands += [_wind(case, i, wind) for i, wind in enumerate(case.wind)]
+    commands += ["", "! devices", *(pv_element(f"pv{i + 1}", _at(case, pv), pv) for i, pv in enumerate(case.pv))]
+    commands += [storage_element(f"battery{i + 1}", _at(case, unit), unit) for i, unit in enumerate(case.batteries)]
+    commands += [
+        flexible_load_element(f"tieflow_flexible{i + 1}", _at(case, load), load)
+        for i, load in enumerate(case.flexible_loads)
+    ]
+    commands += [wind_element(f"tieflow_wind{i + 1}", _at(case, wind), wind) for i, wind in enumerate(case.wind)]
     # Only the time modes move stored energy. An odd number of iterations shows voltages that alternate.
     return [
         *commands,
@@ -149,7 +152,7 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
 def _setpoints(case: Case, schedule: Schedule, t: int) -> list[str]:
     commands = [f"edit loadshape.tieflow{i} mult=({values[t]})" for i, values in enumerate(_shapes(case).values())]
     for i, pv in enumerate(case.pv):
-        # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see _pv.
+        # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see pv_element.
         irradiance = _finite(schedule.pv["p_kw"][i, t], "PV", pv.place) / pv.s_rated_kva
         kvar = _finite(schedule.pv["q_kvar"][i, t], "PV", pv.place)
         commands.append(f"edit pvsystem.pv{i + 1} irradiance={irradiance} kvar={kvar}")
@@ -172,38 +175,6 @@ def _shapes(case: Case) -> dict[str, Floats]:
     horizon = case.horizon
     known = {"": horizon.load, FIXED: np.ones(len(horizon)), **horizon.shapes}
     return {name: known[name] for name in dict.fromkeys(case.network.legs.shape)}
-
-
-def _pv(case: Case, i: int, pv: PV) -> str:
-    return (
-        f"new pvsystem.pv{i + 1} {_at(case, pv)} kva={pv.s_rated_kva} pmpp={pv.s_rated_kva} irradiance=0 "
-        f"kvar=0 %cutin=0 %cutout=0 model=1 {_SPAN}"
-    )
-
-
-def _storage(case: Case, i: int, battery: Battery) -> str:
-    # A reserve of 0 and external dispatch leave every decision to the schedule.
-    return (
-        f"new storage.battery{i + 1} {_at(case, battery)} kva={battery.s_rated_kva} kwrated={battery.p_rated_kw} "
-        f"kwhrated={battery.energy_kwh} %stored={100 * battery.soc_initial} %reserve=0 "
-        f"%effcharge={100 * battery.eta_charge} %effdischarge={100 * battery.eta_discharge} %idlingkw=0 "
-        f"dispmode=external kw=0 kvar=0 %cutin=0 %cutout=0 model=1 {_SPAN}"
-    )
-
-
-def _flexible_load(case: Case, i: int, load: FlexibleLoad) -> str:
-    return (
-        f"new load.tieflow_flexible{i + 1} {_at(case, load)} kw={load.p_kw} kvar={load.q_kvar} model=1 status=fixed "
-        f"{_SPAN}"
-    )
-
-
-def _wind(case: Case, i: int, wind: Wind) -> str:
-    # A new kw takes kvar with it at the power factor of the last: kvar always comes after it.
-    return (
-        f"new generator.tieflow_wind{i + 1} {_at(case, wind)} kva={wind.s_rated_kva} kw={wind.p_rated_kw} kvar=0 "
-        f"model=1 status=fixed {_SPAN}"
-    )
 
 
 def _at(case: Case, unit: Device) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from opendssdirect import dss
 
 from common.case import Case
-from common.devices import PV, Battery, FlexibleLoad, Wind
+from common.device_elements import COLLAPSE_PU, SPAN, flexible_load_element, pv_element, storage_element, wind_element
 from common.feeder import BranchRow, BusRow, Feeder, Floats
 from common.schedule import NetworkState, Schedule
 from common.settings import Settings
@@ -23,10 +23,6 @@ from common.settings import Settings
 STIFF_PU = 1e-8
 """Impedance of the source and of switches given as 0 + j0, pu. OpenDSS takes neither as zero; a smaller one loses more
 digits of the power through it than it gains in voltage."""
-COLLAPSE_PU = 0.5
-"""Voltage below which an hour counts as collapsed: OpenDSS turns constant-power loads into impedances there and may
-well converge."""
-_SPAN = f"vminpu={COLLAPSE_PU} vmaxpu=1.5"
 
 
 @dataclass(frozen=True)
@@ -125,10 +121,14 @@ def circuit_commands(case: Case) -> list[str]:
     for name, bus in zip(names, feeder.buses, strict=True):
         commands += _shunts(name, rows[bus], kv, settings)
     bus_name = dict(zip(feeder.buses, names, strict=True))
-    commands += [_pv(bus_name[pv.bus], pv, kv) for pv in case.pv]
-    commands += [_storage(bus_name[battery.bus], battery, kv) for battery in case.batteries]
-    commands += [_flexible_load(bus_name[load.bus], load, kv) for load in case.flexible_loads]
-    commands += [_wind(bus_name[wind.bus], wind, kv) for wind in case.wind]
+    at = {bus: f"bus1={name} phases=1 kv={kv}" for bus, name in bus_name.items()}
+    commands += [pv_element(bus_name[pv.bus], at[pv.bus], pv) for pv in case.pv]
+    commands += [storage_element(bus_name[battery.bus], at[battery.bus], battery) for battery in case.batteries]
+    # No bus has a hyphen here.
+    commands += [
+        flexible_load_element(f"{bus_name[load.bus]}-flexible", at[load.bus], load) for load in case.flexible_loads
+    ]
+    commands += [wind_element(bus_name[wind.bus], at[wind.bus], wind) for wind in case.wind]
     # Only the time modes move stored energy. No element has a load shape, so each solve is one period as set.
     return [
         *commands,
@@ -141,7 +141,7 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
     names = dict(zip(case.feeder.buses, _bus_names(case.feeder), strict=True))
     commands = [f"set loadmult={case.horizon.load[t]}"]
     for i, pv in enumerate(case.pv):
-        # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see _pv.
+        # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see pv_element.
         irradiance = _setpoint(schedule.pv["p_kw"][i, t], "PV", pv.bus) / pv.s_rated_kva
         kvar = _setpoint(schedule.pv["q_kvar"][i, t], "PV", pv.bus)
         commands.append(f"edit pvsystem.{names[pv.bus]} irradiance={irradiance} kvar={kvar}")
@@ -172,50 +172,17 @@ def _shunts(name: str, row: BusRow, kv: float, settings: Settings) -> list[str]:
     commands = []
     if row.p_load_kw or row.q_load_kvar:
         commands.append(
-            f"new load.{name} bus1={name} phases=1 kv={kv} kw={row.p_load_kw} kvar={row.q_load_kvar} model=1 {_SPAN}"
+            f"new load.{name} bus1={name} phases=1 kv={kv} kw={row.p_load_kw} kvar={row.q_load_kvar} model=1 {SPAN}"
         )
     if row.q_cap_kvar and settings.capacitor_model == "constant_power":
         # What the case assumes, and no capacitor can: its rated kvar at any voltage. Fixed loads ignore loadmult.
         commands.append(
             f"new load.{name}_capacitor bus1={name} phases=1 kv={kv} kw=0 kvar={-row.q_cap_kvar} model=1 "
-            f"status=fixed {_SPAN}"
+            f"status=fixed {SPAN}"
         )
     elif row.q_cap_kvar:
         commands.append(f"new capacitor.{name} bus1={name} phases=1 kv={kv} kvar={row.q_cap_kvar}")
     return commands
-
-
-def _pv(name: str, pv: PV, kv: float) -> str:
-    return (
-        f"new pvsystem.{name} bus1={name} phases=1 kv={kv} kva={pv.s_rated_kva} pmpp={pv.s_rated_kva} irradiance=0 "
-        f"kvar=0 %cutin=0 %cutout=0 model=1 {_SPAN}"
-    )
-
-
-def _storage(name: str, battery: Battery, kv: float) -> str:
-    # A reserve of 0 and external dispatch leave every decision to the schedule.
-    return (
-        f"new storage.{name} bus1={name} phases=1 kv={kv} kva={battery.s_rated_kva} kwrated={battery.p_rated_kw} "
-        f"kwhrated={battery.energy_kwh} %stored={100 * battery.soc_initial} %reserve=0 "
-        f"%effcharge={100 * battery.eta_charge} %effdischarge={100 * battery.eta_discharge} %idlingkw=0 "
-        f"dispmode=external kw=0 kvar=0 %cutin=0 %cutout=0 model=1 {_SPAN}"
-    )
-
-
-def _flexible_load(name: str, load: FlexibleLoad, kv: float) -> str:
-    # No bus has a hyphen here. A fixed load ignores loadmult.
-    return (
-        f"new load.{name}-flexible bus1={name} phases=1 kv={kv} kw={load.p_kw} kvar={load.q_kvar} model=1 "
-        f"status=fixed {_SPAN}"
-    )
-
-
-def _wind(name: str, wind: Wind, kv: float) -> str:
-    # A new kw takes kvar with it at the power factor of the last: kvar always comes after it.
-    return (
-        f"new generator.{name} bus1={name} phases=1 kv={kv} kva={wind.s_rated_kva} kw={wind.p_rated_kw} kvar=0 "
-        f"model=1 status=fixed {_SPAN}"
-    )
 
 
 def _branch_rows(case: Case) -> list[BranchRow]:
