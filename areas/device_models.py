@@ -15,6 +15,7 @@ import numpy as np
 from common.devices import PV, Battery, FlexibleLoad, Wind
 from common.feeder import Floats
 from common.horizon import Horizon
+from common.objective import factors, used, wasted
 from common.settings import Settings
 
 SIDES = 32
@@ -86,8 +87,9 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
 
     Stored energy after a period: e' = e + dt (eta_c charge - discharge / eta_d), within its limits, back at its start
     value at the end. The cost (1 - eta_c) charge + (1 / eta_d - 1) discharge, by weight, discourages doing both at once
-    (Nazir et al., "Receding horizon control of battery storage", SCD term of the case study). A price on |p| is one on
-    charge + discharge: c_b |P_b| in the objective (1) of Massaoudi et al. (2025), and convex.
+    (Nazir et al., "Receding horizon control of battery storage", SCD term of the case study). A price on |p|, as in
+    c_b |P_b| of the objective (1) of Massaoudi et al. (2025), is one on charge + discharge, and convex: each battery's
+    own, and the weight of ``battery_use``.
     """
     eta_c, eta_d = (np.array([[getattr(u, f)] for u in units]) for f in ("eta_charge", "eta_discharge"))
     capacity = _column([unit.energy_kwh for unit in units], settings)
@@ -101,11 +103,11 @@ def battery_model(units: Sequence[Battery], horizon: Horizon, settings: Settings
     start = soc_initial * capacity
     before = cp.hstack([start, energy[:, :-1]]) if len(horizon) > 1 else cp.Constant(start)
     gained = cp.multiply(eta_c, charge) - cp.multiply(1 / eta_d, discharge)
-    cost = settings.scd_weight * cp.sum(cp.multiply(1 - eta_c, charge) + cp.multiply(1 / eta_d - 1, discharge))
-    price = np.array([[unit.cost_per_kwh] for unit in units])
+    counts = factors(settings)
+    cost = counts.simultaneous * wasted(eta_c, eta_d, charge, discharge)
+    price = counts.device_prices * np.array([unit.cost_per_kwh for unit in units]) + counts.battery_use
     if price.any():
-        per_unit = horizon.dt * settings.base_kva * np.broadcast_to(price, shape)
-        cost = cost + cp.sum(cp.multiply(per_unit, charge + discharge))
+        cost = cost + settings.base_kva * cp.sum(price @ used(horizon, charge, discharge))
     return DeviceModel(
         buses=tuple(unit.bus for unit in units),
         p=discharge - charge,
@@ -130,11 +132,14 @@ def flexible_load_model(units: Sequence[FlexibleLoad], horizon: Horizon, setting
     """Demand within a band about its profile, its energy over the horizon kept, its power factor constant.
 
     (1 - down) P_l <= P_f <= (1 + up) P_l and sum_t P_f = sum_t P_l (Massaoudi et al. (2025), as above). The price of
-    |P_f - P_l| is linear in two parts: P_f = P_l + above - below, both >= 0, of which at most one is worth its price.
+    |P_f - P_l|, each load's own and the weight of ``flexibility``, is linear in two parts: P_f = P_l + above - below,
+    both >= 0, of which at most one is worth its price.
     """
     nominal = np.array([unit.p_kw * horizon.profile(unit) for unit in units]) / settings.base_kva
     rated = _column([unit.p_kw for unit in units], settings)
-    down, up, price = (np.array([[getattr(unit, f)] for unit in units]) for f in ("down", "up", "cost_per_kwh"))
+    down, up, own_price = (np.array([[getattr(unit, f)] for unit in units]) for f in ("down", "up", "cost_per_kwh"))
+    counts = factors(settings)
+    price = counts.device_prices * own_price + counts.flexibility
     # A load that has nothing to move, or nowhere to move it, draws its profile, for the reason that _within gives.
     free = (np.minimum(down, up) > LEAST) & (nominal > LEAST * rated)
     free &= free.sum(axis=1, keepdims=True) > 1

@@ -19,12 +19,11 @@ from areas.subproblem import device_models
 from common.boundary import ANGLE, MULTIPHASE, P, Q, W
 from common.feeder import Complexes, Floats, Ints
 from common.multiphase import MultiphaseFeeder, connection
+from common.objective import factors, prices, voltage_deviation
 from common.partition import AreaCase
 
 ROOT_RANGE = 1.0
 """largest logarithm of voltage over no-load voltage, real and imaginary: it keeps every answer finite"""
-LEAST_PRICE = 1e-3
-"""$ per kWh that losses' curvature counts with at least: where energy is free too it keeps corrections from swinging"""
 OVERLOAD_PRICE = 100.0
 """price of substation power beyond its cap, over the dearest hour's price of losses: any schedule within the cap is
 cheaper, and where there is none the areas can still agree on one, to tell by how much"""
@@ -64,7 +63,7 @@ def build_multiphase(area: AreaCase[MultiphaseFeeder]) -> MultiphaseModel:
     if area.has_substation and area.settings.substation_peak_kw is not None:
         variables["overload"] = cp.Variable((1, periods), name="overload")
         constraints.append(variables["overload"] >= 0)
-        cost = cost + OVERLOAD_PRICE * weights(area)[1].max() * cp.sum(variables["overload"])
+        cost = cost + _overload_price(area) * cp.sum(variables["overload"])
     if not area.has_substation:
         variables["root"] = cp.Variable((2 * feeder.roots, periods), name="root")
         constraints.append(cp.abs(variables["root"]) <= ROOT_RANGE)
@@ -151,13 +150,10 @@ def with_network(
     return problem, constant
 
 
-def weights(area: AreaCase[Any]) -> tuple[Floats, Floats]:
-    """(T,) what a unit of substation power and a unit of losses cost."""
-    horizon, settings = area.horizon, area.settings
-    worth = np.full(len(horizon), horizon.dt * settings.base_kva)
-    if settings.objective == "losses":
-        return 0 * worth, worth
-    return worth * horizon.price, worth * np.maximum(horizon.price, LEAST_PRICE)
+def _overload_price(area: AreaCase[MultiphaseFeeder]) -> float:
+    """$ of a unit of power beyond the cap: more than it can save, of flatter voltages too."""
+    flatter = factors(area.settings).voltage_deviation * len(area.feeder.node_bus)
+    return OVERLOAD_PRICE * float(prices(area.settings, area.horizon).curvature.max()) + flatter
 
 
 def _network_cost(
@@ -173,27 +169,22 @@ def _network_cost(
     Energy is linear in the substation's power, whose second derivative is that of the losses: as a quadratic form
     around the point it has no gradient there, but it lets the solver see how far a linear answer is good.
     """
-    energy, loss = weights(area)
+    costs, counts = prices(area.settings, area.horizon), factors(area.settings)
     size = len(model.devices.c)
     quadratic = 2 * loss_price[:, None, None] * at.losses
-    slope, constant = np.zeros(here.shape), 0.0
-    if area.settings.objective == "losses":
-        slope = loss[:, None] * at.losses_slope
-        constant = float(loss @ at.losses_here)
-    elif area.has_substation:
-        slope = energy[:, None] * at.root_s.real.sum(axis=1)
-        constant = float(energy @ at.root_s_here.real.sum(axis=0))
-    if at.is_lossless and area.settings.objective != "losses":
-        slope = slope + energy[:, None] * at.losses_slope
-        constant += float(energy @ at.losses_here)
-    if area.settings.objective == "voltage_deviation":
+    lost = costs.losses + costs.energy if at.is_lossless else costs.losses
+    slope, constant = lost[:, None] * at.losses_slope, float(lost @ at.losses_here)
+    if area.has_substation:
+        slope = slope + costs.energy[:, None] * at.root_s.real.sum(axis=1)
+        constant += float(costs.energy @ at.root_s_here.real.sum(axis=0))
+    if counts.voltage_deviation:
         limited = area.feeder.limited
         squared = np.abs(at.point.v[limited]).T ** 2
         moved = 2 * squared[..., None] * at.voltage[:, limited].real
-        weight = area.settings.voltage_deviation_weight
+        weight = counts.voltage_deviation
         quadratic = quadratic + 2 * weight * np.einsum("tni,tnj->tij", moved, moved)
         slope = slope + 2 * weight * np.einsum("tni,tn->ti", moved, squared - 1)
-        constant += weight * float(((squared - 1) ** 2).sum())
+        constant += weight * float(voltage_deviation(squared))
     counted = limits == COST
     if counted.any():
         price = area.settings.voltage_slack_price * area.horizon.dt

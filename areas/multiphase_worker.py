@@ -13,12 +13,13 @@ from areas.conic import SOLVED as ACCEPTED
 from areas.conic import ConicProblem, ConicSolution
 from areas.corrected_model import CorrectedModel
 from areas.limits import Parts, approached, revised
-from areas.multiphase import build_multiphase, carried, overload_price, weights
+from areas.multiphase import build_multiphase, carried, overload_price
 from areas.proposals import attempt, slope_at, solve_at, terms
 from common.boundary import INFEASIBLE, SOLVED, AreaProposal, AreaReport, AreaResponse, P
 from common.errors import SolverError
 from common.feeder import Complexes, Floats
 from common.multiphase import MultiphaseFeeder
+from common.objective import prices
 from common.partition import AreaCase
 from common.schedule import AreaSolution
 
@@ -73,7 +74,8 @@ class MultiphaseWorker:
         self._limits: Parts = np.zeros((2, len(area.feeder.node_bus), len(area.horizon)), np.int8)
         self._device_s = idle_devices(area)
         self._x = np.zeros(len(self._compiled.devices.c))
-        self._loss_price = weights(area)[1]
+        self._prices = prices(area.settings, area.horizon)
+        self._loss_price = self._prices.curvature
         self._path: _OnPath | None = None
         self._objective = np.inf
 
@@ -91,7 +93,7 @@ class MultiphaseWorker:
         self._x = answer.x
         is_answered = answer.status in ACCEPTED
         if is_answered and self.area.has_substation:
-            self._loss_price = weights(self.area)[1] + overload_price(
+            self._loss_price = self._prices.curvature + overload_price(
                 self.area, solved.problem, self._compiled, answer.dual
             )
         value = answer.x[self._compiled.boundary_columns]
@@ -150,7 +152,7 @@ class MultiphaseWorker:
         """A cap on the substation's power makes losses dearer in all areas: what they cost is what power costs."""
         if self._model.roots and self.area.settings.substation_peak_kw is not None:
             paid = proposal.price[: self._model.roots, P].mean(axis=0)
-            self._loss_price = np.maximum(weights(self.area)[1], paid)
+            self._loss_price = np.maximum(self._prices.curvature, self._prices.losses + paid)
 
     def _solve(self, proposal: AreaProposal) -> _Solved:
         """The answer, with all voltage limits that it calls for."""

@@ -1,47 +1,28 @@
-"""What an area minimizes, by name. Every objective is a sum over areas, so that areas can minimize their own share."""
+"""What an area's network counts in the objective: its own share of each term, so that areas can minimize their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cvxpy as cp
-import numpy as np
 
 from areas.branch_flow import BranchFlow
 from common.feeder import Feeder
+from common.objective import energy, factors, losses, voltage_deviation
 from common.partition import AreaCase
 
 
-def energy_cost(area: AreaCase[Feeder], network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
-    """Price of substation energy, $."""
-    if substation_p is None:
-        return cp.Constant(0.0)
-    horizon = area.horizon
-    return cp.sum(cp.multiply(horizon.price * horizon.dt * area.settings.base_kva, substation_p))
+def network_cost(area: AreaCase[Feeder], network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
+    """Energy, losses and voltage deviation, by what they count, $; ``substation_p`` (T,) where the area has it.
 
-
-def losses(area: AreaCase[Feeder], network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
-    """Energy lost in the branches, kWh."""
-    r = area.feeder.r[~area.feeder.is_switch]
-    if not len(r):
-        return cp.Constant(0.0)
-    return area.horizon.dt * area.settings.base_kva * cp.sum(r @ network.l)
-
-
-def voltage_deviation(area: AreaCase[Feeder], network: BranchFlow, substation_p: cp.Expression | None) -> cp.Expression:
-    """Energy cost plus the weighted sum of (v - 1)^2 over buses and periods, v the squared voltage.
-
-    A tie's bus counts in the area that owns it. The energy cost keeps the cone relaxation tight.
+    Energy is a price of losses too, which keeps the cone relaxation tight.
     """
-    owned = network.v if area.has_substation else network.v[1:]
-    deviation = area.settings.voltage_deviation_weight * cp.sum_squares(owned - np.ones(owned.shape))
-    return energy_cost(area, network, substation_p) + deviation
-
-
-OBJECTIVES: dict[str, Callable[[AreaCase[Feeder], BranchFlow, cp.Expression | None], cp.Expression]] = {
-    "cost": energy_cost,
-    "losses": losses,
-    "voltage_deviation": voltage_deviation,
-    "peak": energy_cost,
-}
-"""``peak`` is the energy cost under the cap that the settings demand with it."""
+    counts, base, horizon = factors(area.settings), area.settings.base_kva, area.horizon
+    cost: cp.Expression = cp.Constant(0.0)
+    if counts.energy and substation_p is not None:
+        cost = cost + counts.energy * energy(horizon, base * substation_p)
+    r = area.feeder.r[~area.feeder.is_switch]
+    if counts.losses and len(r):
+        cost = cost + counts.losses * losses(horizon, base * (r @ network.l))
+    # The first bus is the substation's, whose voltage is given, or the parent area's.
+    if counts.voltage_deviation and len(area.feeder.buses) > 1:
+        cost = cost + counts.voltage_deviation * voltage_deviation(network.v[1:])
+    return cost

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from areas.branch_flow import BranchFlow, branch_flow
 from areas.conic import ConicProblem, compile_problem
 from areas.device_models import DeviceModel, battery_model, flexible_load_model, inverter_model
-from areas.objectives import OBJECTIVES
+from areas.objectives import network_cost
 from common.feeder import Feeder
 from common.partition import AreaCase
 
@@ -85,7 +85,7 @@ def model(area: AreaCase[Feeder]) -> AreaModel:
             z = complex(end.z[0, 0])
             constraints.append(w == network.v[int(end.nodes[0])] + 2 * z.real * p_tie + 2 * z.imag * q_tie)
             constraints += [cp.abs(p_tie) <= area.flow_limit, cp.abs(q_tie) <= area.flow_limit]
-    cost = OBJECTIVES[settings.objective](area, network, None if substation is None else substation[0])
+    cost = network_cost(area, network, None if substation is None else substation[0])
     for device in devices.values():
         constraints += device.constraints
         cost = cost + device.cost

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from common.devices import FlexibleLoad, Wind
 from common.feeder import Complexes, Feeder, Floats, Ints
+from common.objective import factors, prices
 from common.partition import AreaCase, Partition, Tie
 
 LEAST_BARRIER = 1e-10
@@ -241,8 +242,7 @@ def make_boundary(parts: Partition) -> Boundary:
     counts = [len(tie.phases) for tie in parts.ties]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     horizon, settings = area.horizon, area.settings
-    worth = np.full(len(horizon), horizon.dt * settings.base_kva)
-    pays_energy = settings.objective != "losses"
+    price = prices(settings, horizon)
     return Boundary(
         ties=parts.ties,
         ends=tuple(
@@ -256,10 +256,10 @@ def make_boundary(parts: Partition) -> Boundary:
         conductors=tuple((i, phase) for i, tie in enumerate(parts.ties) for phase in tie.phases),
         drop=_block_diagonal([(2 if balanced else 1) * tie.z for tie in parts.ties]),
         hours=horizon.hour,
-        energy_price=worth * horizon.price if pays_energy else np.zeros(len(horizon)),
-        loss_price=np.maximum(worth * horizon.price, 1e-3 * worth) if pays_energy else worth,
+        energy_price=price.energy,
+        loss_price=price.curvature,
         forecast=_forecast(parts) if parts.forecast is None else parts.forecast,
-        cost_ceiling=_cost_ceiling(parts, worth * np.maximum(horizon.price, 1.0)) if balanced else np.inf,
+        cost_ceiling=_cost_ceiling(parts, price.energy + price.losses) if balanced else np.inf,
     )
 
 
@@ -273,17 +273,22 @@ def _block_diagonal(blocks: Sequence[Complexes]) -> sp.csr_array:
 
 
 def _cost_ceiling(parts: Partition, price: Floats) -> float:
-    """Ten times the price of all load and full charging in every period, of all that devices may charge for it, and of
-    every voltage being 0.3 off."""
-    settings = parts.areas[0].settings
+    """Ten times the price of all load and full charging in every period, at 1 $ per kWh at least, of all that devices
+    may charge for it, and of every voltage being 0.3 off."""
+    settings, horizon = parts.areas[0].settings, parts.areas[0].horizon
+    counts = factors(settings)
+    price = np.maximum(price, horizon.dt * settings.base_kva)
     charging = sum(unit.p_rated_kw for area in parts.areas for unit in area.batteries) / settings.base_kva
     load = sum(np.abs(area.feeder.p_load).sum() * np.abs(area.horizon.load) for area in parts.areas)
     buses = sum(len(area.feeder.buses) for area in parts.areas)
-    deviation = settings.voltage_deviation_weight * buses * len(price) * 0.1
-    horizon, units = parts.areas[0].horizon, [unit for area in parts.areas for unit in area.devices]
+    deviation = counts.voltage_deviation * buses * len(price) * 0.1
+    units = [unit for area in parts.areas for unit in area.devices]
     flexible = sum(horizon.most_kva(unit) for unit in units if isinstance(unit, FlexibleLoad)) / settings.base_kva
-    # What devices charge for a kWh, over all of it that can move.
-    own = 2 * horizon.dt * len(price) * sum(horizon.most_kva(unit) * getattr(unit, "cost_per_kwh", 0) for unit in units)
+    # What a device's kWh costs, over all of it that can move.
+    most = counts.battery_use + counts.flexibility
+    dearest = [counts.device_prices * getattr(unit, "cost_per_kwh", 0) + most for unit in units]
+    moved = [2 * horizon.dt * len(price) * horizon.most_kva(unit) for unit in units]
+    own = sum(cost * kwh for cost, kwh in zip(dearest, moved, strict=True))
     return 10 * float(price @ (load + charging + flexible)) + 10 * (deviation + own)
 
 

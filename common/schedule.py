@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.case import Case
 from common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad, Wind
-from common.feeder import Complexes, Floats
+from common.feeder import Bools, Complexes, Floats
 from common.partition import AreaCase, Partition
 
 
@@ -80,6 +80,18 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
                     rows = [position[units[i].place] for i in decided]
                     array[rows] = solution.values[f"{kind}.{name}"][decided] * case.settings.base_kva
     return Schedule(**scheduled)
+
+
+def idle_schedule(case: Case) -> Schedule:
+    """Devices that nobody controls: at their profile and without reactive power, batteries at rest."""
+    return Schedule(**{kind: {name: _given(case, kind, name) for name in DEVICE_KINDS[kind]} for kind in DEVICE_KINDS})
+
+
+def limited(case: Case) -> Bools:
+    """(bus or node,) whether voltage limits hold there, in the order of a state's voltages."""
+    if not case.is_balanced:
+        return case.network.limited[case.network.roots :]
+    return np.arange(len(case.feeder.buses)) > 0
 
 
 def completed(case: Case, schedule: Schedule) -> Schedule:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from common.errors import CaseError, did_you_mean
 from common.tables import explain
+from common.weights import Bases, Weights, check_weights
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -71,6 +72,10 @@ class Settings(BaseModel):
     """Weight of simultaneous charging and discharging, $ per per-unit power."""
     voltage_deviation_weight: NotNegative = 1.0
     """$ per (per-unit squared voltage)^2, bus and period; counts with objective = voltage_deviation."""
+    weights: Weights = None
+    """Of the objective's terms, by name; instead of ``objective``. Without bases $ per unit of each."""
+    weights_bases: Bases = None
+    """What each term is divided by; ``idle``, or what is left out of them: the term's value with idle devices."""
     substation_peak_kw: Positive | None = None
     """Cap on substation power in every hour, whatever the objective."""
 
@@ -119,6 +124,7 @@ class Settings(BaseModel):
             raise ValueError(f"dt_hours = {self.dt_hours} does not divide a day. Use 1, 0.5, 0.25 or the like.")
         if self.objective == "peak" and self.substation_peak_kw is None:
             raise ValueError("objective = peak needs the cap. Set substation_peak_kw.")
+        check_weights(self.weights, self.weights_bases, self.objective, self.model == "balanced")
         return self
 
 

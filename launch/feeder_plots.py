@@ -12,7 +12,8 @@ from common.errors import counted
 from common.feeder import Bools, Floats, Ints
 from common.partition import area_numbers
 from common.result import Result
-from launch.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited, limited_voltages, shown_state
+from common.schedule import limited
+from launch.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
 from launch.plot_style import (
     BLUE,
     COLOUR_MAP,

@@ -13,9 +13,9 @@ import numpy as np
 
 from common.case import Case
 from common.devices import Device
-from common.feeder import Bools, Floats
+from common.feeder import Floats
 from common.result import Result
-from common.schedule import NetworkState, Schedule, completed
+from common.schedule import NetworkState, Schedule, completed, limited
 from common.violations import voltage_violations
 from launch.solve import OVERSTEP_PU
 
@@ -147,13 +147,6 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
         load_flexibility_percent=_percent(float(np.abs(demand - nominal).sum()), float(nominal.sum())),
         violations=violations,
     )
-
-
-def limited(case: Case) -> Bools:
-    """(bus or node,) whether voltage limits hold there, in the order of a state's voltages."""
-    if not case.is_balanced:
-        return case.network.limited[case.network.roots :]
-    return np.arange(len(case.feeder.buses)) > 0
 
 
 def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats]:

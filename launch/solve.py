@@ -16,10 +16,11 @@ from common.errors import InfeasibleError, SolverError
 from common.feeder import Feeder, Floats
 from common.partition import AreaCase, one_area, partition, without_thevenin
 from common.result import Result
-from common.schedule import NetworkState, Schedule, injected, join_gap, join_schedule, join_state
+from common.schedule import NetworkState, Schedule, join_gap, join_schedule, join_state
 from common.transport import Solver, Transport, areas_at_work
 from common.violations import voltage_violations
 from coordinator.loop import Outcome, Round, lower_bound, run
+from launch.base_run import power_flow, with_bases
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -51,13 +52,15 @@ class Options:
 def solve(
     case: Case, options: Options, comm: Comm | None = None, on_round: Callable[[Round], None] = lambda _: None
 ) -> Result:
-    """Solve a case in its areas, or as one area, and check the schedule in OpenDSS.
+    """Solve a case in its areas, or as one area, and check the schedule in OpenDSS. The result's case has a number for
+    every base of its weights.
 
     Rank 0 of ``comm`` calls this while the other ranks ``work``; without ``comm`` all areas are solved in this process.
     Raises InfeasibleError when no schedule satisfies an area's limits, SolverError when a solver gives up, TieflowError
     for ranks that do not fit the areas. A run that does not converge is a result, not an error.
     """
     started = time.perf_counter()
+    case = with_bases(case)
     parts = one_area(case) if options.method == CENTRALIZED else partition(case)
     if options.method == "enapp":
         parts = without_thevenin(parts)
@@ -84,7 +87,7 @@ def solve(
     schedule, doubt = join_schedule(case, parts, solutions), list(doubt)
     cost, model_error = last.cost, last.residuals.model_error
     if case.settings.model == "lindist3":
-        told, state = state, _power_flow(case, schedule)
+        told, state = state, power_flow(case, schedule)
         cost, model_error = _energy_cost(case, state), float(np.abs(told.v_pu - state.v_pu).max())
         doubt.append(_flat_error(case, told, state))
     doubt += _at_once(case, schedule) if outcome.converged else []
@@ -127,17 +130,6 @@ def _refuse_overload(case: Case, state: NetworkState, tolerance_pu: float) -> No
             f"{state.substation_p_kw.max():.6g} kW in hour {case.horizon.hour[beyond.argmax()]}, and "
             f"{above.sum()} of {len(case.horizon)} hours are above the cap. Raise it, or add devices."
         )
-
-
-def _power_flow(case: Case, schedule: Schedule) -> NetworkState:
-    """The network's state at a schedule of a multi-phase case, by an AC power flow of the whole feeder."""
-    from areas.multiphase_worker import MultiphaseWorker, idle_devices
-
-    whole = one_area(case)
-    worker = MultiphaseWorker(whole.areas[0])
-    given = np.array([case.horizon.idle(unit) for unit in case.devices]).reshape(-1, len(case.horizon))
-    device_s = idle_devices(whole.areas[0]) + (injected(case, schedule) - given) / case.settings.base_kva
-    return join_state(case, whole, [worker.replay(device_s)])
 
 
 def _energy_cost(case: Case, state: NetworkState) -> float:
