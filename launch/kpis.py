@@ -14,6 +14,7 @@ import numpy as np
 from common.case import Case
 from common.devices import Device
 from common.feeder import Floats
+from common.objective import objective_terms, objective_value
 from common.result import Result
 from common.schedule import NetworkState, Schedule, completed, limited
 from common.violations import voltage_violations
@@ -62,6 +63,11 @@ class Kpis:
     battery_cycles: float | None = _told("Battery cycles", "", 3)
     load_flexibility_percent: float | None = _told("Load flexibility", "%", 2)
     violations: int = _told("Limits violated", "", 0)
+    objective: float | None = _told("Objective", "$", 4)
+    """this and the terms below where the case has weights"""
+    voltage_deviation: float | None = _told("Voltage deviation term", "", 4)
+    battery_use_kwh: float | None = _told("Battery use", "kWh", 1)
+    flexibility_kwh: float | None = _told("Flexible energy moved", "kWh", 1)
 
 
 @dataclass(frozen=True)
@@ -123,17 +129,19 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
     capacity = sum(unit.energy_kwh for unit in case.batteries)
     demand, nominal = flexible_power(case, schedule)
     peak = int(power.argmax())
+    terms = objective_terms(case, schedule, state)
+    is_weighted = case.settings.weights is not None
 
     def extreme(at: int) -> Extreme:
         i, t = np.unravel_index(at, v.shape)
         return Extreme(float(v[i, t]), places[i], case.horizon.hour[t])
 
     return Kpis(
-        energy_cost=float(case.horizon.price @ power) * dt,
+        energy_cost=terms["energy"],
         substation_energy_kwh=float(power.sum()) * dt,
         peak_substation_kw=Extreme(float(power[peak]), SUBSTATION, case.horizon.hour[peak]),
         load_factor=_ratio(float(power.mean()), float(power.max())),
-        losses_kwh=float(state.losses_kw.sum()) * dt,
+        losses_kwh=terms["losses"],
         peak_losses_kw=float(state.losses_kw.max()),
         system_efficiency_percent=_percent(drawn, produced),
         lowest_voltage_pu=extreme(int(np.round(v, SAME_DIGITS).argmin())),
@@ -146,6 +154,10 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
         battery_cycles=_ratio(float(np.abs(battery).sum()) * dt, 2 * capacity),
         load_flexibility_percent=_percent(float(np.abs(demand - nominal).sum()), float(nominal.sum())),
         violations=violations,
+        objective=objective_value(case, schedule, state) if is_weighted else None,
+        voltage_deviation=terms["voltage_deviation"] if is_weighted else None,
+        battery_use_kwh=terms["battery_use"] if is_weighted and case.batteries else None,
+        flexibility_kwh=terms["flexibility"] if is_weighted and case.flexible_loads else None,
     )
 
 

@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED, counted
+from common.objective import UNITS, factors, objective_terms
 from common.result import Check, Result, Violation
+from common.weights import Terms
 from coordinator.loop import Round
 from launch.solve import LOOSE_PU
 
@@ -56,6 +58,8 @@ def summary(result: Result) -> dict[str, Any]:
         "tolerance_pu": result.tolerance_pu,
         "cost": result.cost,
         "objective": result.objective,
+        "weights": _given(result.case.settings.weights),
+        "weights_bases": _given(result.case.settings.weights_bases),
         "lower_bound": result.lower_bound,
         "gap_to_bound": gap_to_bound(result),
         "substation_energy_kwh": float(state.substation_p_kw.sum() * dt),
@@ -184,7 +188,9 @@ def _overview(result: Result) -> Table:
         ("rounds", f"{figures['rounds']} to {result.tolerance_pu:.0e} pu" if result.converged else "not converged"),
         ("energy cost", f"{result.cost:.4f} $"),
     ]
-    if result.case.settings.objective != "cost":
+    if result.case.settings.weights is not None:
+        rows += [("objective", f"{result.objective:.4f} $"), *_weighted(result)]
+    elif result.case.settings.objective != "cost":
         rows.append((f"objective ({result.case.settings.objective})", f"{result.objective:.6f}"))
     if result.lower_bound is not None:
         away = abs(gap_to_bound(result) or 0.0)
@@ -207,6 +213,22 @@ def _overview(result: Result) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _given(terms: Terms | None) -> dict[str, float] | None:
+    return None if terms is None else terms.given()
+
+
+def _weighted(result: Result) -> Iterator[tuple[str, str]]:
+    """Each term of the objective that has a weight, and what it comes to."""
+    settings = result.case.settings
+    assert settings.weights is not None
+    values, counts = objective_terms(result.case, result.schedule, result.state), factors(settings)
+    bases = _given(settings.weights_bases) or {}
+    for name, weight in settings.weights.given().items():
+        base = f" / {bases[name]:.6g}" if name in bases else ""
+        value = f"{values[name]:.6g}{base} {UNITS[name]}".rstrip()
+        yield f"  {name}", f"{weight:g} x {value} counts {getattr(counts, name) * values[name]:.4f} $"
 
 
 def _voltage_range(result: Result) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from common.case import Case
 from common.feeder import Complexes, Floats
 from common.multiphase import GROUND, connection, multipliers
 from common.multiphase_partition import idle_power_flow
+from common.objective import factors
 from common.power_flow import PowerFlow
 
 Pair = tuple[Any, Any]
@@ -98,12 +99,11 @@ def ipopt_optimum(case: Case) -> Optimum:
     lost = casadi.DM(1 - eta_in).T @ charge + casadi.DM(1 / eta_out - 1).T @ discharge
     limited = np.flatnonzero(feeder.limited).tolist()
     magnitude = (v[0] ** 2 + v[1] ** 2)[limited, :]
-    if settings.objective == "losses":
-        cost = base * horizon.dt * casadi.sum2(substation + casadi.sum1(given) - casadi.sum1(drawn[0]))
-    else:
-        cost = base * horizon.dt * casadi.dot(casadi.DM(horizon.price[None]), substation)
-    if settings.objective == "voltage_deviation":
-        cost += settings.voltage_deviation_weight * casadi.sumsqr(magnitude - 1)
+    counts, hours = factors(settings), base * horizon.dt
+    cost = counts.energy * hours * casadi.dot(casadi.DM(horizon.price[None]), substation)
+    cost += counts.losses * hours * casadi.sum2(substation + casadi.sum1(given) - casadi.sum1(drawn[0]))
+    cost += counts.voltage_deviation * casadi.sumsqr(magnitude - 1)
+    cost += counts.battery_use * hours * casadi.sum2(casadi.sum1(charge + discharge))
     cost += settings.scd_weight * casadi.sum2(casadi.sum1(lost))
 
     room = np.sqrt(np.maximum(pv_s**2 - pv_p**2, 0))

@@ -21,7 +21,9 @@ from common.partition import one_area
 from common.schedule import AreaSolution
 from common.settings import Settings
 from common.transport import InProcess
+from common.weights import Terms
 from coordinator.loop import Outcome, run
+from launch.base_run import with_bases
 
 CORRECTIONS = 3
 """of the model, after which it is exact"""
@@ -82,6 +84,11 @@ def test_the_schedule_of_a_published_feeder_is_the_nonconvex_optimum(make) -> No
 @pytest.mark.parametrize("aim", ["losses", "voltage_deviation"])
 def test_other_objectives_reach_their_nonconvex_optimum_too(aim: str) -> None:
     assert_same_optimum(with_settings(ieee13(), objective=aim))
+
+
+def test_a_mix_of_terms_over_their_bases_reaches_its_nonconvex_optimum_too() -> None:
+    mix = Terms(energy=0.2, losses=0.3, voltage_deviation=0.5, battery_use=0.01)
+    assert_same_optimum(with_bases(with_settings(ieee13(), weights=mix, weights_bases=Terms())))
 
 
 BINDING = """\
