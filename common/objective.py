@@ -88,7 +88,7 @@ def factors(settings: Settings) -> Factors:
     if missing:
         raise CaseError(f"weights_bases: no base of {missing[0]}. Give one.")
     # Devices that there are none of have no base, and nothing to weigh.
-    scaled = {name: weight / known[name] * known["energy"] for name, weight in given.items() if name in known}
+    scaled = {name: weight * (known["energy"] / known[name]) for name, weight in given.items() if name in known}
     return Factors(**scaled, **always, device_prices=given.get("energy", 0.0))
 
 

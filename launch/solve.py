@@ -156,7 +156,8 @@ def _at_once(case: Case, schedule: Schedule) -> list[str]:
     shown = ", ".join(f"{case.batteries[i].place} ({both[i]:.3g} kW)" for i in found[:5])
     return [
         f"{len(found)} battery(ies) charge and discharge at once, which none can: {shown}. Wasting energy pays where "
-        "a limit is overstepped at its price, or energy is worth nothing: widen that limit, or raise scd_weight."
+        "a limit is overstepped at its price, or energy is worth less than a lower voltage: widen that limit, or raise "
+        "scd_weight."
     ]
 
 
