@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from areas.conic import ConicProblem
+from areas.curvature import convex
 from areas.limits import Parts, overstep
 from areas.lindist3 import linearize_flat
-from areas.linearization import Linearization, Point, intake, linearize, power_legs
+from areas.linearization import Linearization, linearize
 from areas.multiphase import MultiphaseModel, predicted_power, predicted_voltages, with_network
+from areas.network import Point, intake, power_legs
+from areas.prices import first_prices
 from common.boundary import ANGLE, P, Q, W
 from common.errors import SolverError
 from common.feeder import Complexes, Floats
 from common.load_law import leg_currents, rounded_off
 from common.multiphase import GROUND, MultiphaseFeeder, multipliers
+from common.objective import prices
 from common.partition import AreaCase
 from common.power_flow import Injections, PowerFlow
 from common.schedule import AreaSolution
@@ -26,6 +32,10 @@ NARROWER = 0.3
 """factor on the width where it does"""
 STRIDE, MEMORY = 3.0, 0.5
 """how far a leg's voltage is expected to move at most, over its last step and over what was expected before"""
+LEAST_CURVATURE = 0.1
+"""of all that the network costs, over that of its losses alone"""
+VOLTAGE_SCALE = 0.01
+"""logarithm of the root's voltage that counts as much as one per unit of power where curvature is made convex"""
 FARTHEST, NEAREST = 0.02, 10.0
 """bounds of that: per rated voltage, and over the width"""
 
@@ -41,6 +51,10 @@ class CorrectedModel:
         self._intake = intake(self._flow, compiled.inputs)
         self._at: Linearization | None = None
         self._here = np.zeros(compiled.input_columns.shape)
+        self.loss_price = prices(area.settings, horizon).curvature
+        """(T,) of losses in all, $ per pu"""
+        self.prices = first_prices(area, compiled)
+        """of the network at the last answer"""
         self.width = np.inf
         """over which loads' kinks were last rounded"""
         self._least_width = LEAST_WIDTH
@@ -48,6 +62,9 @@ class CorrectedModel:
         self._answer: Point | None = None
         self.root_s = np.zeros((0, len(horizon)), complex)
         """(root node, T) power drawn at the root at the last answer"""
+        self._scale = np.ones(compiled.input_columns.shape[1])
+        if not area.has_substation:
+            self._scale[: 2 * feeder.roots] = VOLTAGE_SCALE
         self.roots = 0 if area.has_substation else feeder.roots
         self.is_flat = area.settings.model == "lindist3"
 
@@ -76,9 +93,9 @@ class CorrectedModel:
         """Whether there is a linearization yet."""
         return self._at is not None
 
-    def problem(self, limits: Parts, loss_price: Floats) -> tuple[ConicProblem, float]:
+    def problem(self, limits: Parts) -> tuple[ConicProblem, float]:
         """The area's problem at the present linearization, and the constant that its cost leaves out."""
-        return with_network(self.area, self._compiled, self.at, self._here, limits, loss_price)
+        return with_network(self.area, self._compiled, self.at, self._here, limits)
 
     def beyond(self, inputs: Floats | None = None) -> Floats:
         """(2, node, T) what inputs (T, input), or the present point, overstep each voltage limit by, as predicted."""
@@ -139,7 +156,8 @@ class CorrectedModel:
     def _correct(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float) -> bool:
         if self.is_flat:
             if self._at is None:
-                self._at = linearize_flat(self._flow, self._compiled.inputs)
+                flat = linearize_flat(self._flow, self._compiled.inputs)
+                self._at = replace(flat, curvature=self.loss_price[:, None, None] * flat.losses)
                 root = np.zeros((self.roots, len(self.area.horizon)), complex)
                 self._here = self._merge(root, self._at.point.device_s, self._at.point.tie_s)
             return True
@@ -152,7 +170,9 @@ class CorrectedModel:
             return False
         if self._at is None or width != self.width or np.abs(point.v - self._at.point.v).max() > SAME_POINT:
             self._expect_steps(point, width)
-            self._at = linearize(self._flow, self._compiled.inputs, point, width, self._reach)
+            found = linearize(self._flow, self._compiled.inputs, point, self.prices, width, self._reach)
+            least = LEAST_CURVATURE * self.loss_price[:, None, None] * found.losses
+            self._at = replace(found, curvature=convex(found.curvature, least, self._scale))
             self._here = self._merge(w, device_s, tie_s)
             self.width = width
         return True

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from areas.linearization import (
+from areas.linearization import Linearization
+from areas.network import (
     Inputs,
-    Linearization,
     Point,
     System,
     all_legs,
@@ -43,9 +43,10 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
     by_v = np.zeros(system.legs, complex)
     by_conjugate = by_v.copy()
     by_conjugate[system.legs - len(tie_s) :] = -np.conj(tie_s[:, 0] / v[inputs.tie_nodes, 0] ** 2)
-    dv, di = system.respond(by_v, by_conjugate, dv_root, drawn)
+    factors = system.at(by_v, by_conjugate)
+    dv, di = factors.respond(dv_root, drawn)
     load = flow.load_incidence.T @ leg_currents(feeder.legs, flow.load_incidence @ v, flow.multipliers)
-    dv_load, di_load = system.respond(by_v, by_conjugate, np.zeros((feeder.roots, periods), complex), load)
+    dv_load, di_load = factors.respond(np.zeros((feeder.roots, periods), complex), load)
     measured = intake(flow, inputs)
     size = inputs.count(feeder.roots)
     lost = dissipation(flow, inputs)
@@ -65,5 +66,6 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
         losses=losses[:, :-1, :-1],
         losses_slope=2 * losses[:, :-1, -1],
         losses_here=losses[:, -1, -1],
+        curvature=np.zeros((periods, size, size)),
         is_lossless=True,
     )

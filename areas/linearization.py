@@ -11,44 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 
-from common.feeder import Complexes, Floats, Ints
-from common.load_law import kink_curvature, leg_sensitivities
-from common.multiphase import GROUND, MultiphaseFeeder, incidence
+from areas.curvature import Curvature, NetworkPrices
+from areas.network import (
+    Inputs,
+    Point,
+    System,
+    all_legs,
+    dissipation,
+    input_currents,
+    intake,
+    leg_derivatives,
+    root_changes,
+)
+from common.feeder import Complexes, Floats
 from common.power_flow import PowerFlow
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where an area's inputs enter it."""
-
-    device_legs: tuple[tuple[Ints, Ints], ...]
-    """(device,) legs (a, b) among which a device's power is shared out evenly"""
-    tie_nodes: Ints
-    """(tie conductor,) of the ties to the area's own children"""
-    root_varies: bool
-    """whether the root's voltage is an input; at the substation it is given"""
-    tie_s_no_load: Complexes
-    """(tie conductor,) what the children draw when nothing is connected to the feeder"""
-
-    def count(self, roots: int) -> int:
-        return (2 * roots if self.root_varies else 0) + 2 * len(self.device_legs) + 2 * len(self.tie_nodes)
-
-
-@dataclass(frozen=True)
-class Point:
-    """An AC operating point of an area, a solution of its power flow."""
-
-    v: Complexes
-    """(node, T)"""
-    i: Complexes
-    """(node, T) into each node from its branch"""
-    device_s: Complexes
-    """(device, T) injected"""
-    tie_s: Complexes
-    """(tie conductor, T) drawn"""
 
 
 @dataclass(frozen=True)
@@ -65,224 +42,52 @@ class Linearization:
     """(root node, T) that power at the point"""
     losses: Floats
     """(T, input, input) losses of a change of inputs by itself, a positive semidefinite quadratic form: the curvature
-    of the losses, whose linear part is in ``root_s``, and of the loads' kinks nearby"""
+    of the losses, whose linear part is in ``root_s``"""
     losses_slope: Floats
     """(T, input) that linear part, for an objective made of losses themselves"""
     losses_here: Floats
     """(T,) losses at the point"""
+    curvature: Floats
+    """(T, input, input) what the network costs beyond its linearization, at given prices, as a quadratic form"""
     is_lossless: bool = False
     """whether ``root_s`` leaves out the losses' linear part"""
 
 
-def power_legs(inputs: Inputs) -> tuple[Ints, Ints, sp.csr_array]:
-    """Legs (a, b) of all devices, and the (leg, device) matrix that shares a device's power out among its own."""
-    none = np.zeros(0, np.int64)
-    a = np.concatenate([none, *(legs[0] for legs in inputs.device_legs)])
-    b = np.concatenate([none, *(legs[1] for legs in inputs.device_legs)])
-    counts = [len(legs[0]) for legs in inputs.device_legs]
-    owner = np.repeat(np.arange(len(counts)), counts)
-    shares = 1 / np.repeat(np.array(counts, float), counts)
-    return a, b, sp.csr_array((shares, (np.arange(len(a)), owner)), shape=(len(a), len(counts)))
-
-
 def linearize(
-    flow: PowerFlow, inputs: Inputs, point: Point, width: float = 0.0, reach: Floats | None = None
+    flow: PowerFlow,
+    inputs: Inputs,
+    point: Point,
+    prices: NetworkPrices | None = None,
+    width: float = 0.0,
+    reach: Floats | None = None,
 ) -> Linearization:
-    """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``; those within
-    ``reach`` (leg, T) of a leg's voltage give the losses' form what they may cost."""
+    """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``; at ``prices`` also
+    the curvature, with that of the kinks within ``reach`` (leg, T) of a leg's voltage."""
     feeder = flow.feeder
-    roots, nodes, periods = feeder.roots, len(feeder.node_bus), point.v.shape[1]
-    size = inputs.count(roots)
+    nodes, periods = len(feeder.node_bus), point.v.shape[1]
+    size = inputs.count(feeder.roots)
     lost = dissipation(flow, inputs)
     measured = intake(flow, inputs)
     system = System(flow, *all_legs(flow, inputs))
-    by_v, by_conjugate = _leg_derivatives(flow, inputs, point, width)
-    legs_v = flow.load_incidence @ point.v
-    kinks = np.zeros(legs_v.shape)
-    if reach is not None:
-        kinks = kink_curvature(feeder.legs, legs_v, flow.multipliers, width, reach)
+    bent = None if prices is None else Curvature(flow, inputs, point, prices, width, reach)
+    by_v, by_conjugate = leg_derivatives(flow, inputs, point, width)
     pushed, pulled = input_currents(flow, inputs, point)
     voltage = np.empty((periods, nodes, size), complex)
     root_s = np.empty((periods, len(measured.at), size), complex)
     losses, losses_slope = np.empty((periods, size, size)), np.empty((periods, size))
+    curvature = np.zeros((periods, size, size))
     for t in range(periods):
         v, i = point.v[:, t], point.i[:, t]
-        dv_root, drawn = root_changes(feeder, inputs, v, pushed[t], pulled[t])
-        dv, di = system.respond(by_v[:, t], by_conjugate[:, t], dv_root, drawn)
+        factors = system.at(by_v[:, t], by_conjugate[:, t])
+        dv, di = factors.respond(*root_changes(feeder, inputs, v, pushed[t], pulled[t]))
         voltage[t] = dv / v[:, None]
         root_s[t] = measured.change(v[:, None], i[:, None], dv, di)
         losses[t] = lost.of_changes(dv, di)
-        crossing = np.flatnonzero(kinks[:, t])
-        if len(crossing):
-            moved = ((flow.load_incidence[crossing] @ dv) / legs_v[crossing, t, None]).real
-            losses[t] += moved.T @ (kinks[crossing, t, None] * moved)
-        losses_slope[t] = lost.slope(v, i, dv, di)
+        of_v, of_i = lost.gradient(v, i)
+        losses_slope[t] = (of_v @ dv + of_i @ di).real
+        if bent is not None:
+            curvature[t] = bent.form(t, dv, di, factors)
     here = lost.at(point.v, point.i)
-    return Linearization(point, voltage, root_s, measured.power(point.v, point.i), losses, losses_slope, here)
-
-
-def root_changes(
-    feeder: MultiphaseFeeder, inputs: Inputs, v: Complexes, pushed: Complexes, pulled: Complexes
-) -> tuple[Complexes, Complexes]:
-    """What a unit of each input does by itself: (root, input) to the roots' voltages, (node, input) to the currents
-    drawn from the nodes; ``pushed`` and ``pulled`` as ``input_currents`` tells."""
-    roots, size = feeder.roots, inputs.count(feeder.roots)
-    dv_root = np.zeros((roots, size), complex)
-    if inputs.root_varies:
-        dv_root[:, : 2 * roots] = np.hstack([np.diag(v[:roots]), 1j * np.diag(v[:roots])])
-    rooted = np.zeros((len(v), size - 2 * (pushed.shape[1] + pulled.shape[1])))
-    # A unit of p takes 1 / conj(v), a unit of q conj(j) / conj(v); devices push what children pull.
-    return dv_root, np.hstack([rooted, -pushed, 1j * pushed, pulled, -1j * pulled])
-
-
-@dataclass(frozen=True)
-class Intake:
-    """Nodes at which the area's power is measured, a child's root or the bus behind the source impedance, and the
-    currents drawn there as a linear function of all V and I."""
-
-    at: Ints
-    from_v: sp.csr_array
-    from_i: sp.csr_array
-
-    def power(self, v: Complexes, i: Complexes) -> Complexes:
-        """(root node, T) power drawn, at voltages and currents (node, T)."""
-        drawn: Complexes = v[self.at] * np.conj(self.from_v @ v + self.from_i @ i)
-        return drawn
-
-    def change(self, v: Complexes, i: Complexes, dv: Complexes, di: Complexes) -> Complexes:
-        """(root node, n) derivatives of the power, at (node, 1) in the directions of n changes (node, n)."""
-        current = self.from_v @ v + self.from_i @ i
-        moved: Complexes = dv[self.at] * np.conj(current) + v[self.at] * np.conj(self.from_v @ dv + self.from_i @ di)
-        return moved
-
-
-def intake(flow: PowerFlow, inputs: Inputs) -> Intake:
-    """Where the power of an area is measured."""
-    at = np.flatnonzero(flow.feeder.node_bus == (0 if inputs.root_varies else 1))
-    if inputs.root_varies:
-        return Intake(at, flow.ports.c[at], flow.ports.d[at])
-    nodes = len(flow.feeder.node_bus)
-    delivered = sp.csr_array((np.ones(len(at)), (np.arange(len(at)), at)), shape=(len(at), nodes))
-    return Intake(at, 0 * delivered, delivered)
-
-
-@dataclass(frozen=True)
-class Dissipation:
-    """Losses of all branches and shunts as a quadratic form in V and I. In V alone, the admittances of switches would
-    drown them in rounding. The source impedance is left out: substation power is measured after it."""
-
-    resistance: sp.csr_array
-    conductance: sp.csr_array
-    cross: sp.csr_array
-    """between the voltages at parent ends and the currents out of child ends"""
-
-    def at(self, v: Complexes, i: Complexes) -> Floats:
-        """(T,) losses at voltages and currents (node, T)."""
-        by_voltage = self.conductance @ v + self.cross @ i
-        lost: Floats = (np.conj(i) * (self.resistance @ i) + np.conj(v) * by_voltage).real.sum(axis=0)
-        return lost
-
-    def slope(self, v: Complexes, i: Complexes, dv: Complexes, di: Complexes) -> Floats:
-        """(n,) derivatives at voltages and currents (node,) in the directions of n changes, (node, n) each."""
-        by_v = 2 * (self.conductance @ v) + self.cross @ i
-        by_i = 2 * (self.resistance @ i) + self.cross.conj().T @ v
-        found: Floats = (np.conj(by_v) @ dv + np.conj(by_i) @ di).real
-        return found
-
-    def of_changes(self, dv: Complexes, di: Complexes) -> Floats:
-        """(n, n) symmetric form of n changes, (node, n) each."""
-        by_voltage = self.conductance @ dv + self.cross @ di
-        found = (np.conj(di).T @ (self.resistance @ di) + np.conj(dv).T @ by_voltage).real
-        symmetric: Floats = (found + found.T) / 2
-        return symmetric
-
-
-def dissipation(flow: PowerFlow, inputs: Inputs) -> Dissipation:
-    """A two-port loses Re(V_p* I_p - V_c* I_c) with V_c = A V_p - Z I_c and I_p = C V_p + D I_c."""
-    ports, z = flow.ports, flow.ports.z
-    if not inputs.root_varies:
-        z = sp.csr_array(sp.diags_array(1.0 * (flow.feeder.node_bus != 1)) @ z)
-    return Dissipation(
-        resistance=sp.csr_array((z + z.conj().T) / 2),
-        conductance=sp.csr_array((ports.c + ports.c.conj().T) / 2),
-        cross=sp.csr_array(ports.d - ports.a.conj().T),
+    return Linearization(
+        point, voltage, root_s, measured.power(point.v, point.i), losses, losses_slope, here, curvature
     )
-
-
-def all_legs(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, Ints]:
-    """Ends of all pairs of nodes across which power is constant or nearly so: loads, devices, ties to children."""
-    a, b, _ = power_legs(inputs)
-    legs, ground = flow.feeder.legs, np.full(len(inputs.tie_nodes), GROUND)
-    return np.concatenate([legs.a, a, inputs.tie_nodes]), np.concatenate([legs.b, b, ground])
-
-
-def _leg_derivatives(flow: PowerFlow, inputs: Inputs, point: Point, width: float) -> tuple[Complexes, Complexes]:
-    """(leg, T) derivatives of the current that each of all legs draws, by its voltage and its conjugate."""
-    feeder, nodes = flow.feeder, len(flow.feeder.node_bus)
-    a, b, shares = power_legs(inputs)
-    by_v, by_conjugate = leg_sensitivities(feeder.legs, flow.load_incidence @ point.v, flow.multipliers, width)
-    v_device, v_tie = incidence(a, b, nodes) @ point.v, point.v[inputs.tie_nodes]
-    # The current conj(s / v) of a constant power s; devices push it.
-    of_devices = np.conj((shares @ point.device_s) / v_device**2)
-    of_ties = -np.conj(point.tie_s / v_tie**2)
-    none = np.zeros((len(of_devices) + len(of_ties), point.v.shape[1]))
-    return np.concatenate([by_v, none]), np.concatenate([by_conjugate, of_devices, of_ties])
-
-
-def input_currents(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Complexes, Complexes]:
-    """(T, node, device) and (T, node, tie conductor) current 1 / conj(v) of a unit of real power."""
-    nodes = len(flow.feeder.node_bus)
-    a, b, shares = power_legs(inputs)
-    devices = incidence(a, b, nodes)
-    unit = 1 / np.conj(devices @ point.v)
-    pushed = np.array([(devices.T @ sp.diags_array(column) @ shares).toarray() for column in unit.T])
-    pulled = np.zeros((point.v.shape[1], nodes, len(inputs.tie_nodes)), complex)
-    for k, node in enumerate(inputs.tie_nodes):
-        pulled[:, node, k] = 1 / np.conj(point.v[node])
-    return pushed, pulled
-
-
-class System:
-    """The power flow's equations with V and I split into real and imaginary parts, for any derivatives of its legs."""
-
-    def __init__(self, flow: PowerFlow, a: Ints, b: Ints) -> None:
-        self.legs = len(a)
-        self._flow = flow
-        self._count = len(flow.feeder.node_bus) - flow.feeder.roots
-        fixed = flow.system
-        real = sp.coo_array(sp.block_array([[fixed.real, -fixed.imag], [fixed.imag, fixed.real]]))
-        # Both ends of a leg feel both ends' voltages. Nothing is connected to a root's own copy of its bus.
-        ends = [(a, a, 1.0), (a, b, -1.0), (b, a, -1.0), (b, b, 1.0)]
-        roots = flow.feeder.roots
-        self._kept = [(row >= roots) & (column >= roots) for row, column, _ in ends]
-        self._signs = [sign for _, _, sign in ends]
-        rows, columns = [real.row], [real.col]
-        for (row, column, _), kept in zip(ends, self._kept, strict=True):
-            balance, across = self._count + row[kept] - roots, column[kept] - roots
-            # Real and imaginary current by real and imaginary voltage.
-            for imaginary_row in (0, 2 * self._count):
-                for imaginary_column in (0, 2 * self._count):
-                    rows.append(balance + imaginary_row)
-                    columns.append(across + imaginary_column)
-        self._fixed, self._rows, self._columns = real.data, np.concatenate(rows), np.concatenate(columns)
-
-    def respond(
-        self, by_v: Complexes, by_conjugate: Complexes, dv_root: Complexes, drawn: Complexes
-    ) -> tuple[Complexes, Complexes]:
-        """(node, n) changes of V and I when the roots move by ``dv_root`` and ``drawn`` more is taken, while the legs'
-        currents answer to their voltages with the given derivatives (leg,)."""
-        if not drawn.shape[1]:
-            return drawn.astype(complex), drawn.astype(complex)
-        same, opposite = by_v + by_conjugate, by_v - by_conjugate
-        # d Re i = Re(same) dRe v - Im(opposite) dIm v and d Im i = Im(same) dRe v + Re(opposite) dIm v
-        parts = (same.real, -opposite.imag, same.imag, opposite.real)
-        values = [self._fixed] + [
-            -sign * part[kept] for sign, kept in zip(self._signs, self._kept, strict=True) for part in parts
-        ]
-        shape = (4 * self._count, 4 * self._count)
-        system = sp.coo_array((np.concatenate(values), (self._rows, self._columns)), shape=shape).tocsc()
-        roots, count = self._flow.feeder.roots, self._count
-        right = np.concatenate([self._flow.from_root @ dv_root, drawn[roots:]])
-        found = spla.splu(system).solve(np.concatenate([right.real, right.imag]))
-        moved = found[: 2 * count] + 1j * found[2 * count :]
-        return np.concatenate([dv_root, moved[:count]]), np.concatenate([0 * dv_root, moved[count:]])

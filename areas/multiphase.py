@@ -14,7 +14,8 @@ import scipy.sparse as sp
 from areas.barrier import CentralPoint
 from areas.conic import ConicProblem, compile_problem
 from areas.limits import COST, ROW, SIGNS, Parts, overstep
-from areas.linearization import Inputs, Linearization
+from areas.linearization import Linearization
+from areas.network import Inputs
 from areas.subproblem import device_models
 from common.boundary import ANGLE, MULTIPHASE, P, Q, W
 from common.feeder import Complexes, Floats, Ints
@@ -109,13 +110,11 @@ def with_network(
     at: Linearization,
     here: Floats,
     limits: Parts,
-    loss_price: Floats,
 ) -> tuple[ConicProblem, float]:
     """The area's whole problem at a linearization, and the constant that its cost leaves out.
 
-    ``here`` (T, input) are the inputs at the point, ``loss_price`` (T,) what a unit of losses costs there. A voltage
-    limit may be overstepped at ``voltage_slack_price``: those that ``limits`` makes rows have a slack column each,
-    after the devices' own.
+    ``here`` (T, input) are the inputs at the point. A voltage limit may be overstepped at ``voltage_slack_price``:
+    those that ``limits`` makes rows have a slack column each, after the devices' own.
     """
     conic = model.devices
     size = len(conic.c)
@@ -123,7 +122,7 @@ def with_network(
     below, below_right = _peak_rows(area, model, at, here)
     voltage, voltage_right, overstep_price = _voltage_rows(area, model, at, here, limits)
     slacks = len(overstep_price)
-    p, c, constant = _network_cost(area, model, at, here, limits, loss_price)
+    p, c, constant = _network_cost(area, model, at, here, limits)
     wide = sp.csc_array((slacks, slacks))
     a = sp.vstack(
         [
@@ -162,16 +161,14 @@ def _network_cost(
     at: Linearization,
     here: Floats,
     limits: Parts,
-    loss_price: Floats,
 ) -> tuple[sp.csc_array, Floats, float]:
     """Quadratic, linear and constant cost of the network over the devices' columns.
 
-    Energy is linear in the substation's power, whose second derivative is that of the losses: as a quadratic form
-    around the point it has no gradient there, but it lets the solver see how far a linear answer is good.
+    The curvature has no gradient at the point, but it lets the solver see how far a linear answer is good.
     """
     costs, counts = prices(area.settings, area.horizon), factors(area.settings)
     size = len(model.devices.c)
-    quadratic = 2 * loss_price[:, None, None] * at.losses
+    quadratic = 2 * at.curvature
     lost = costs.losses + costs.energy if at.is_lossless else costs.losses
     slope, constant = lost[:, None] * at.losses_slope, float(lost @ at.losses_here)
     if area.has_substation:
@@ -288,16 +285,6 @@ def _peak_rows(
         right = limit + (power * here).sum(axis=1)
         rows.add([(model.input_columns, power), (overload, -np.ones(overload.shape))], right)
     return rows.matrix(), rows.right()
-
-
-def overload_price(
-    area: AreaCase[MultiphaseFeeder], problem: ConicProblem, model: MultiphaseModel, dual: Floats
-) -> Floats:
-    """(T,) what the cap adds to the price of substation power, by the duals of all the problem's rows."""
-    if "overload" not in model.devices.columns:
-        return np.zeros(len(area.horizon))
-    first = problem.counts[0] + model.devices.counts[1]
-    return dual[first : first + len(area.horizon)]
 
 
 def _voltage_rows(

@@ -13,13 +13,13 @@ from areas.conic import SOLVED as ACCEPTED
 from areas.conic import ConicProblem, ConicSolution
 from areas.corrected_model import CorrectedModel
 from areas.limits import Parts, approached, revised
-from areas.multiphase import build_multiphase, carried, overload_price
+from areas.multiphase import build_multiphase, carried
+from areas.prices import network_prices
 from areas.proposals import attempt, slope_at, solve_at, terms
-from common.boundary import INFEASIBLE, SOLVED, AreaProposal, AreaReport, AreaResponse, P
+from common.boundary import INFEASIBLE, SOLVED, AreaProposal, AreaReport, AreaResponse
 from common.errors import SolverError
 from common.feeder import Complexes, Floats
 from common.multiphase import MultiphaseFeeder
-from common.objective import prices
 from common.partition import AreaCase
 from common.schedule import AreaSolution
 
@@ -74,8 +74,6 @@ class MultiphaseWorker:
         self._limits: Parts = np.zeros((2, len(area.feeder.node_bus), len(area.horizon)), np.int8)
         self._device_s = idle_devices(area)
         self._x = np.zeros(len(self._compiled.devices.c))
-        self._prices = prices(area.settings, area.horizon)
-        self._loss_price = self._prices.curvature
         self._path: _OnPath | None = None
         self._objective = np.inf
 
@@ -83,7 +81,6 @@ class MultiphaseWorker:
         """Solve the area at a proposal, its model corrected at the proposed point."""
         started = time.perf_counter()
         if proposal.barrier:
-            self._pay_for_overload(proposal)
             corrected, solved = self._follow(proposal)
         else:
             self._path = None
@@ -92,10 +89,6 @@ class MultiphaseWorker:
         answer = solved.answer
         self._x = answer.x
         is_answered = answer.status in ACCEPTED
-        if is_answered and self.area.has_substation:
-            self._loss_price = self._prices.curvature + overload_price(
-                self.area, solved.problem, self._compiled, answer.dual
-            )
         value = answer.x[self._compiled.boundary_columns]
         slope = slope_at(self.area, proposal, answer, value)
         model_error = self._verify(answer.x[self._compiled.input_columns]) if is_answered else np.inf
@@ -148,12 +141,6 @@ class MultiphaseWorker:
         width = min(FIRST_WIDTH, WIDTH_FALL * self._model.width)
         return self._model.correct_at_target(proposal.target, self._device_s, width)
 
-    def _pay_for_overload(self, proposal: AreaProposal) -> None:
-        """A cap on the substation's power makes losses dearer in all areas: what they cost is what power costs."""
-        if self._model.roots and self.area.settings.substation_peak_kw is not None:
-            paid = proposal.price[: self._model.roots, P].mean(axis=0)
-            self._loss_price = np.maximum(self._prices.curvature, self._prices.losses + paid)
-
     def _solve(self, proposal: AreaProposal) -> _Solved:
         """The answer, with all voltage limits that it calls for."""
         spent, revisions = 0.0, 0
@@ -172,6 +159,9 @@ class MultiphaseWorker:
         if proposal.sensitivities and answer.status in ACCEPTED:
             answer, status = solve_at(self.area, problem, proposal)
             spent += answer.seconds
+        if answer.status in ACCEPTED:
+            duals = np.split(answer.dual, [problem.counts[0]])
+            self._model.prices = network_prices(self.area, self._compiled, self._limits, *duals)
         return _Solved(answer, status, problem, constant, spent)
 
     def _follow(self, proposal: AreaProposal) -> tuple[bool, _Solved]:
@@ -195,6 +185,7 @@ class MultiphaseWorker:
             self._limits, possible = before, True
             point = further(start, way, length)
             stepped = time.perf_counter()
+            self._model.prices = network_prices(self.area, self._compiled, before, point.equality_dual, point.dual)
             corrected = self._model.correct(point.x[self._compiled.input_columns], self._width_at(proposal.barrier))
             started += time.perf_counter() - stepped
             beyond = self._beyond(point.x)
@@ -223,7 +214,7 @@ class MultiphaseWorker:
         return corrected, _Solved(answer, status, problem, constant, answer.seconds, length, drift)
 
     def _width_at(self, barrier: float) -> float:
-        return WIDTH_ON_PATH * barrier / float(self._loss_price.mean())
+        return WIDTH_ON_PATH * barrier / float(self._model.loss_price.mean())
 
     def _first_point(
         self, proposal: AreaProposal
@@ -249,7 +240,7 @@ class MultiphaseWorker:
         return self._model.beyond(x[self._compiled.input_columns])
 
     def _problem(self) -> tuple[ConicProblem, float]:
-        return self._model.problem(self._limits, self._loss_price)
+        return self._model.problem(self._limits)
 
     def _verify(self, inputs: Floats) -> float:
         self._device_s = self._model.split(inputs)[1]

@@ -35,18 +35,35 @@ def leg_sensitivities(legs: Legs, v: Complexes, multipliers: Floats, width: floa
     return by_v.astype(complex), by_conjugate.astype(complex)
 
 
-def kink_curvature(legs: Legs, v: Complexes, multipliers: Floats, width: float, reach: Floats) -> Floats:
-    """(leg, T) a with a (d ln |v|)^2 at least the real power that a leg draws beyond its linearization, on account of
-    the convex kinks within ``reach`` (leg, T), per rated voltage.
+def leg_powers(legs: Legs, v: Complexes, multipliers: Floats, width: float) -> tuple[Complexes, Complexes, Complexes]:
+    """(leg, T) power that each leg draws, its first and its second derivative with respect to ln |v|, the second one
+    without what rounds the kinks."""
+    r = np.abs(v) / legs.v_rated[:, None]
+    (p, q), (slope_p, slope_q) = _powers(legs, r, width), _slopes(legs, r, width)
+    bend_p = legs.s.real[:, None] * _factor_bend(legs, legs.alpha[:, None], r)
+    bend_q = legs.s.imag[:, None] * _factor_bend(legs, legs.beta[:, None], r)
+    slope = np.asarray((slope_p + 1j * slope_q) * r, complex)
+    bend = np.asarray((bend_p + 1j * bend_q) * r**2 + slope, complex)
+    drawn = np.asarray(multipliers * (p + 1j * q), complex)
+    return drawn, multipliers * slope, multipliers * bend
+
+
+def kink_curvature(
+    legs: Legs, v: Complexes, multipliers: Floats, width: float, reach: Floats, price: Complexes
+) -> Floats:
+    """(leg, T) a with a (d ln |v|)^2 at least what a leg's power costs beyond its linearization, at the price (leg, T)
+    of its real and imaginary part, on account of the convex kinks within ``reach`` (leg, T), per rated voltage.
 
     A parabola through the rounded kink's value and slope at x that lies above it everywhere has the second derivative
     k / (2 max(|x|, w)) (iteratively reweighted least squares).
     """
     r = np.abs(v) / legs.v_rated[:, None]
     found = np.zeros_like(r)
-    for at, jump, _ in _kinks(legs, legs.alpha[:, None], r):
+    by_p, by_q = _kinks(legs, legs.alpha[:, None], r), _kinks(legs, legs.beta[:, None], r)
+    for (at, jump_p, _), (_, jump_q, _) in zip(by_p, by_q, strict=True):
+        jump = price.real * legs.s.real[:, None] * jump_p + price.imag * legs.s.imag[:, None] * jump_q
         distance = np.abs(r - at)
-        convex = np.maximum(multipliers * legs.s.real[:, None] * jump, 0.0)
+        convex = np.maximum(multipliers * jump, 0.0)
         found += np.where(distance < reach, convex * r**2 / (4 * np.maximum(distance, width)), 0.0)
     return found
 
@@ -94,6 +111,14 @@ def _factor_slope(legs: Legs, exponent: Floats, r: Floats, width: float) -> Floa
             share = np.maximum(width - np.abs(r - at), 0.0) / (2 * width)
             slope = slope + jump * np.where(above, -share, share)
     return slope
+
+
+def _factor_bend(legs: Legs, exponent: Floats, r: Floats) -> Floats:
+    """Second derivative of the law by r, the kinks left out."""
+    least, most, edge = legs.v_min[:, None], legs.v_max[:, None], legs.edge[:, None]
+    inside: Floats = exponent * (exponent - 1) * np.clip(r, least, most) ** (exponent - 2)
+    bend = np.where(r > most, 2 * most ** (edge - 2), inside)
+    return np.where(r < least, 2 * _low_current(legs, r)[1], bend)
 
 
 def _kinks(legs: Legs, exponent: Floats, r: Floats) -> Iterator[tuple[Floats, Floats, Bools]]:

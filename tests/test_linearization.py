@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multiphase_feeders import random_circuits, random_multiphase_cases
 
-from areas.linearization import Inputs, Linearization, Point, intake, linearize, power_legs
+from areas.curvature import NetworkPrices
+from areas.linearization import Linearization, linearize
 from areas.multiphase import build_multiphase
+from areas.network import Inputs, Point, intake, power_legs
 from common.case import Case
 from common.extraction import compiled, extract_feeder
 from common.feeder import Complexes, Floats
@@ -217,3 +219,27 @@ def test_an_area_without_inputs_has_an_empty_linearization() -> None:
     at = model.linearization(np.zeros(0))
     assert at.voltage.shape == (1, len(feeder.node_bus), 0)
     assert at.losses_here[0] == pytest.approx(0.0, abs=1e-9)
+
+
+@given(case=random_multiphase_cases(max_areas=3), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_the_curvature_is_the_second_difference_of_what_the_network_costs(case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for area in partition(case).areas:
+        model = area_model(area, period=0)
+        if not model.size:
+            continue
+        x, way = operating_point(model, rng), rng.uniform(-1, 1, model.size)
+        nodes, roots = len(area.feeder.node_bus), len(intake(model.flow, model.inputs).at)
+        voltage, power = (rng.normal(size=(n, 1)) + 1j * rng.normal(size=(n, 1)) for n in (nodes, roots))
+        prices = NetworkPrices(voltage, power, rng.uniform(0, 1, 1))
+
+        def cost(x: Floats, area_model: Model = model, at: NetworkPrices = prices) -> Floats:
+            outputs = np.concatenate([np.conj(at.voltage), np.conj(at.power)]) * area_model.outputs(x)
+            return np.asarray(outputs.real.sum(axis=0) + at.losses * area_model.losses(x))
+
+        around = cost(x[:, None] + STEP * way[:, None] * np.arange(-2, 3))
+        second = around @ np.array([-1, 16, -30, 16, -1]) / (12 * STEP**2)
+        form = linearize(model.flow, model.inputs, model.point(x), prices).curvature[0]
+        scale = max(1.0, np.abs(form).max())
+        assert 2 * way @ form @ way == pytest.approx(second, rel=1e-4, abs=1e-4 * scale)

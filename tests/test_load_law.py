@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from common.case import read_case
-from common.feeder import Floats
-from common.load_law import kink_curvature, leg_currents, leg_sensitivities, rounded_off
+from common.feeder import Complexes, Floats
+from common.load_law import kink_curvature, leg_currents, leg_powers, leg_sensitivities, rounded_off
 from common.multiphase import Legs
 from launch.solve import CENTRALIZED, Options, solve
 
 V_MIN, V_MAX = 0.95, 1.05
+REAL = np.ones((1, 1), complex)
 widths = st.floats(1e-4, 0.03)
 voltages = st.floats(0.85, 1.15)
 
@@ -76,7 +77,7 @@ def test_at_a_kink_the_rounding_adds_a_quarter_of_the_jump_of_the_slope_times_it
 def test_no_power_is_above_the_parabola_of_its_curvature(at: float, other: float, width: float) -> None:
     leg, step = legs(0.0), 1e-6
     v = np.array([[1.3 * at + 0j]])
-    curvature = kink_curvature(leg, v, np.ones((1, 1)), width, np.full((1, 1), 1.0))[0, 0]
+    curvature = kink_curvature(leg, v, np.ones((1, 1)), width, np.full((1, 1), 1.0), REAL)[0, 0]
     here, moved = power(leg, at, width)[0], other - at
     slope = float(np.diff(power(leg, np.array([at - step, at + step]), width))[0]) / (2 * step)
     # The impedance above v_max has a curvature of its own.
@@ -86,12 +87,31 @@ def test_no_power_is_above_the_parabola_of_its_curvature(at: float, other: float
 
 
 def test_kinks_out_of_reach_and_those_that_bend_down_have_no_curvature() -> None:
-    multiplier, reach = np.ones((1, 1)), np.full((1, 1), 0.02)
     at_max, at_min, between = (np.array([[1.3 * r + 0j]]) for r in (V_MAX, V_MIN, 1.0))
-    assert kink_curvature(legs(0.0), at_max, multiplier, 1e-3, reach)[0, 0] > 100
-    assert kink_curvature(legs(0.0), between, multiplier, 1e-3, reach)[0, 0] == 0
-    assert kink_curvature(legs(0.0), at_min, multiplier, 1e-3, reach)[0, 0] == 0
-    assert kink_curvature(legs(0.0, -0.6), at_max, multiplier, 1e-3, reach)[0, 0] == 0
+
+    def curvature(leg: Legs, v: Complexes, price: complex) -> float:
+        reach = np.full((1, 1), 0.02)
+        return float(kink_curvature(leg, v, np.ones((1, 1)), 1e-3, reach, np.full((1, 1), price))[0, 0])
+
+    assert curvature(legs(0.0), at_max, 1.0) > 100
+    assert curvature(legs(0.0), between, 1.0) == 0
+    assert curvature(legs(0.0), at_min, 1.0) == 0
+    # What bends power up bends a gain from it down, and of what is free nothing counts.
+    assert curvature(legs(0.0), at_max, -1.0) == 0
+    assert curvature(legs(0.0), at_min, -1.0) > 100
+    assert curvature(legs(0.0, -0.6), at_max, 1.0) == 0
+    assert curvature(legs(0.0, -0.6), at_max, 1j) == 0
+    assert curvature(legs(0.0, 0.6j), at_max, 1j) == pytest.approx(curvature(legs(0.0), at_max, 1.0))
+
+
+@given(st.sampled_from([0.0, 1.0, 1.7, 2.0]), voltages)
+def test_derivatives_of_power_by_the_logarithm_of_voltage_are_its_differences(exponent: float, r: float) -> None:
+    assume(min(abs(r - V_MIN), abs(r - V_MAX)) > 3e-3)
+    step = 1e-3
+    around = 1.3 * r * np.exp(step * np.arange(-1, 2))[None] + 0j
+    s, slope, bend = leg_powers(legs(exponent), around, np.full((1, 3), 2.0), 0.0)
+    assert slope[0, 1] == pytest.approx((s[0, 2] - s[0, 0]) / (2 * step), rel=1e-5, abs=1e-5)
+    assert bend[0, 1] == pytest.approx((s[0, 2] - 2 * s[0, 1] + s[0, 0]) / step**2, rel=1e-4, abs=1e-4)
 
 
 def test_a_feeder_whose_best_voltages_are_where_loads_turn_into_impedances_is_solved_in_areas_and_as_one() -> None:

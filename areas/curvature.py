@@ -1,0 +1,124 @@
+"""The second derivative of what an area's network costs, at the prices of a point.
+
+Voltages and powers at the root are smooth functions of the inputs. Weighted by what they cost, directly or by the
+multipliers of the rows in which they stand, their second derivatives make up the Hessian of the Lagrangian (Nocedal and
+Wright, "Numerical Optimization" (2006), chapter 18). With the equations of the power flow, linear in V and I but for
+the legs' currents, it takes one solution of the transposed equations: the multipliers tell what a leg's current costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from areas.network import Factors, Inputs, Point, all_legs, dissipation, intake, power_legs
+from common.feeder import Complexes, Floats
+from common.load_law import kink_curvature, leg_powers
+from common.multiphase import incidence
+from common.power_flow import PowerFlow
+
+
+@dataclass(frozen=True)
+class NetworkPrices:
+    """What the network's quantities cost at a point."""
+
+    voltage: Complexes
+    """(node, T) of ln V: of its real part, and of its imaginary part"""
+    power: Complexes
+    """(root node, T) of real and reactive power drawn at the root"""
+    losses: Floats
+    """(T,) of losses, where they cost something by themselves"""
+
+
+class Curvature:
+    """Quadratic forms of an area at a point: what changes of inputs cost beyond the linearization."""
+
+    def __init__(
+        self, flow: PowerFlow, inputs: Inputs, point: Point, prices: NetworkPrices, width: float, reach: Floats | None
+    ) -> None:
+        """``reach`` (leg, T), per rated voltage: the kinks of loads that are counted."""
+        self._flow, self._point, self._prices = flow, point, prices
+        self._width, self._reach = width, reach
+        self._lost, self._measured = dissipation(flow, inputs), intake(flow, inputs)
+        self._across = incidence(*all_legs(flow, inputs), len(flow.feeder.node_bus))
+        self._v = self._across @ point.v
+        s, slope, bend = leg_powers(flow.feeder.legs, self._v[: len(flow.feeder.legs)], flow.multipliers, width)
+        shares = power_legs(inputs)[2]
+        given = np.concatenate([-(shares @ point.device_s), point.tie_s])
+        none = np.zeros(given.shape)
+        self._s = np.concatenate([s, given])
+        self._slope, self._bend = np.concatenate([slope, none]), np.concatenate([bend, none])
+        # What a unit of each input adds to the power that a leg draws.
+        of_device, of_tie = shares.toarray(), np.eye(len(inputs.tie_nodes))
+        own = block_diag(np.hstack([-of_device, -1j * of_device]), np.hstack([of_tie, 1j * of_tie]))
+        self._ds = np.zeros((len(self._v), inputs.count(flow.feeder.roots)), complex)
+        self._ds[len(s) :, self._ds.shape[1] - own.shape[1] :] = own
+
+    def form(self, t: int, dv: Complexes, di: Complexes, factors: Factors) -> Floats:
+        """(input, input) in period t, whose inputs change V and I by ``dv`` and ``di`` (node, input)."""
+        v, i = self._point.v[:, t], self._point.i[:, t]
+        of_voltage, of_power = np.conj(self._prices.voltage[:, t]), self._prices.power[:, t]
+        of_losses = self._prices.losses[t]
+        at, measured = self._measured.at, self._measured
+        current = measured.from_v @ v + measured.from_i @ i
+        lost_v, lost_i = self._lost.gradient(v, i)
+        drawn = of_power * np.conj(v[at])
+        of_v = of_voltage / v + measured.from_v.T @ drawn + of_losses * lost_v
+        of_v[at] += np.conj(of_power * current)
+        at_root, of_drawn = factors.worth(of_v, measured.from_i.T @ drawn + of_losses * lost_i)
+        found = of_losses * self._lost.of_changes(dv, di)
+        # Power is V conj(I), ln V bends by itself, and so does the root's voltage, given by its logarithm.
+        current_moved = measured.from_v @ dv + measured.from_i @ di
+        found = found + (dv[at].T @ (np.conj(of_power)[:, None] * np.conj(current_moved))).real
+        priced = np.flatnonzero(of_voltage)
+        moved = dv[priced] / v[priced, None]
+        found -= (moved.T @ (of_voltage[priced, None] * moved)).real / 2
+        roots = dv[: len(at_root)] / v[: len(at_root), None]
+        found += (roots.T @ ((at_root * v[: len(at_root)])[:, None] * roots)).real / 2
+        return symmetric(found + self._of_legs(t, (self._across @ dv) / self._v[:, t, None], self._across @ of_drawn))
+
+    def _of_legs(self, t: int, moved: Complexes, of_current: Complexes) -> Floats:
+        """What the legs' currents conj(s / v) add, their voltages ``moved`` (leg, input) by that over themselves."""
+        price = of_current / np.conj(self._v[:, t])
+        s, slope, bend = (np.conj(values[:, t]) for values in (self._s, self._slope, self._bend))
+        # In u = dv / v: s becomes s + slope Re(u - u^2 / 2) + bend Re(u)^2 / 2, and 1 / (1 + u) is 1 - u + u^2.
+        by_real = (price * (bend / 2 - 1.5 * slope + s)).real
+        by_imaginary = (price * (slope / 2 - s)).real
+        by_both = (1j * price * (slope - 2 * s)).real
+        legs = self._flow.feeder.legs
+        if self._reach is not None:
+            count = len(legs)
+            by_real[:count] += kink_curvature(
+                legs,
+                self._v[:count, [t]],
+                self._flow.multipliers[:, [t]],
+                self._width,
+                self._reach[:, [t]],
+                price[:count, None],
+            )[:, 0]
+        real, imaginary = moved.real, moved.imag
+        found: Floats = real.T @ (by_real[:, None] * real + by_both[:, None] * imaginary)
+        found += imaginary.T @ (by_imaginary[:, None] * imaginary)
+        found -= ((price[:, None] * np.conj(self._ds)).T @ np.conj(moved)).real
+        return found
+
+
+def convex(form: Floats, least: Floats, scale: Floats) -> Floats:
+    """(T, n, n) symmetric forms made at least as large as ``least``, positive semidefinite, in every direction.
+
+    The change is the smallest where inputs are measured by their ``scale`` (n,). Without a common measure of voltages
+    and powers a product of the two, of no weight along any way that the feeder can go, becomes a large curvature.
+    """
+    cross = scale[:, None] * scale
+    values, vectors = np.linalg.eigh((form - least) * cross)
+    added = (vectors * np.maximum(values, 0.0)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    found: Floats = least + symmetric(added / cross)
+    return found
+
+
+def symmetric(form: Floats) -> Floats:
+    """(..., n, n) the symmetric parts of matrices."""
+    halves: Floats = (form + np.swapaxes(form, -1, -2)) / 2
+    return halves
