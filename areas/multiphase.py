@@ -175,13 +175,14 @@ def _network_cost(
         slope = slope + costs.energy[:, None] * at.root_s.real.sum(axis=1)
         constant += float(costs.energy @ at.root_s_here.real.sum(axis=0))
     if counts.voltage_deviation:
-        limited = area.feeder.limited
-        squared = np.abs(at.point.v[limited]).T ** 2
-        moved = 2 * squared[..., None] * at.voltage[:, limited].real
-        weight = counts.voltage_deviation
+        limited, weight = area.feeder.limited, counts.voltage_deviation
+        log_v, moved = np.log(np.abs(at.point.v[limited])).T, 2 * at.voltage[:, limited].real
+        # In a model that is not corrected |V|^2 - 1 is 2 ln |V|, linear for areas and whole alike.
+        deviation = 2 * log_v if at.is_lossless else np.exp(2 * log_v) - 1
+        moved = moved if at.is_lossless else np.exp(2 * log_v)[..., None] * moved
         quadratic = quadratic + 2 * weight * np.einsum("tni,tnj->tij", moved, moved)
-        slope = slope + 2 * weight * np.einsum("tni,tn->ti", moved, squared - 1)
-        constant += weight * float(voltage_deviation(squared))
+        slope = slope + 2 * weight * np.einsum("tni,tn->ti", moved, deviation)
+        constant += weight * float(voltage_deviation(1 + deviation))
     counted = limits == COST
     if counted.any():
         price = area.settings.voltage_slack_price * area.horizon.dt

@@ -158,9 +158,12 @@ def test_a_base_that_is_not_above_zero_has_to_be_given() -> None:
         factors(free.settings)
 
 
-@pytest.mark.parametrize(("name", "periods"), [("ieee13", 4), ("ieee123", 5)])
-def test_areas_find_the_optimum_of_a_mix(name: str, periods: int) -> None:
-    case = with_weights(read_case(name, {"periods": periods}), MIX, Terms())
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("ieee13", {"periods": 4}), ("ieee13", {"periods": 2, "model": "lindist3"}), ("ieee123", {"periods": 5})],
+)
+def test_areas_find_the_optimum_of_a_mix(name: str, settings: dict[str, object]) -> None:
+    case = with_weights(read_case(name, settings), MIX, Terms())
     one, four = (solve(case, Options(method)) for method in ("centralized", "admm"))
     for result in (one, four):
         assert result.converged and result.check is not None and result.check.passed
