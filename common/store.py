@@ -1,4 +1,4 @@
-"""Results on disk: the only module that knows HDF5.
+"""Results on disk: with ``common.study_store`` the only module that knows HDF5.
 
 It owns the file's layout and hardly knows a field by name: data classes become groups, arrays datasets, tables groups
 of columns, single values attributes (None a null attribute). So a field added to a data class is stored without a
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from common.result import Result
 from common.schedule import completed
 
 FORMAT = "tieflow result"
+STUDY_FORMAT = "tieflow study"
 FORMAT_VERSION = 1
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PROBE_BYTES = 1 << 16
@@ -69,18 +70,39 @@ def write_result(path: Path, result: Result) -> None:
 
     The same result gives the same bytes. Raises TieflowError when it cannot be written.
     """
-    try:
-        image = _encode(result)
-    except ValueError as error:
-        raise TieflowError(
-            f"{path}: the case holds text that HDF5 cannot store ({error}). Rename what has the odd character in it."
-        ) from error
-    with beside(path, image) as temporary:
-        os.replace(temporary, _target(path))
+    replace_file(path, image_of(path, lambda file: save_result(file, result)))
 
 
 def read_result(path: Path) -> Result:
     """Read what :func:`write_result` wrote. Raises TieflowError when it is not there, not ours or not whole."""
+    with opened(path) as file:
+        check_format(path, file)
+        return load_result(file)
+
+
+def image_of(path: Path, fill: Callable[[h5py.File], None]) -> bytes:
+    """The content of a whole file, made in memory: so a full disk is a plain error of ``write`` and never one inside
+    HDF5. Raises TieflowError, naming the ``path`` that it is for, when ``fill`` meets what HDF5 cannot store."""
+    try:
+        with h5py.File("result", "w", driver="core", backing_store=False) as file:
+            fill(file)
+            file.flush()
+            return bytes(file.id.get_file_image())
+    except ValueError as error:
+        raise TieflowError(
+            f"{path}: the case holds text that HDF5 cannot store ({error}). Rename what has the odd character in it."
+        ) from error
+
+
+def replace_file(path: Path, image: bytes) -> None:
+    """Write a file in one step: whatever fails or is killed, the old one stays as it was. Raises TieflowError."""
+    with beside(path, image) as temporary:
+        os.replace(temporary, _target(path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """A file to read from. Raises TieflowError when it is not there, not HDF5 or, as the block finds, damaged."""
     try:
         stream = path.open("rb")
     except FileNotFoundError:
@@ -94,9 +116,7 @@ def read_result(path: Path) -> Result:
             raise TieflowError(f"{path}: not an HDF5 file. Name a result file that 'tieflow solve' has made.")
         try:
             with h5py.File(stream, "r") as file:
-                _check_format(path, file)
-                result: Result = _load_fields(file, Result)
-                return replace(result, schedule=completed(result.case, result.schedule))
+                yield file
         # What h5py and the data classes raise for a file that ends early or lacks a part.
         except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise TieflowError(f"{path}: truncated or damaged ({error}). Copy it again, or solve again.") from error
@@ -140,9 +160,14 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _check_format(path: Path, file: h5py.File) -> None:
-    if str(file.attrs.get("format")) != FORMAT:
-        raise TieflowError(f"{path}: not a tieflow result. Name a file that 'tieflow solve' has made.")
+def check_format(path: Path, file: h5py.File, expected: str = FORMAT) -> None:
+    """Raises TieflowError for a file that holds something else, or by a layout that this tieflow does not know."""
+    found = str(file.attrs.get("format"))
+    if found == STUDY_FORMAT and expected == FORMAT:
+        raise TieflowError(f"{path}: a study. Say which of its runs: --variant {choices(list(file['variants']))}.")
+    if found != expected:
+        maker = "tieflow study" if expected == STUDY_FORMAT else "tieflow solve"
+        raise TieflowError(f"{path}: not a {expected}. Name a file that '{maker}' has made.")
     version = int(file.attrs["format_version"])
     if version != FORMAT_VERSION:
         raise TieflowError(
@@ -151,16 +176,25 @@ def _check_format(path: Path, file: h5py.File) -> None:
         )
 
 
-def _encode(result: Result) -> bytes:
-    """The whole file, made in memory: so a full disk is a plain error of ``write`` and never one inside HDF5."""
-    with h5py.File("result", "w", driver="core", backing_store=False) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.create_group("summary")
-        _save_fields(file, Result, result)
-        _save_axes(file.create_group("axes"), result)
-        file.flush()
-        return bytes(file.id.get_file_image())
+def choices(names: Sequence[str]) -> str:
+    """Names of groups as a user would type them."""
+    shown = [unquote(name) for name in names]
+    return " | ".join(f'"{name}"' if " " in name else name for name in shown)
+
+
+def save_result(group: h5py.Group, result: Result) -> None:
+    """Store a result in an empty group, which is then as a result file is."""
+    group.attrs["format"] = FORMAT
+    group.attrs["format_version"] = FORMAT_VERSION
+    group.create_group("summary")
+    save_fields(group, Result, result)
+    _save_axes(group.create_group("axes"), result)
+
+
+def load_result(group: h5py.Group) -> Result:
+    """The inverse of :func:`save_result`. Raises what h5py and the data classes raise for a group that lacks a part."""
+    result: Result = load_fields(group, Result)
+    return replace(result, schedule=completed(result.case, result.schedule))
 
 
 def _save_axes(group: h5py.Group, result: Result) -> None:
@@ -180,12 +214,14 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
     group["period"] = _array(int, case.horizon.hour)
 
 
-def _save_fields(group: h5py.Group, owner: type, item: Any) -> None:
+def save_fields(group: h5py.Group, owner: type, item: Any) -> None:
+    """Store the fields of a data class in a group."""
     for name, kind in _fields(owner).items():
         _save(_home(group, owner, kind), name, kind, getattr(item, name))
 
 
-def _load_fields(group: h5py.Group, owner: type) -> Any:
+def load_fields(group: h5py.Group, owner: type) -> Any:
+    """The inverse of :func:`save_fields`."""
     values = {}
     for name, kind in _fields(owner).items():
         home = _home(group, owner, kind)
@@ -213,14 +249,12 @@ def _save(group: h5py.Group, name: str, kind: Any, value: Any) -> None:
             _save(inner, quote(key, safe=" "), get_args(kind)[1], item)
     elif get_origin(kind) is tuple:
         element = get_args(kind)[0]
-        if columns := _fields(element):
-            table = group.create_group(name)
-            for column, cell_kind in columns.items():
-                _save_array(table, column, _array(cell_kind, [getattr(row, column) for row in value]), "row")
+        if _fields(element):
+            save_table(group, name, element, value)
         else:
             _save_array(group, name, _array(element, value))
     elif _fields(kind):
-        _save_fields(group.create_group(name), kind, value)
+        save_fields(group.create_group(name), kind, value)
     else:
         group.attrs[name] = value
 
@@ -239,11 +273,22 @@ def _load(group: h5py.Group, name: str, kind: Any) -> Any:
     if get_origin(kind) is Mapping:
         return {unquote(key): _load(item, key, get_args(kind)[1]) for key in (*item.attrs, *item)}
     if get_origin(kind) is not tuple:
-        return _load_fields(item, kind)
+        return load_fields(item, kind)
     element = get_args(kind)[0]
-    if not (known := _fields(element)):
-        return tuple(_cells(item, element))
-    columns = {column: _cells(item[column], cell_kind) for column, cell_kind in known.items() if column in item}
+    return load_table(group, name, element) if _fields(element) else tuple(_cells(item, element))
+
+
+def save_table(group: h5py.Group, name: str, element: type, rows: Iterable[Any]) -> None:
+    """Store data classes as a group of columns."""
+    table, rows = group.create_group(name), list(rows)
+    for column, cell_kind in _fields(element).items():
+        _save_array(table, column, _array(cell_kind, [getattr(row, column) for row in rows]), "row")
+
+
+def load_table(group: h5py.Group, name: str, element: type) -> tuple[Any, ...]:
+    """The inverse of :func:`save_table`."""
+    item = group[name]
+    columns = {column: _cells(item[column], kind) for column, kind in _fields(element).items() if column in item}
     return tuple(element(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
 
