@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import Field
 
-from common.devices import DEVICE_KINDS, PV, Battery, BusName, Device, FlexibleLoad, Wind, devices_of
+from common.devices import DEVICE_KINDS, DEVICE_ROWS, PV, Battery, BusName, Device, FlexibleLoad, Wind, devices_of
 from common.errors import CaseError, did_you_mean
 from common.feeder import BranchRow, BusRow, Feeder, make_feeder
 from common.horizon import Horizon, read_horizon
@@ -87,42 +87,51 @@ def find_case(name: str) -> Path:
     raise CaseError(f"case '{name}': no such folder and no shipped case of that name.{did_you_mean(name, known)}")
 
 
-def read_case(name: str, overrides: Mapping[str, object] | None = None, set_by: str = "--set") -> Case:
+def read_case(
+    name: str,
+    overrides: Mapping[str, object] | None = None,
+    set_by: str = "--set",
+    profiles: Path | None = None,
+    with_devices: bool = True,
+) -> Case:
     """Read a shipped case or a case folder; ``overrides`` replace settings, and ``set_by`` tells the user how they were
-    given. Raises CaseError for anything wrong."""
+    given. Columns of ``profiles`` come before those of profiles.csv; ``with_devices`` may leave all devices out. Raises
+    CaseError for anything wrong."""
     folder = find_case(name)
     settings = read_settings(folder / "case.toml", overrides or {}, set_by)
+    horizon = read_horizon(folder / "profiles.csv", settings, profiles)
     if settings.model != "balanced":
-        return _read_multiphase(folder, settings)
+        return _read_multiphase(folder, settings, horizon, with_devices)
     buses = read_table(folder / "buses.csv", BusRow)
     branches = read_table(folder / "branches.csv", BranchRow)
     loads = [row for row in buses if row.p_load_kw > 0]
-    pv = _optional(folder / "pv.csv", PV) + [
-        _default_pv(row, settings) for row in pick_evenly(loads, settings.pv_percent) if settings.der_fraction > 0
-    ]
-    batteries = _optional(folder / "batteries.csv", Battery) + [
-        _default_battery(row, settings)
-        for row in pick_evenly(loads, settings.battery_percent)
-        if settings.der_fraction > 0
-    ]
+    devices = _devices(folder, with_devices)
+    if with_devices and settings.der_fraction > 0:
+        devices["pv"] += tuple(_default_pv(row, settings) for row in pick_evenly(loads, settings.pv_percent))
+        chosen = pick_evenly(loads, settings.battery_percent)
+        devices["batteries"] += tuple(_default_battery(row, settings) for row in chosen)
     case = Case(
         name=folder.resolve().name,
         settings=settings,
         buses=tuple(buses),
         branches=tuple(branches),
-        pv=tuple(pv),
-        batteries=tuple(batteries),
-        flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
-        wind=tuple(_optional(folder / "wind.csv", Wind)),
-        horizon=read_horizon(folder / "profiles.csv", settings),
+        horizon=horizon,
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
+        **devices,
     )
     case.feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
     check_devices(case)
     return case
 
 
-def _read_multiphase(folder: Path, settings: Settings) -> Case:
+def _devices(folder: Path, with_devices: bool) -> dict[str, Any]:
+    """The devices that the case's tables tell, by kind."""
+    return {
+        kind: tuple(_optional(folder / f"{kind}.csv", row)) if with_devices else () for kind, row in DEVICE_ROWS.items()
+    }
+
+
+def _read_multiphase(folder: Path, settings: Settings, horizon: Horizon, with_devices: bool) -> Case:
     from common.extraction import compiled, load_shapes
 
     path = folder / "circuit.dss"
@@ -132,22 +141,19 @@ def _read_multiphase(folder: Path, settings: Settings) -> Case:
         raise CaseError(
             f"{path}: cannot be read ({error}). 'tieflow import' writes it from an OpenDSS model."
         ) from None
-    horizon = read_horizon(folder / "profiles.csv", settings)
     case = Case(
         name=folder.resolve().name,
         settings=settings,
         buses=(),
         branches=(),
-        pv=tuple(_optional(folder / "pv.csv", PV)),
-        batteries=tuple(_optional(folder / "batteries.csv", Battery)),
-        flexible_loads=tuple(_optional(folder / "flexible_loads.csv", FlexibleLoad)),
-        wind=tuple(_optional(folder / "wind.csv", Wind)),
         horizon=horizon,
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
         circuit=circuit,
+        **_devices(folder, with_devices),
     )
     try:
-        case = replace(case, horizon=replace(horizon, shapes=load_shapes(compiled(circuit), horizon.hour, horizon.dt)))
+        shapes = {**load_shapes(compiled(circuit), horizon.hour, horizon.dt), **horizon.shapes}
+        case = replace(case, horizon=replace(horizon, shapes=shapes))
         case.network  # noqa: B018 - what is wrong with the circuit is found while reading it
     except CaseError as error:
         raise CaseError(f"{path}: {error}") from None
@@ -194,7 +200,7 @@ def check_devices(case: Case) -> None:
         _check_places(table, units, known)
         for unit in units:
             profile = getattr(unit, "profile", "")
-            if case.is_balanced and (unit.phases or profile):
+            if case.is_balanced and (unit.phases or (profile and not case.horizon.shapes)):
                 what = "phases" if unit.phases else "profile"
                 raise CaseError(f"{table}: {what} at bus '{unit.bus}', but the case is balanced. Leave it empty.")
             if profile and profile not in case.horizon.shapes:

@@ -134,6 +134,8 @@ DEVICE_KINDS = {
 }
 """what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 
+DEVICE_ROWS: dict[str, type[Device]] = {"pv": PV, "batteries": Battery, "flexible_loads": FlexibleLoad, "wind": Wind}
+
 
 def devices_of(owner: Any) -> tuple[Device, ...]:
     """Every device of a case or an area, kind by kind."""

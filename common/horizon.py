@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, create_model
 
 from common.devices import PV, Battery, Device, FlexibleLoad, Wind
 from common.errors import CaseError
 from common.feeder import Floats
 from common.settings import NotNegative, Settings
-from common.tables import Row, read_table
+from common.tables import Row, read_header, read_table
 
 STC_C = 25.0
 """cell temperature, deg C, under standard test conditions"""
@@ -78,8 +78,17 @@ class Horizon:
         return unit.s_rated_kva * peak
 
 
-def read_horizon(path: Path, settings: Settings) -> Horizon:
-    """The middle rows of profiles.csv. Raises CaseError for a table that is no whole day, lacks a column or price."""
+RIVALS = (("pv_pu",), ("irradiance_pu", "cell_c")), (("wind_pu",), ("wind_mps",))
+"""columns that tell the same in two ways"""
+PRICE = "price_per_kwh"
+
+
+def read_horizon(path: Path, settings: Settings, own: Path | None = None) -> Horizon:
+    """The middle rows of profiles.csv. Raises CaseError for a table that is no whole day, lacks a column or price.
+
+    ``own`` is another such table, whose columns come before those of the first and before prices of the settings; its
+    columns of other names are shapes that devices may follow.
+    """
     rows = read_table(path, ProfileRow)
     expected = round(24 / settings.dt_hours)
     if [row.hour for row in rows] != list(range(expected)):
@@ -92,6 +101,11 @@ def read_horizon(path: Path, settings: Settings) -> Horizon:
     # The middle of the day: row ceil((rows - T + 1) / 2) - 1 is the first of T.
     first = math.ceil((len(rows) - settings.periods + 1) / 2) - 1
     middle = slice(first, first + settings.periods)
+    shapes: dict[str, Floats] = {}
+    if own is not None:
+        rows, shapes = _changed(rows, own)
+        if PRICE in read_header(own):
+            settings = settings.model_copy(update={"price_low_per_kwh": None, "price_high_per_kwh": None})
     load = np.array([row.load_pu for row in rows[middle]])
     return Horizon(
         hour=tuple(row.hour for row in rows[middle]),
@@ -99,8 +113,38 @@ def read_horizon(path: Path, settings: Settings) -> Horizon:
         pv=_pv(path, rows, settings)[middle],
         price=_prices(path, rows[middle], load, settings),
         dt=settings.dt_hours,
+        shapes={name: shape[middle] for name, shape in shapes.items()},
         wind=_wind(path, rows, settings)[middle],
     )
+
+
+def _changed(rows: Sequence[ProfileRow], own: Path) -> tuple[list[ProfileRow], dict[str, Floats]]:
+    """The rows with the columns of another table, and its (row,) columns that are none of theirs."""
+    known = ProfileRow.model_fields
+    header = read_header(own)
+    given, shapes = [name for name in header if name in known], [name for name in header if name not in known]
+    columns: dict[str, Any] = {name: (known[name].annotation, known[name]) for name in ("hour", *given)}
+    columns |= dict.fromkeys(shapes, (float, ...))
+    model = create_model("OwnRow", __base__=Row, **columns)
+    more = read_table(own, model)
+    if [getattr(row, "hour", None) for row in more] != [row.hour for row in rows]:
+        raise CaseError(
+            f"{own}: needs the rows of the case's profiles.csv, hour = 0..{len(rows) - 1}, in order. Add, remove or "
+            "renumber rows."
+        )
+    dropped = {
+        name: None
+        for ways in RIVALS
+        for way, other in (ways, ways[::-1])
+        if set(way) & set(given)
+        for name in other
+        if name not in given
+    }
+    changed = [
+        row.model_copy(update=dropped | {name: getattr(new, name) for name in given})
+        for row, new in zip(rows, more, strict=True)
+    ]
+    return changed, {name: np.array([getattr(row, name) for row in more], float) for name in shapes}
 
 
 def _column(path: Path, rows: Sequence[ProfileRow], name: str) -> Floats | None:

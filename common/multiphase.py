@@ -196,6 +196,21 @@ def connection(feeder: MultiphaseFeeder, bus: str, phases: str) -> tuple[Ints, I
     return nodes, np.full(len(nodes), GROUND)
 
 
+def path_impedance(feeder: MultiphaseFeeder) -> Complexes:
+    """(bus,) impedance from bus 0 to each bus, per unit: of every branch the mean of its conductors' own
+    impedances less that of their mutual ones: the positive-sequence impedance of a transposed three-phase branch."""
+    found = np.zeros(len(feeder.buses), complex)
+    for k, (parent, branch) in enumerate(zip(feeder.parent, feeder.branches, strict=True)):
+        child = np.flatnonzero(feeder.node_bus[branch.nodes] == k + 1)
+        # With the parent end held, this is what the branch looks like from its child: the line's own matrix.
+        z = np.linalg.inv(branch.y[np.ix_(child, child)])
+        n = len(child)
+        own = np.trace(z) / n
+        mutual = (z.sum() - np.trace(z)) / (n * (n - 1)) if n > 1 else 0.0
+        found[k + 1] = found[parent] + own - mutual
+    return found
+
+
 def multipliers(legs: Legs, load: Floats, shapes: Mapping[str, Floats]) -> Floats:
     """(leg, T) what each leg's rated power is multiplied with; ``load`` and each shape are (T,)."""
     known = {"": load, FIXED: np.ones_like(load), **shapes}

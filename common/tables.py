@@ -26,6 +26,18 @@ def read_table(path: Path, row_type: type[RowType]) -> list[RowType]:
     An empty cell takes the column's default. Raises CaseError for a missing file, an unknown or missing column,
     a row of the wrong length, or a value that the model refuses.
     """
+    header, lines = _lines(path, ",".join(row_type.model_fields))
+    _check_header(path, header, row_type)
+    return [_read_row(path, number, header, cells, row_type) for number, cells in lines]
+
+
+def read_header(path: Path) -> list[str]:
+    """The column names of a CSV file. Raises CaseError for a missing or empty file, or one that is not CSV."""
+    return _lines(path, "hour,...")[0]
+
+
+def _lines(path: Path, expected: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and rows with their line numbers; ``expected``: what the header of an empty file should be."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -38,10 +50,8 @@ def read_table(path: Path, row_type: type[RowType]) -> list[RowType]:
     except csv.Error as error:
         raise CaseError(f"{path}, line {reader.line_num}: not valid CSV ({error}). Close every quote.") from None
     if not lines:
-        raise CaseError(f"{path}: empty. Its first line must be the header {','.join(row_type.model_fields)}.")
-    header = [name.strip() for name in lines[0][1]]
-    _check_header(path, header, row_type)
-    return [_read_row(path, number, header, cells, row_type) for number, cells in lines[1:]]
+        raise CaseError(f"{path}: empty. Its first line must be the header {expected}.")
+    return [name.strip() for name in lines[0][1]], lines[1:]
 
 
 def _check_header(path: Path, header: list[str], row_type: type[Row]) -> None:

@@ -108,7 +108,7 @@ class OverMpi:
     def exchange(self, proposals: Sequence[AreaProposal]) -> list[AreaResponse]:
         self._tell(Command.SOLVE, proposals)
         vector = self._got
-        _wait(self._comm.Igatherv(np.zeros(0), [vector.data, vector.counts, vector.starts, _double()], root=0))
+        wait(self._comm.Igatherv(np.zeros(0), [vector.data, vector.counts, vector.starts, _double()], root=0))
         answers = [unpack_responses(part, layouts) for part, layouts in zip(vector.parts(), self._layouts, strict=True)]
         return _by_area(self._owned, answers)
 
@@ -129,7 +129,7 @@ class OverMpi:
         for own, part in zip(self._owned, self._sent.parts(), strict=True):
             pack_proposals(part, command, [proposals[i] for i in own] if proposals else [])
         vector = self._sent
-        _wait(
+        wait(
             self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(len(HEADER)), root=0)
         )
 
@@ -152,9 +152,9 @@ def areas_at_work(
         yield InProcess([make_solver(area) for area in areas])
         return
     owned = share_out(areas, comm.size)
-    comm.scatter([[areas[i] for i in own] for own in owned], root=0)
+    hand_out(comm, [[areas[i] for i in own] for own in owned])
     transport = OverMpi(comm, areas, owned)
-    _wait(comm.Ibarrier())
+    wait(comm.Ibarrier())
     try:
         yield transport
     finally:
@@ -162,15 +162,27 @@ def areas_at_work(
 
 
 def work(comm: Comm, make_solver: Callable[[AreaCase[Any]], Solver]) -> None:
-    """An area rank's life: take areas from rank 0 and serve them, again and again, until dismissed."""
-    while (areas := comm.scatter(None, root=0)) is not None:
-        _serve(comm, areas, make_solver)
+    """An area rank's life: take areas from rank 0 and serve them, again and again, until dismissed.
+
+    Instead of areas rank 0 may hand out an errand: a function that the rank calls with both arguments of this one.
+    """
+    while (given := hand_out(comm, None)) is not None:
+        if callable(given):
+            given(comm, make_solver)
+        else:
+            _serve(comm, given, make_solver)
 
 
 def dismiss(comm: Comm | None) -> None:
     """Rank 0 sends all ranks home. They must not be at work."""
     if comm is not None:
-        comm.scatter([None] * comm.size, root=0)
+        hand_out(comm, [None] * comm.size)
+
+
+def hand_out(comm: Comm, items: Sequence[Any] | None) -> Any:
+    """Rank 0 gives each rank an item; the others call this with None and sleep until it does."""
+    wait(comm.Ibarrier())
+    return comm.scatter(items, root=0)
 
 
 def abort(comm: Comm) -> NoReturn:
@@ -187,17 +199,17 @@ def abort(comm: Comm) -> NoReturn:
 def _serve(comm: Comm, areas: Sequence[AreaCase[Any]], make_solver: Callable[[AreaCase[Any]], Solver]) -> None:
     layouts = [Layout.of(area) for area in areas]
     solvers = [make_solver(area) for area in areas]
-    _wait(comm.Ibarrier())
+    wait(comm.Ibarrier())
     message = np.zeros(proposal_message_size(layouts))
     answer = np.zeros(response_message_size(layouts))
     while True:
-        _wait(comm.Iscatterv(None, message, root=0))
+        wait(comm.Iscatterv(None, message, root=0))
         match unpack_command(message):
             case Command.SOLVE:
                 proposals = unpack_proposals(message, layouts)
                 responses = [solver.respond(proposal) for solver, proposal in zip(solvers, proposals, strict=True)]
                 pack_responses(answer, layouts, responses)
-                _wait(comm.Igatherv(answer, None, root=0))
+                wait(comm.Igatherv(answer, None, root=0))
             case Command.SOLUTION:
                 comm.gather([solver.solution() for solver in solvers], root=0)
             case Command.DIAGNOSIS:
@@ -301,7 +313,8 @@ class _Vectors:
         return [self.data[start : start + count] for start, count in zip(self.starts, self.counts, strict=True)]
 
 
-def _wait(request: Request) -> None:
+def wait(request: Request) -> None:
+    """Wait for a message, after a short while asleep between looks."""
     for _ in range(SPINS):
         if request.Test():
             return

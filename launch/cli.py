@@ -5,48 +5,33 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from common.case import AreaRow, Case, read_case
+from common.case import Case, read_case
 from common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError, did_you_mean
 from common.partition import area_numbers
-from common.settings import parse_override
-from common.store import check_writable, read_result, write_result
-from common.tables import read_table
+from common.store import check_writable, write_result
+from common.study_store import read_run
 from common.transport import abort, dismiss, launched_rank, work, world
 from launch.benchmark import compare
-from launch.options import file_argument, json_option, print_json
-from launch.partition import describe, in_areas, partition_report, write_areas
+from launch.options import given_settings, in_areas_of, json_option, print_json, run_options, settings_options, together
+from launch.partition import describe, partition_report, write_areas
 from launch.partition import summary as area_summary
 from launch.report import benchmark_table, exit_code, print_result, print_round, summary
 from launch.report_commands import kpis, plot, report
 from launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
+from launch.study_command import study
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-Command = TypeVar("Command", bound=Callable[..., int])
-
-
-def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def apply(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
-
-
-case_options = _options(
+case_options = together(
     click.argument("case_name", metavar="CASE"),
-    click.option("--periods", type=int, help="Length of the horizon, the middle of the day."),
-    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the case."),
+    settings_options,
     click.option(
         "--tolerance",
         type=click.FloatRange(1e-9, 1.0),
@@ -101,7 +86,7 @@ def solve_command(
     """Solve CASE in its areas, replay the schedule in OpenDSS, store and print the result."""
     console = Console(stderr=as_json)
     _check_methods([method])
-    case = _with_areas(_read(case_name, periods, overrides), areas)
+    case = in_areas_of(_read(case_name, periods, overrides), areas)
     path = output or Path(f"{case.name}.h5")
     check_writable(path)
     options = Options(method, tolerance, max_rounds, certify=certify, check=not no_check)
@@ -169,7 +154,7 @@ def partition_command(case_name: str, areas: str, out: Path | None, force: bool,
     """Cut CASE into connected areas of even work, draw them and write areas.csv, which may be edited."""
     if areas.strip() and not areas.isdecimal() and (out is not None or force):
         raise CaseError("--out and --force go with a number of --areas: a file is only looked at.")
-    case = _with_areas(read_case(case_name), areas)
+    case = in_areas_of(read_case(case_name), areas)
     found = describe(case, area_numbers(case)[0])
     console = Console(stderr=as_json)
     partition_report(console, found)
@@ -185,24 +170,24 @@ def partition_command(case_name: str, areas: str, out: Path | None, force: bool,
 
 
 @app.command("export")
-@file_argument
+@run_options
 @click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="The folder to make.")
-def export_command(file: Path, folder: Path) -> int:
+def export_command(file: Path, variant: str | None, rule: bool, folder: Path) -> int:
     """Write the stored schedule FILE and its circuit as files that OpenDSS alone runs to the same answer."""
     from launch.export import export
 
-    result = read_result(file)
+    result = read_run(file, variant, rule)
     export(result.case, result.schedule, result.state, folder)
     Console().print(f"{folder / 'Master.dss'}: run it in OpenDSS.", soft_wrap=True, highlight=False, markup=False)
     return EXIT_CONVERGED
 
 
 @app.command()
-@file_argument
+@run_options
 @json_option
-def show(file: Path, as_json: bool) -> int:
+def show(file: Path, variant: str | None, rule: bool, as_json: bool) -> int:
     """Print the stored result FILE again."""
-    result = read_result(file)
+    result = read_run(file, variant, rule)
     if as_json:
         print_json(summary(result))
     else:
@@ -211,7 +196,7 @@ def show(file: Path, as_json: bool) -> int:
 
 
 @app.command()
-@file_argument
+@run_options
 @click.option(
     "--write-circuit",
     type=click.Path(path_type=Path),
@@ -219,11 +204,11 @@ def show(file: Path, as_json: bool) -> int:
     help="Also write circuit and schedule as a script for OpenDSS itself.",
 )
 @json_option
-def check(file: Path, write_circuit: Path | None, as_json: bool) -> int:
+def check(file: Path, variant: str | None, rule: bool, write_circuit: Path | None, as_json: bool) -> int:
     """Replay the stored schedule FILE in OpenDSS."""
     if write_circuit is not None:
         check_writable(write_circuit)
-    result = checked(read_result(file))
+    result = checked(read_run(file, variant, rule))
     assert result.check is not None
     if write_circuit is not None:
         # Loads OpenDSS, which most commands do without.
@@ -257,7 +242,7 @@ def benchmark(
     """Run several methods on CASE against the centralized baseline and print one table."""
     names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
     _check_methods(names)
-    case = _with_areas(_read(case_name, periods, overrides), areas)
+    case = in_areas_of(_read(case_name, periods, overrides), areas)
     rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm)
     if as_json:
         print_json({"runs": rows})
@@ -271,7 +256,7 @@ def benchmark(
     return max(codes)
 
 
-for command in (kpis, plot, report):
+for command in (kpis, plot, report, study):
     app.add_command(command)
 
 
@@ -327,23 +312,7 @@ def _check_methods(names: list[str]) -> None:
 
 
 def _read(name: str, periods: int | None, overrides: tuple[str, ...]) -> Case:
-    settings: dict[str, object] = dict(parse_override(text) for text in overrides)
-    if periods is not None and "periods" in settings:
-        raise CaseError("--periods and --set periods=... contradict each other. Use one of them.")
-    if periods is not None:
-        settings["periods"] = periods
-    return read_case(name, settings)
-
-
-def _with_areas(case: Case, areas: str | None) -> Case:
-    """The case cut into a number of areas, or as a file says, instead of by its own areas.csv."""
-    if areas is None:
-        return case
-    if areas.isdecimal():
-        return in_areas(case, int(areas))
-    if not areas.strip():
-        raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
-    return replace(case, areas=tuple(read_table(Path(areas), AreaRow)))
+    return read_case(name, given_settings(periods, overrides))
 
 
 if __name__ == "__main__":

@@ -15,23 +15,24 @@ from rich.text import Text
 
 from common.errors import EXIT_CONVERGED, TieflowError
 from common.result import Result
-from common.store import beside, read_result
+from common.store import beside
+from common.study_store import read_run
 from launch.html_report import html_report
 from launch.kpis import kpi_report, lines, rows
-from launch.options import file_argument, json_option, print_json
+from launch.options import json_option, print_json, run_options, run_stem
 from launch.plots import FORMATS, write_pictures
 from launch.report import doubts
 
 
 @click.command()
-@file_argument
+@run_options
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table for a spreadsheet.")
-def kpis(file: Path, as_json: bool, as_csv: bool) -> int:
+def kpis(file: Path, variant: str | None, rule: bool, as_json: bool, as_csv: bool) -> int:
     """Print the key performance indicators of the stored result FILE."""
     if as_json and as_csv:
         raise TieflowError("--json and --csv contradict each other. Use one of them.")
-    result = read_result(file)
+    result = read_run(file, variant, rule)
     report = kpi_report(result)
     if as_json:
         print_json(asdict(report) | {"doubts": doubts(result)})
@@ -49,16 +50,16 @@ def kpis(file: Path, as_json: bool, as_csv: bool) -> int:
 
 
 @click.command()
-@file_argument
+@run_options
 @click.option(
     "--out", "folder", type=click.Path(path_type=Path), help="The folder to make. [default: FILE_plots, here]"
 )
 @click.option("--format", "kind", type=click.Choice(FORMATS), default="png", show_default=True, help="PNG: 300 dpi.")
 @json_option
-def plot(file: Path, folder: Path | None, kind: str, as_json: bool) -> int:
+def plot(file: Path, variant: str | None, rule: bool, folder: Path | None, kind: str, as_json: bool) -> int:
     """Draw the stored result FILE: pictures of the day, of voltages, of the feeder and of convergence."""
-    result = read_result(file)
-    folder = folder or Path(f"{file.stem}_plots")
+    result = read_run(file, variant, rule)
+    folder = folder or Path(f"{run_stem(file, variant, rule)}_plots")
     readings = write_pictures(result, folder, kind)
     if as_json:
         shown = [{"file": name, "reading": reading} for name, reading in readings.items()]
@@ -73,13 +74,13 @@ def plot(file: Path, folder: Path | None, kind: str, as_json: bool) -> int:
 
 
 @click.command()
-@file_argument
+@run_options
 @click.option("--out", "page", type=click.Path(path_type=Path), help="The page to write. [default: FILE.html, here]")
 @click.option("--force", is_flag=True, help="Replace the page if it is there.")
-def report(file: Path, page: Path | None, force: bool) -> int:
+def report(file: Path, variant: str | None, rule: bool, page: Path | None, force: bool) -> int:
     """Write the stored result FILE as one HTML page, to be read anywhere: verdict, key figures, pictures."""
-    result = read_result(file)
-    page = page or Path(f"{file.stem}.html")
+    result = read_run(file, variant, rule)
+    page = page or Path(f"{run_stem(file, variant, rule)}.html")
     if page.exists() and page.samefile(file):
         raise TieflowError(f"{page}: that is the result itself. Name another file with --out.")
     if page.exists() and not force:

@@ -88,7 +88,7 @@ def solve(
     cost, model_error = last.cost, last.residuals.model_error
     if case.settings.model == "lindist3":
         told, state = state, power_flow(case, schedule)
-        cost, model_error = _energy_cost(case, state), float(np.abs(told.v_pu - state.v_pu).max())
+        cost, model_error = energy_cost(case, state), float(np.abs(told.v_pu - state.v_pu).max())
         doubt.append(_flat_error(case, told, state))
     doubt += _at_once(case, schedule) if outcome.converged else []
     result = Result(
@@ -132,7 +132,7 @@ def _refuse_overload(case: Case, state: NetworkState, tolerance_pu: float) -> No
         )
 
 
-def _energy_cost(case: Case, state: NetworkState) -> float:
+def energy_cost(case: Case, state: NetworkState) -> float:
     return float(case.horizon.price @ state.substation_p_kw) * case.horizon.dt
 
 

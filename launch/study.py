@@ -1,0 +1,103 @@
+"""A study at work: its variants solved side by side, each also by the plain rule, and stored as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from common.errors import TieflowError
+from common.farm import group_count, group_size, run_jobs
+from common.store import check_writable
+from common.study import StudyHead, VariantRun
+from common.study_store import stored_digests, write_variant
+from launch.plain_rule import run_rule
+from launch.report import exit_code
+from launch.solve import solve
+from launch.study_file import StudyFile
+from launch.variants import Resolved, Unresolved, to_run
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+
+class Watcher(Protocol):
+    """Who is told how a study goes."""
+
+    def begin(self, count: int, kept: Sequence[str], groups: int, size: int) -> None:
+        """So many variants will be run, and some are stored already."""
+
+    def started(self, name: str) -> None: ...
+
+    def finished(self, run: VariantRun) -> None: ...
+
+
+def run_study(
+    study: StudyFile,
+    variants: Sequence[Resolved | Unresolved],
+    path: Path,
+    watcher: Watcher,
+    comm: Comm | None = None,
+    groups: int | None = None,
+    force: bool = False,
+) -> None:
+    """Run what is not stored in ``path`` yet, or with ``force`` everything, and store it there.
+
+    Rank 0 of ``comm`` calls this while the other ranks ``work``. A variant that fails is stored with its reason, and
+    the others go on. Raises TieflowError for a file that cannot be written and for more groups than ranks.
+    """
+    check_writable(path)
+    stored = stored_digests(path)
+    jobs = to_run(variants, {} if force else stored)
+    running = {job.name for job in jobs}
+    kept = [variant.name for variant in variants if isinstance(variant, Resolved) and variant.name not in running]
+    areas = min((job.areas for job in jobs), default=1)
+    ranks = 1 if comm is None else comm.size
+    count = min(group_count(ranks, areas, groups), max(1, len(jobs)))
+    size = group_size(ranks, count, areas)
+    head = study_head(study, variants)
+    write_variant(path, head)
+    watcher.begin(len(jobs), kept, count, size)
+    for variant in variants:
+        if isinstance(variant, Unresolved):
+            run = VariantRun(variant.name, "", variant.error.exit_code, str(variant.error), "", ())
+            write_variant(path, head, run)
+            watcher.finished(run)
+
+    def done(_: Resolved, run: VariantRun) -> None:
+        write_variant(path, head, run)
+        watcher.finished(run)
+
+    if jobs:
+        run_jobs(comm, count, size, jobs, run_variant, lambda job: watcher.started(job.name), done)
+
+
+def run_variant(job: Resolved, comm: Comm | None, between: Callable[[], None]) -> VariantRun:
+    """A variant's optimized run, and the same devices by the plain rule if it has any; ``between`` is called after
+    every round. What makes a run impossible is part of the answer."""
+    optimized, rule, failure, rule_failure, code = None, None, "", "", 0
+    try:
+        optimized = solve(job.case, job.options, comm, lambda _: between())
+        code = exit_code(optimized)
+    except TieflowError as error:
+        failure, code = str(error), error.exit_code
+    if job.case.devices:
+        between()
+        try:
+            rule = run_rule(job.case, job.rule)
+        except TieflowError as error:
+            rule_failure = str(error)
+    return VariantRun(job.name, job.digest, code, failure, rule_failure, job.placements, optimized, rule)
+
+
+def study_head(study: StudyFile, variants: Sequence[Resolved | Unresolved]) -> StudyHead:
+    """What the file tells about the study."""
+    cases = [variant.case.name for variant in variants if isinstance(variant, Resolved)]
+    return StudyHead(
+        title=study.title,
+        case=cases[0] if cases else study.case,
+        base=study.base_name,
+        monitored_bus=study.monitored_bus,
+        order=tuple(variant.name for variant in study.variants),
+        text=study.text,
+    )
