@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,12 +40,26 @@ _PLAIN = ("name", "digest", "exit_code", "failure", "rule_failure")
 _RUNS = ("optimized", "rule")
 
 
-def write_variant(path: Path, head: StudyHead, run: VariantRun | None = None) -> None:
+def write_head(path: Path, head: StudyHead, placements: Mapping[str, tuple[Placement, ...]]) -> None:
+    """Make a study's file, or put a new head over it; of the variants in it, those named get new ``placements``.
+
+    Raises TieflowError as :func:`write_variant` does.
+    """
+    _write(path, head, None, placements)
+
+
+def write_variant(path: Path, head: StudyHead, run: VariantRun) -> None:
     """Put a variant into a study's file, which is made or replaced in one step: whoever kills this keeps all others.
 
-    Other variants in the file stay, also those that the study no longer has. Without a ``run`` only the head is new.
-    Raises TieflowError when it cannot be written, or the file at ``path`` is no study.
+    Other variants in the file stay, also those that the study no longer has. Raises TieflowError when it cannot be
+    written, or the file at ``path`` is no study.
     """
+    _write(path, head, run, {})
+
+
+def _write(
+    path: Path, head: StudyHead, run: VariantRun | None, placements: Mapping[str, tuple[Placement, ...]]
+) -> None:
 
     def fill(file: h5py.File) -> None:
         file.attrs["format"] = STUDY_FORMAT
@@ -62,6 +77,10 @@ def write_variant(path: Path, head: StudyHead, run: VariantRun | None = None) ->
                 for name in before["variants"]:
                     if name != own:
                         before.copy(before["variants"][name], variants, name)
+        for name, placed in placements.items():
+            if (group := variants.get(_group_name(name))) is not None:
+                del group["placements"]
+                save_table(group, "placements", Placement, placed)
         if run is not None:
             _save_run(variants.create_group(own), run)
 

@@ -20,7 +20,10 @@ from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
 from common.errors import CaseError, TieflowError, did_you_mean
 from common.partition import area_numbers
 from common.result import Result
-from common.store import read_result, write_result
+from common.store import write_result
+from common.study import StoredStudy
+from common.study_store import read_run
+from common.study_store import read_study as stored_study
 from common.tables import Row, explain
 from common.transport import abort, dismiss, work
 from coordinator.loop import Round
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["PV", "Battery", "Case", "CaseError", "FlexibleLoad", "Result", "TieflowError", "Wind", "load", "plot"]
 __all__ += [
     "read",
+    "read_study",
     "save",
     "solve",
     "table",
@@ -132,9 +136,16 @@ def save(result: Result, path: str | Path) -> None:
     write_result(Path(path), result)
 
 
-def read(path: str | Path) -> Result:
-    """A stored result. Raises TieflowError when it is not there, not ours or not whole."""
-    return read_result(Path(path))
+def read(path: str | Path, variant: str | None = None, rule: bool = False) -> Result:
+    """A stored result, or that of a study's variant: optimized, or by the plain ``rule``. Raises TieflowError when it
+    is not there, not ours or not whole."""
+    return read_run(Path(path), variant, rule)
+
+
+def read_study(path: str | Path) -> StoredStudy:
+    """All variants of a study's file, in the order of the study; ``common.study`` describes them. Raises TieflowError
+    as ``read`` does."""
+    return stored_study(Path(path))
 
 
 def table(result: Result, what: str) -> DataFrame:

@@ -101,6 +101,8 @@ def _verdict(result: Result) -> str:
             "schedule to use.",
         )
     ]
+    if not len(result.history.cost):
+        told = [(True, "Run by the plain rule: nothing is optimized.")]
     if check is None:
         told.append((False, "NOT CHECKED: no replay in OpenDSS; all figures are the optimizer's own."))
     elif check.passed:

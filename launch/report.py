@@ -180,12 +180,13 @@ def benchmark_table(rows: list[dict[str, Any]]) -> Table:
 def _overview(result: Result) -> Table:
     figures = summary(result)
     hours = result.case.horizon.hour
-    used = " then ".join(figures["methods_used"]) if result.method != "centralized" else "centralized"
+    # A run by a rule has no rounds.
+    used = " then ".join(figures["methods_used"]) or result.method
     rows = [
         ("case", f"{figures['case']}: {result.case.settings.title}" if result.case.settings.title else figures["case"]),
         ("horizon", f"{len(hours)} periods of {result.case.horizon.dt:g} h, hours {hours[0]} to {hours[-1]}"),
         ("method", f"{used}, {figures['areas']} area(s) on {figures['ranks']} rank(s)"),
-        ("rounds", f"{figures['rounds']} to {result.tolerance_pu:.0e} pu" if result.converged else "not converged"),
+        *_rounds(result),
         ("energy cost", f"{result.cost:.4f} $"),
     ]
     if result.case.settings.weights is not None:
@@ -200,10 +201,7 @@ def _overview(result: Result) -> Table:
         ("substation reactive", f"{figures['substation_reactive_kvarh']:.2f} kvarh"),
         ("losses", f"{figures['losses_kwh']:.2f} kWh"),
         ("voltage", "{:.4f} to {:.4f} pu".format(*_voltage_range(result))),
-        ("mismatch of areas", f"{result.max_mismatch_pu:.1e} pu"),
-        ("relaxation gap", f"{result.relaxation_gap_pu:.1e} pu")
-        if result.case.is_balanced
-        else ("model error", f"{result.model_error_pu:.1e} pu"),
+        *_errors(result),
         (
             "time",
             f"{result.total_s:.2f} s, critical path {figures['time']['critical_path_s']:.2f} s",
@@ -229,6 +227,24 @@ def _weighted(result: Result) -> Iterator[tuple[str, str]]:
         base = f" / {bases[name]:.6g}" if name in bases else ""
         value = f"{values[name]:.6g}{base} {UNITS[name]}".rstrip()
         yield f"  {name}", f"{weight:g} x {value} counts {getattr(counts, name) * values[name]:.4f} $"
+
+
+def _rounds(result: Result) -> list[tuple[str, str]]:
+    rounds = len(result.history.cost)
+    if not rounds:
+        return []
+    return [("rounds", f"{rounds} to {result.tolerance_pu:.0e} pu" if result.converged else "not converged")]
+
+
+def _errors(result: Result) -> list[tuple[str, str]]:
+    """What the model and the agreement of its areas are off by; nothing where there is none of either."""
+    if not len(result.history.cost):
+        return []
+    gap, error = f"{result.relaxation_gap_pu:.1e} pu", f"{result.model_error_pu:.1e} pu"
+    return [
+        ("mismatch of areas", f"{result.max_mismatch_pu:.1e} pu"),
+        ("relaxation gap", gap) if result.case.is_balanced else ("model error", error),
+    ]
 
 
 def _voltage_range(result: Result) -> tuple[float, float]:

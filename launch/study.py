@@ -10,7 +10,7 @@ from common.errors import TieflowError
 from common.farm import group_count, group_size, run_jobs
 from common.store import check_writable
 from common.study import StudyHead, VariantRun
-from common.study_store import stored_digests, write_variant
+from common.study_store import stored_digests, write_head, write_variant
 from launch.plain_rule import run_rule
 from launch.report import exit_code
 from launch.solve import solve
@@ -50,14 +50,14 @@ def run_study(
     stored = stored_digests(path)
     jobs = to_run(variants, {} if force else stored)
     running = {job.name for job in jobs}
-    kept = [variant.name for variant in variants if isinstance(variant, Resolved) and variant.name not in running]
+    kept = {v.name: v.placements for v in variants if isinstance(v, Resolved) and v.name not in running}
     areas = min((job.areas for job in jobs), default=1)
     ranks = 1 if comm is None else comm.size
     count = min(group_count(ranks, areas, groups), max(1, len(jobs)))
     size = group_size(ranks, count, areas)
     head = study_head(study, variants)
-    write_variant(path, head)
-    watcher.begin(len(jobs), kept, count, size)
+    write_head(path, head, kept)
+    watcher.begin(len(jobs), list(kept), count, size)
     for variant in variants:
         if isinstance(variant, Unresolved):
             run = VariantRun(variant.name, "", variant.error.exit_code, str(variant.error), "", ())

@@ -77,12 +77,13 @@ def study(
     stored = read_study(path)
     found = figures(stored)
     code = worst_code([variant.exit_code for variant in found])
-    print_study(console, file.title, found, stored.head.base)
-    print_placements(console, placed)
     if csv_path is not None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table_lines(found))
         replace_file(csv_path, text.getvalue().encode())
+    print_study(console, file.title, found, stored.head.base, watch.told)
+    print_placements(console, placed)
+    if csv_path is not None:
         console.print(f"Table: {csv_path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"Study: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     if as_json:

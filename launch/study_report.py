@@ -37,6 +37,8 @@ class Watch:
         )
         self._task = self._bar.add_task("")
         self._running: list[str] = []
+        self.told: list[str] = []
+        """variants whose failure has been told"""
 
     def begin(self, count: int, kept: Sequence[str], groups: int, size: int) -> None:
         for name in kept:
@@ -57,7 +59,8 @@ class Watch:
             self._bar.advance(self._task)
         self._show()
         if run.optimized is None:
-            self._say(f"{run.name}: FAILED: {run.failure}", "bold red")
+            self.told.append(run.name)
+            self._say(f"{run.name} FAILED: {run.failure}", "bold red")
             return
         cost, seconds = run.optimized.cost, run.optimized.total_s
         found = doubts(run.optimized)
@@ -78,8 +81,10 @@ class Watch:
         self._console.print(Text(text, style=style), soft_wrap=True)
 
 
-def print_study(console: Console, title: str, found: Sequence[VariantFigures], base: str) -> None:
-    """The table, and what the user should know of single variants."""
+def print_study(
+    console: Console, title: str, found: Sequence[VariantFigures], base: str, told: Sequence[str] = ()
+) -> None:
+    """The table, and what the user should know of single variants, but for failures that have been ``told``."""
     wide = Console(file=console.file, width=max(WIDTH, console.width)) if not console.is_terminal else console
     if title:
         wide.print(Text(title, style="bold"))
@@ -87,7 +92,7 @@ def print_study(console: Console, title: str, found: Sequence[VariantFigures], b
     if any(variant.optimized and variant.optimized.kpis.per_phase for variant in found):
         wide.print(Text("powers, energies and cost per phase"))
     for variant in found:
-        for line in remarks(variant, base):
+        for line in remarks(variant, base, variant.name in told):
             wide.print(line, soft_wrap=True)
 
 
@@ -106,10 +111,10 @@ def study_table(found: Sequence[VariantFigures]) -> Table:
     return table
 
 
-def remarks(variant: VariantFigures, base: str) -> list[Text]:
+def remarks(variant: VariantFigures, base: str, is_told: bool = False) -> list[Text]:
     """What does not fit into a row: why it failed, and voltages that it is to blame for."""
     said = []
-    if variant.failure:
+    if variant.failure and not is_told:
         said.append(Text(f"{variant.name} FAILED: {variant.failure}", style="bold red"))
     if variant.rule_failure:
         said.append(Text(f"{variant.name}: no run by the plain rule: {variant.rule_failure}", style="yellow"))

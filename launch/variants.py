@@ -38,9 +38,9 @@ class Resolved:
 
     @property
     def digest(self) -> str:
-        """Of all that its run depends on."""
+        """Of all that its run depends on: words about its devices do not count."""
         rule = self.rule if self.case.devices else None
-        return digest(self.case, self.options, rule, self.placements, library_versions()["tieflow"])
+        return digest(self.case, self.options, rule, library_versions()["tieflow"])
 
     @property
     def areas(self) -> int:
