@@ -12,6 +12,8 @@ EXIT_NOT_CONVERGED = 2
 EXIT_INFEASIBLE = 3
 EXIT_NOT_CONFIRMED = 4
 EXIT_OVERSTEPPED = 5
+SHOWN_NAMES = 60
+"""of a list of known names: a feeder can have thousands of buses"""
 
 
 class TieflowError(Exception):
@@ -51,7 +53,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the nearest of the known names, or the whole list when none is near."""
+    """`` Did you mean 'x'?`` for the nearest of the known names, or a list of them when none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(names)}."
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    more = len(names) - SHOWN_NAMES
+    return f" Known: {', '.join(names[:SHOWN_NAMES])}{f', and {more} more' if more > 0 else ''}."

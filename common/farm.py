@@ -58,8 +58,8 @@ def run_jobs(
     as an answer is there.
 
     Rank 0 of ``comm`` calls this while the other ranks ``work``; without ``comm`` one job after the other is done in
-    this process. Whatever ends it, all ranks are back at work. An error of ``done`` ends it when the jobs under way are
-    done; one of a job on another rank ends all ranks.
+    this process. A TieflowError of ``done`` is raised when the jobs under way have ended, and all ranks are back at
+    work. Any other error is unexpected: whoever called must end all ranks (``common.transport.abort``).
     """
     if comm is None:
         for job in jobs:
@@ -83,6 +83,10 @@ def run_jobs(
             if answered is not None and not is_ending:
                 done(jobs[answered[0]], answered[1])
 
+    def release() -> None:
+        dismiss(_own(group))
+        group.Free()
+
     try:
         while waiting:
             job = jobs[waiting.popleft()]
@@ -92,13 +96,14 @@ def run_jobs(
         while leaders:
             listen()
             time.sleep(NAP_S)
-    finally:
+    except TieflowError:
         waiting.clear()
         while leaders:
             listen(is_ending=True)
             time.sleep(NAP_S)
-        dismiss(_own(group))
-        group.Free()
+        release()
+        raise
+    release()
 
 
 def _join(groups: int, size: int, do: Do[Any, Any], comm: Comm, make_solver: Callable[[AreaCase[Any]], Solver]) -> None:

@@ -136,7 +136,8 @@ def read_run(path: Path, variant: str | None = None, rule: bool = False) -> Resu
 
 
 def _group_name(variant: str) -> str:
-    return quote(variant, safe=" ")
+    # A dot alone is HDF5's name for the group itself.
+    return quote(variant, safe=" ").replace(".", "%2E")
 
 
 def _load_head(file: h5py.File) -> StudyHead:

@@ -14,16 +14,13 @@ from launch.study_file import Place
 
 
 def check_bus(case: Case, bus: str, where: str) -> str:
-    """The bus, if the feeder has it. Raises CaseError saying ``where`` it was asked for."""
+    """The bus, if the feeder has it. Raises CaseError saying ``where`` in the study file it was asked for."""
     known = case.feeder.buses if case.is_balanced else case.network.buses[1:]
     if bus in known:
         return bus
     lower = {name.lower(): name for name in known}
     near = f" Did you mean '{lower[bus.lower()]}'?" if bus.lower() in lower else did_you_mean(bus, known)
-    raise CaseError(
-        f"{where}: the feeder of case {case.name} has no bus '{bus}'.{near} Name one that it has, and tell with "
-        "named = ... where the source puts the device."
-    )
+    raise CaseError(f"{where}: the feeder of case {case.name} has no bus '{bus}'.{near} Name one that it has.")
 
 
 def three_phase_primary(case: Case) -> list[str]:

@@ -166,14 +166,14 @@ def print_plan(console: Console, variants: Sequence[Resolved | Unresolved], stor
         case, hours = variant.case, variant.case.horizon.hour
         known = "stored" if stored.get(variant.name) == variant.digest else "to run"
         devices = ", ".join(
-            f"{len(getattr(case, kind))} {word}"
-            for kind, word in (
-                ("pv", "PV"),
-                ("wind", "wind"),
-                ("batteries", "batteries"),
-                ("flexible_loads", "flexible loads"),
+            f"{len(units)} {one if len(units) == 1 else many}"
+            for units, one, many in (
+                (case.pv, "PV", "PV"),
+                (case.wind, "wind", "wind"),
+                (case.batteries, "battery", "batteries"),
+                (case.flexible_loads, "flexible load", "flexible loads"),
             )
-            if getattr(case, kind)
+            if units
         )
         console.print(
             f"{variant.name}: {case.name}, rows {hours[0]} to {hours[-1]}, {variant.options.method} in "

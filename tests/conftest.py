@@ -15,6 +15,7 @@ from hypothesis import settings
 from common.case import read_case
 from common.result import Result
 from common.transport import WORLD_RANKS, WORLD_SIZES
+from launch.cli import main
 from launch.solve import Options, solve
 
 # The same examples in every run; how long one takes depends on the machine.
@@ -93,6 +94,26 @@ def small_result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """The small case, solved in this process and confirmed."""
     folder = write_small(tmp_path_factory.mktemp("cases") / "small")
     return solve(read_case(str(folder)), Options())
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """``run(*arguments)``: exit code, output and errors of the command, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*WORLD_SIZES, *WORLD_RANKS):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tieflow", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

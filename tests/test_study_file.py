@@ -1,0 +1,101 @@
+"""The study file: every error names the file and the key, and the way out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from studies import STUDY, read
+
+from common.errors import CaseError
+from launch.study_file import find_study, read_study_file
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "A', 'titel = "A', r"study\.toml: unknown key 'titel'\. Did you mean 'title'\?"),
+        ("charge_hours = [1, 1]", "charge_hours = [1]", r"study\.toml, \[rule\]: charge_hours\.1: missing"),
+        ("charge_hours = [1, 1]", "charge_hours = [1, 2]", r"\[rule\]: charge_hours and discharge_hours share row 2"),
+        ("charge_hours", "charge_hour", r"\[rule\]: unknown key 'charge_hour'\. Did you mean 'charge_hours'\?"),
+        (
+            'kind = "pv"',
+            'kind = "sun"',
+            r"device 'sun': kind 'sun' is unknown\. Known: battery, flexible_load, pv, wind",
+        ),
+        ('kind = "pv"\n', "", r"device 'sun': kind: missing"),
+        ("p_rated_kw = 30", "p_rate_kw = 30", r"device 'sun': unknown key 'p_rate_kw'\. Did you mean 'p_rated_kw'\?"),
+        ("p_rated_kw = 30", "p_rated_kw = 40", r"device 'sun': s_rated_kva = 36\.0 is below p_rated_kw = 40\.0"),
+        ("p_rated_kw = 30", 'p_rated_kw = "a lot"', r"device 'sun': p_rated_kw: must be a valid number"),
+        ('bus = "c"\n', "", r"device 'sun': needs either bus or place"),
+        ('bus = "c"\n', 'bus = "c"\nplace = {}\n', r"device 'sun': needs either bus or place"),
+        ('bus = "c"\n', 'place = { rule = "three_phase_primary", distance = 2 }\n', r"place: distance: must be less"),
+        ('bus = "c"\n', 'place = { rule = "anywhere", distance = 0 }\n', r"device 'sun', place: rule: must be 'three"),
+        ("note = ", "note = 3 # ", r"device 'sun': note: must be text \(got 3\)"),
+        ('devices = ["sun"]', 'devices = ["moon"]', r"variant 'with PV': no device 'moon' in \[devices\]"),
+        ('devices = ["sun"]', 'devices = ["sun", "sun"]', r"variant 'with PV': device 'sun' is there twice"),
+        ('devices = ["sun"]', "load_factor = 0", r"variant 'with PV': load_factor: must be greater than 0 \(got 0\)"),
+        ('devices = ["sun"]', "settings = { v_min = 1 }", r"variant 'with PV': unknown setting 'v_min'\. Did you mean"),
+        ('devices = ["sun"]', 'method = "adm"', r"variant 'with PV': method 'adm' is unknown\. Did you mean 'admm'\?"),
+        ('devices = ["sun"]', "change = { sun = {} }", r"change of 'sun', which is not among its devices"),
+        ('devices = ["sun"]', 'devices = ["sun"]\nchange = { sun = { bus = 3 } }', ""),
+        (
+            'devices = ["sun"]',
+            'devices = ["sun"]\nchange = { sun = { down = 0.1 } }',
+            r"change of 'sun': unknown key 'down'",
+        ),
+        (
+            'devices = ["sun"]',
+            'devices = ["sun"]\nchange = { sun = { kind = "wind" } }',
+            r"change of the kind of 'sun'\. Make another device",
+        ),
+        ('name = "full"', 'name = "base"', r"two variants are called 'base'"),
+        ('title = "A', 'base = "none"\ntitle = "A', r"base = 'none' is no variant"),
+        ('title = "A', 'method = "dlpm"\ntitle = "A', r"study\.toml: method 'dlpm' is unknown\. Did you mean 'dlmp'\?"),
+        ('title = "A', 'settings = 3\ntitle = "A', r"study\.toml: settings: must be a valid dictionary"),
+        ('title = "A', "title = ", r"study\.toml: not valid TOML"),
+        (
+            "[rule]",
+            "[settings]\nperiod = 3\n\n[rule]",
+            r"\[settings\]: unknown setting 'period'\. Did you mean 'periods'",
+        ),
+    ],
+)
+def test_an_error_names_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+    if not message:
+        read(tmp_path, old, new)
+        return
+    with pytest.raises(CaseError, match=message) as told:
+        read(tmp_path, old, new)
+    assert str(told.value).startswith(str(tmp_path / "study.toml"))
+
+
+def test_a_study_without_variants_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    path.write_text(STUDY.split("[[variants]]")[0])
+    with pytest.raises(CaseError, match=r"none\.toml: variants: missing\. A study needs at least one"):
+        read_study_file(str(path))
+
+
+def test_a_study_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match="study 'nowhere': no such file and no shipped study"):
+        find_study("nowhere")
+
+
+def test_a_change_goes_over_the_catalogue_and_a_device_that_moves_leaves_its_source_behind(tmp_path: Path) -> None:
+    change = 'devices = ["sun"]\nchange = { sun = { bus = "b", p_rated_kw = 10 } }'
+    study = read(tmp_path, 'devices = ["sun"]', change)
+    base, moved, kept = (study.device("sun", variant) for variant in study.variants)
+    assert base["named"] == kept["named"] == "70"
+    assert moved == {"kind": "pv", "bus": "b", "p_rated_kw": 10, "s_rated_kva": 36}
+
+
+def test_every_key_of_the_file_is_documented() -> None:
+    from common.devices import DEVICE_ROWS
+    from launch.study_file import ABOUT, Place, Profiles, Rule, StudyFile, Variant
+
+    page = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
+    keys = {key for kind in (Place, Profiles, Rule, StudyFile, Variant) for key in kind.model_fields} - {"path", "text"}
+    assert DEVICE_ROWS
+    assert not [key for key in (*keys, *ABOUT) if not re.search(rf"`{key}`", page)]
