@@ -51,10 +51,7 @@ def placed_bus(case: Case, place: Place) -> tuple[str, str]:
     """The bus at a fraction of the rule's list, and words for it: 0 is the first, 1 the last, halves go up."""
     buses = three_phase_primary(case)
     position = int(np.floor(place.distance * (len(buses) - 1) + 0.5))
-    return buses[position], (
-        f"by rule: three-phase primary bus {position + 1} of {len(buses)} by distance from the substation "
-        f"({place.distance:g} of the list)"
-    )
+    return buses[position], f"rule: {position + 1} of {len(buses)} three-phase buses by distance ({place.distance:g})"
 
 
 def shown_phases(case: Case, unit: Device, where: str) -> str:

@@ -86,6 +86,7 @@ def print_study(
 ) -> None:
     """The table, and what the user should know of single variants, but for failures that have been ``told``."""
     wide = Console(file=console.file, width=max(WIDTH, console.width)) if not console.is_terminal else console
+    wide.print()
     if title:
         wide.print(Text(title, style="bold"))
     wide.print(study_table(found))
@@ -97,12 +98,13 @@ def print_study(
 
 
 def study_table(found: Sequence[VariantFigures]) -> Table:
-    """A row a variant; a dash where there is nothing to tell, = where the plain rule would give the same run."""
+    """A row a variant, figures of the optimized run and beside them those by the plain rule; a dash where there is
+    nothing to tell, = where the rule would give the same run."""
     table = Table(box=None, pad_edge=False)
     table.add_column("variant")
     for name in (
-        *("cost $", "by rule $", "saving $", "%", "losses kWh", "by rule", "peak kW", "by rule", "voltage pu"),
-        *("flex. %", "cycles"),
+        *("cost\n$", "rule\n$", "saving\n$", "\n%", "losses\nkWh", "rule\nkWh", "peak\nkW", "rule\nkW"),
+        *("voltage\npu", "flex.\n%", "cycles"),
     ):
         table.add_column(name, justify="right")
     table.add_column("verdict")
@@ -154,6 +156,7 @@ def print_placements(console: Console, placed: Sequence[tuple[str, Placement]]) 
         for placement, names in having.items()
     ]
     wide = Console(file=console.file, width=max(WIDTH, console.width)) if not console.is_terminal else console
+    wide.print()
     wide.print(placement_table(rows))
 
 
@@ -205,8 +208,8 @@ def _cells(variant: VariantFigures) -> list[str]:
         "-" if variant.saving_percent is None else f"{variant.saving_percent:.2f}",
         of(own, "{:,.1f}", "losses_kwh"),
         by_rule(of(rule, "{:,.1f}", "losses_kwh")),
-        of(own, "{:,.1f}", "peak_substation_kw"),
-        by_rule(of(rule, "{:,.1f}", "peak_substation_kw")),
+        of(own, "{:,.0f}", "peak_substation_kw"),
+        by_rule(of(rule, "{:,.0f}", "peak_substation_kw")),
         shown,
         of(own, "{:.2f}", "load_flexibility_percent"),
         of(own, "{:.3f}", "battery_cycles"),

@@ -9,7 +9,10 @@ import pytest
 from studies import STUDY, read
 
 from common.errors import CaseError
-from launch.study_file import find_study, read_study_file
+from launch import study_file
+from launch.study_file import ABOUT, Place, Profiles, Rule, StudyFile, Variant, find_study, read_study_file
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "studies.md"
 
 
 @pytest.mark.parametrize(
@@ -91,11 +94,21 @@ def test_a_change_goes_over_the_catalogue_and_a_device_that_moves_leaves_its_sou
     assert moved == {"kind": "pv", "bus": "b", "p_rated_kw": 10, "s_rated_kva": 36}
 
 
-def test_every_key_of_the_file_is_documented() -> None:
-    from common.devices import DEVICE_ROWS
-    from launch.study_file import ABOUT, Place, Profiles, Rule, StudyFile, Variant
+def shipped() -> list[Path]:
+    return sorted((Path(study_file.__file__).parent / "studies").glob("*.toml"))
 
-    page = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
-    keys = {key for kind in (Place, Profiles, Rule, StudyFile, Variant) for key in kind.model_fields} - {"path", "text"}
-    assert DEVICE_ROWS
-    assert not [key for key in (*keys, *ABOUT) if not re.search(rf"`{key}`", page)]
+
+@pytest.mark.parametrize("path", shipped(), ids=lambda path: path.stem)
+def test_a_shipped_study_is_found_by_its_name(path: Path) -> None:
+    assert find_study(path.stem) == path
+    assert read_study_file(path.stem).variants
+
+
+def test_the_documents_show_the_study_that_is_shipped() -> None:
+    assert (shipped()[0].parent / "ieee13_evening.toml").read_text() in DOCUMENT.read_text()
+
+
+def test_every_key_of_the_file_is_documented() -> None:
+    kinds = (Place, Profiles, Rule, StudyFile, Variant)
+    keys = {key for kind in kinds for key in kind.model_fields} - {"path", "text"}
+    assert not [key for key in (*keys, *ABOUT) if not re.search(rf"`{key}`", DOCUMENT.read_text())]

@@ -127,7 +127,7 @@ def test_a_rule_places_at_three_phase_buses_of_the_primary_in_the_order_of_dista
     assert order == sorted(order)
     ends = [placed_bus(IEEE13, Place(rule="three_phase_primary", distance=d))[0] for d in (0, 0.5, 1)]
     assert ends == [buses[0], buses[4], buses[8]]
-    assert "bus 5 of 9" in placed_bus(IEEE13, Place(rule="three_phase_primary", distance=0.5))[1]
+    assert "5 of 9 three-phase buses" in placed_bus(IEEE13, Place(rule="three_phase_primary", distance=0.5))[1]
 
 
 def test_the_impedance_of_a_path_is_that_of_its_lines(small: Path) -> None:
