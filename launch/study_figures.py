@@ -45,6 +45,7 @@ class RunFigures:
     objective: float
     """what the variant minimizes, at the state that the indicators are of"""
     doubts: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ def _run(result: Result) -> RunFigures:
         kpis=kpi_report(result),
         objective=objective_value(result.case, result.schedule, state),
         doubts=tuple(doubts(result)),
+        notes=result.notes,
     )
 
 

@@ -85,7 +85,7 @@ def print_study(
     console: Console, title: str, found: Sequence[VariantFigures], base: str, told: Sequence[str] = ()
 ) -> None:
     """The table, and what the user should know of single variants, but for failures that have been ``told``."""
-    wide = Console(file=console.file, width=max(WIDTH, console.width)) if not console.is_terminal else console
+    wide = _wide(console)
     wide.print()
     if title:
         wide.print(Text(title, style="bold"))
@@ -95,6 +95,11 @@ def print_study(
     for variant in found:
         for line in remarks(variant, base, variant.name in told):
             wide.print(line, soft_wrap=True)
+
+
+def _wide(console: Console) -> Console:
+    """Lines that a narrow terminal breaks are easier to read than columns that do."""
+    return Console(file=console.file, width=max(WIDTH, console.width))
 
 
 def study_table(found: Sequence[VariantFigures]) -> Table:
@@ -114,12 +119,14 @@ def study_table(found: Sequence[VariantFigures]) -> Table:
 
 
 def remarks(variant: VariantFigures, base: str, is_told: bool = False) -> list[Text]:
-    """What does not fit into a row: why it failed, and voltages that it is to blame for."""
+    """What does not fit into a row: why it failed, notes, and voltages that it is to blame for."""
     said = []
     if variant.failure and not is_told:
         said.append(Text(f"{variant.name} FAILED: {variant.failure}", style="bold red"))
     if variant.rule_failure:
         said.append(Text(f"{variant.name}: no run by the plain rule: {variant.rule_failure}", style="yellow"))
+    for run, words in ((variant.optimized, ""), (variant.rule, " by the plain rule")):
+        said += [Text(f"{variant.name}{words}: {note}", style="yellow") for note in (run.notes if run else ())]
     if variant.newly_outside is None:
         if variant.optimized is not None:
             said.append(Text(f"{variant.name}: base '{base}' has no run to compare voltages with", style="yellow"))
@@ -155,7 +162,7 @@ def print_placements(console: Console, placed: Sequence[tuple[str, Placement]]) 
         ("all with devices" if len(names) == everywhere > 1 else ", ".join(names), placement)
         for placement, names in having.items()
     ]
-    wide = Console(file=console.file, width=max(WIDTH, console.width)) if not console.is_terminal else console
+    wide = _wide(console)
     wide.print()
     wide.print(placement_table(rows))
 

@@ -12,8 +12,8 @@ import numpy as np
 from common.case import Case, check_devices, find_case, read_case
 from common.circuit_text import quoted
 from common.devices import Device, FlexibleLoad
-from common.errors import CaseError, TieflowError
-from common.horizon import PRICE
+from common.errors import CaseError, TieflowError, did_you_mean
+from common.horizon import PRICE, ProfileRow
 from common.multiphase import multipliers
 from common.study import Placement, digest
 from common.tables import read_header
@@ -178,7 +178,24 @@ def _read(study: StudyFile, variant: Variant, folder: Path, asked: Asked, where:
             if name in settings:
                 raise CaseError(f"{where}: {name}, but {own} has the column {PRICE}. Remove one of the two.")
     keep = study.keep_devices if variant.keep_devices is None else variant.keep_devices
-    return read_case(str(folder), settings, where, own, with_devices=keep)
+    case = read_case(str(folder), settings, where, own, with_devices=keep)
+    if own is not None:
+        _check_shapes(study, case, own)
+    return case
+
+
+def _check_shapes(study: StudyFile, case: Case, own: Path) -> None:
+    """Raises CaseError for a column that nothing follows: most likely a profile's name with a slip in it."""
+    followed = {str(fields.get("profile", "")) for v in study.variants for fields in _entries(study, v)}
+    followed |= set() if case.is_balanced else set(case.network.legs.shape)
+    for name in read_header(own):
+        if name not in ProfileRow.model_fields and name not in followed:
+            near = did_you_mean(name, ProfileRow.model_fields)
+            raise CaseError(f"{own}: column '{name}' is no profile of a case, and no device follows it.{near}")
+
+
+def _entries(study: StudyFile, variant: Variant) -> list[dict[str, Any]]:
+    return [study.device(name, variant) for name in variant.devices]
 
 
 def _placed(study: StudyFile, variant: Variant, case: Case, name: str) -> tuple[Device, Placement]:

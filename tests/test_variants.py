@@ -170,6 +170,7 @@ def test_prices_of_the_studys_table_replace_those_of_the_case_but_not_the_studys
     [
         ("hour,pv_pu\n0,1\n", "own.csv: needs the rows of the case's profiles.csv, hour = 0..3"),
         ("pv_pu\n1\n", "own.csv: missing column 'hour'"),
+        ("hour,pv_p\n0,1\n1,1\n2,1\n3,1\n", "own.csv: column 'pv_p' is no profile of a case, and no device follows"),
         ("hour,gusts\n0,a\n", "own.csv, line 2: gusts: must be a valid number"),
     ],
 )
