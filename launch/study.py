@@ -51,7 +51,7 @@ def run_study(
     jobs = to_run(variants, {} if force else stored)
     running = {job.name for job in jobs}
     kept = {v.name: v.placements for v in variants if isinstance(v, Resolved) and v.name not in running}
-    areas = min((job.areas for job in jobs), default=1)
+    areas = max((job.areas for job in jobs), default=1)
     ranks = 1 if comm is None else comm.size
     count = min(group_count(ranks, areas, groups), max(1, len(jobs)))
     size = group_size(ranks, count, areas)
@@ -74,10 +74,12 @@ def run_study(
 
 def run_variant(job: Resolved, comm: Comm | None, between: Callable[[], None]) -> VariantRun:
     """A variant's optimized run, and the same devices by the plain rule if it has any; ``between`` is called after
-    every round. What makes a run impossible is part of the answer."""
+    every round. What makes a run impossible is part of the answer. A variant of fewer areas than there are ranks for
+    is solved in this process."""
+    own = comm if comm is not None and comm.size <= job.areas + 1 else None
     optimized, rule, failure, rule_failure, code = None, None, "", "", 0
     try:
-        optimized = solve(job.case, job.options, comm, lambda _: between())
+        optimized = solve(job.case, job.options, own, lambda _: between())
         code = exit_code(optimized)
     except TieflowError as error:
         failure, code = str(error), error.exit_code
