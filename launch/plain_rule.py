@@ -15,13 +15,13 @@ from pydantic import Field, model_validator
 
 from common.case import Case
 from common.devices import PV, Battery, Wind
-from common.errors import SolverError
 from common.feeder import Bools, Floats
+from common.objective import objective_value
 from common.result import History, Result
-from common.schedule import NetworkState, Schedule
+from common.schedule import Schedule
 from common.tables import Row
 from common.violations import voltage_violations
-from launch.base_run import power_flow
+from launch.base_run import power_flow, with_bases
 from launch.solve import OVERSTEP_PU, checked, energy_cost, library_versions
 
 PLAIN_RULE = "plain rule"
@@ -48,13 +48,12 @@ class Rule(Row):
 def run_rule(case: Case, rule: Rule) -> Result:
     """The run of a case by the plain rule, replayed in OpenDSS, as a result without rounds.
 
-    Its state is that of an AC power flow (multi-phase) or of OpenDSS itself (balanced). Raises SolverError where there
-    is no power flow.
+    Its state is that of tieflow's own power flow. Raises SolverError where there is none, CaseError as ``with_bases``.
     """
     started = time.perf_counter()
+    case = with_bases(case)
     schedule = plain_schedule(case, rule)
-    state = _balanced_state(case, schedule) if case.is_balanced else power_flow(case, schedule)
-    cost, none = energy_cost(case, state), np.zeros(0)
+    state, none = power_flow(case, schedule), np.zeros(0)
     result = Result(
         case=case,
         method=PLAIN_RULE,
@@ -64,8 +63,8 @@ def run_rule(case: Case, rule: Rule) -> Result:
         schedule=schedule,
         state=state,
         history=History((), none, none, none, none, none, none, np.zeros((0, 1)), np.zeros((0, 1))),
-        cost=cost,
-        objective=cost,
+        cost=energy_cost(case, state),
+        objective=objective_value(case, schedule, state),
         relaxation_gap_pu=0.0,
         lower_bound=None,
         max_mismatch_pu=0.0,
@@ -148,14 +147,3 @@ def _at_rest(case: Case, rule: Rule) -> list[str]:
     ] * bool(case.batteries)
     hours = case.horizon.hour
     return [f"batteries rest: the horizon, rows {hours[0]} to {hours[-1]}, has none of {name}" for name in lacking]
-
-
-def _balanced_state(case: Case, schedule: Schedule) -> NetworkState:
-    # Loads OpenDSS.
-    from common.opendss import replay
-
-    found = replay(case, schedule)
-    if found.failed_hours:
-        hours = ", ".join(map(str, found.failed_hours))
-        raise SolverError(f"OpenDSS finds no power flow for the plain rule in hours {hours}.")
-    return found.state

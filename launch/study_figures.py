@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common.case import Case
 from common.errors import (
     EXIT_CONVERGED,
     EXIT_ERROR,
@@ -18,13 +17,13 @@ from common.errors import (
     EXIT_NOT_CONVERGED,
     EXIT_OVERSTEPPED,
 )
+from common.objective import objective_value
 from common.result import Result, Violation
-from common.schedule import NetworkState, Schedule
 from common.study import Placement, StoredStudy, VariantRun
 from common.violations import voltage_violations
 from launch.kpis import KpiReport, kpi_report, lines, shown_state
 from launch.report import doubts
-from launch.solve import OVERSTEP_PU, energy_cost
+from launch.solve import OVERSTEP_PU
 
 WORST_FIRST = (
     EXIT_ERROR,
@@ -43,7 +42,9 @@ class RunFigures:
 
     kpis: KpiReport
     objective: float
-    """what the variant minimizes, at the state that the indicators are of"""
+    """what the variant minimizes, $, at the state that the indicators are of"""
+    minimizes: str
+    """the objective's name, or ``weights``"""
     doubts: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -87,11 +88,6 @@ def worst_code(codes: Sequence[int]) -> int:
     return next((code for code in WORST_FIRST if code in codes), EXIT_CONVERGED)
 
 
-def objective_value(case: Case, schedule: Schedule, state: NetworkState) -> float:
-    """What a case minimizes, of a schedule whose network is in ``state``: energy cost, $."""
-    return energy_cost(case, state)
-
-
 def newly_outside(result: Result, base: Result) -> tuple[Violation, ...]:
     """Voltages beyond the limits by more than the check's tolerance at places and in hours that the base run has too
     and keeps inside."""
@@ -116,8 +112,9 @@ def table_lines(found: Sequence[VariantFigures]) -> Iterator[tuple[object, ...]]
             if run is None:
                 continue
             for item, value, unit, place, hour, _, source in list(lines(run.kpis))[1:]:
-                yield variant.name, name, item, value, unit, place, hour, source
-            yield variant.name, name, "objective", run.objective, *empty, run.kpis.source
+                # Indicators have an objective only where terms have weights.
+                told = run.objective if item == "objective" else value
+                yield variant.name, name, item, told, unit, place, hour, source
         if variant.saving is not None:
             yield variant.name, "", "saving", variant.saving, "$", "", "", ""
             yield variant.name, "", "saving_percent", variant.saving_percent, "%", "", "", ""
@@ -153,6 +150,7 @@ def _run(result: Result) -> RunFigures:
     return RunFigures(
         kpis=kpi_report(result),
         objective=objective_value(result.case, result.schedule, state),
+        minimizes=result.case.settings.objective if result.case.settings.weights is None else "weights",
         doubts=tuple(doubts(result)),
         notes=result.notes,
     )

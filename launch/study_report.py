@@ -16,6 +16,8 @@ from launch.report import SHOWN_VIOLATIONS, doubts, in_words
 from launch.study_figures import RunFigures, VariantFigures
 from launch.variants import Resolved, Unresolved
 
+COSTS = ("cost", "peak")
+"""objectives that are the energy cost"""
 WIDTH = 150
 """columns that the table takes where the terminal does not say"""
 
@@ -104,9 +106,12 @@ def _wide(console: Console) -> Console:
 
 def study_table(found: Sequence[VariantFigures]) -> Table:
     """A row a variant, figures of the optimized run and beside them those by the plain rule; a dash where there is
-    nothing to tell, = where the rule would give the same run."""
+    nothing to tell, = where the rule would give the same run. The objective is shown where it is not the cost."""
     table = Table(box=None, pad_edge=False)
     table.add_column("variant")
+    has_objective = any(run and run.minimizes not in COSTS for v in found for run in (v.optimized, v.rule))
+    for name in ("objective\n$", "rule\n$") if has_objective else ():
+        table.add_column(name, justify="right")
     for name in (
         *("cost\n$", "rule\n$", "saving\n$", "\n%", "losses\nkWh", "rule\nkWh", "peak\nkW", "rule\nkW"),
         *("voltage\npu", "flex.\n%", "cycles"),
@@ -114,7 +119,8 @@ def study_table(found: Sequence[VariantFigures]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for variant in found:
-        table.add_row(variant.name, *_cells(variant), _verdict(variant))
+        cells = _cells(variant)
+        table.add_row(variant.name, *(cells if has_objective else cells[2:]), _verdict(variant))
     return table
 
 
@@ -208,7 +214,10 @@ def _cells(variant: VariantFigures) -> list[str]:
     shown = "-"
     if own is not None:
         shown = f"{own.lowest_voltage_pu.value:.4f}..{own.highest_voltage_pu.value:.4f}"
+    goal, rule_goal = ("-" if run is None else f"{run.objective:,.2f}" for run in (variant.optimized, variant.rule))
     return [
+        goal,
+        by_rule(rule_goal),
         of(own, "{:,.2f}", "energy_cost"),
         by_rule(of(rule, "{:,.2f}", "energy_cost")),
         "-" if variant.saving is None else f"{variant.saving:,.2f}",
