@@ -17,7 +17,7 @@ from launch.options import given_settings, json_option, print_json, settings_opt
 from launch.study import run_study
 from launch.study_figures import as_json as figures_as_json
 from launch.study_figures import figures, table_lines, worst_code
-from launch.study_file import read_study_file
+from launch.study_file import read_study_file, shipped_studies
 from launch.study_report import Watch, print_placements, print_plan, print_study
 from launch.variants import Asked, Resolved, resolve
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 
-@click.command()
+@click.command(epilog=f"Shipped studies: {', '.join(shipped_studies())}.")
 @click.argument("study_name", metavar="STUDY")
 @click.option("--case", "case_name", metavar="CASE", help="A case or case folder instead of the study's.")
 @settings_options

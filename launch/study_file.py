@@ -130,12 +130,16 @@ def find_study(name: str) -> Path:
     """A study file, or that of a shipped study. Raises CaseError when there is neither."""
     if Path(name).is_file():
         return Path(name)
-    folder = Path(str(resources.files("launch") / "studies"))
-    known = sorted(path.stem for path in folder.glob("*.toml"))
+    known = shipped_studies()
     if name in known:
-        return folder / f"{name}.toml"
-    near = did_you_mean(name, known) if known else ""
-    raise CaseError(f"study '{name}': no such file and no shipped study of that name.{near}")
+        return known[name]
+    raise CaseError(f"study '{name}': no such file and no shipped study of that name.{did_you_mean(name, known)}")
+
+
+def shipped_studies() -> dict[str, Path]:
+    """The files of shipped studies by name."""
+    folder = Path(str(resources.files("launch") / "studies"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def device_row(fields: Mapping[str, Any], bus: str, where: str) -> Device:

@@ -187,6 +187,7 @@ def _read(study: StudyFile, variant: Variant, folder: Path, asked: Asked, where:
 def _check_shapes(study: StudyFile, case: Case, own: Path) -> None:
     """Raises CaseError for a column that nothing follows: most likely a profile's name with a slip in it."""
     followed = {str(fields.get("profile", "")) for v in study.variants for fields in _entries(study, v)}
+    followed |= {getattr(unit, "profile", "") for unit in case.devices}
     followed |= set() if case.is_balanced else set(case.network.legs.shape)
     for name in read_header(own):
         if name not in ProfileRow.model_fields and name not in followed:
