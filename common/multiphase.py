@@ -76,6 +76,8 @@ class Legs:
         return Legs(**picked)
 
 
+TRANSFORMERS = frozenset({"transformer", "autotrans"})
+"""OpenDSS's classes of branches that are transformers; regulators are of them too"""
 FIXED = "(fixed)"
 """shape of loads and generators that no multiplier scales"""
 

@@ -19,7 +19,7 @@ from common.circuit_text import quoted
 from common.device_elements import COLLAPSE_PU, flexible_load_element, pv_element, storage_element, wind_element
 from common.devices import Device
 from common.feeder import Bools, Complexes, Floats, Ints
-from common.multiphase import FIXED, GROUND, connection, incidence
+from common.multiphase import FIXED, GROUND, TRANSFORMERS, connection, incidence
 from common.opendss import Replay
 from common.schedule import NetworkState, Schedule
 
@@ -59,7 +59,7 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
     nan = complex(np.nan, np.nan)
     v: Complexes = np.full((len(v_base), periods), nan)
     current, substation = np.full(v.shape, nan), np.full(periods, nan)
-    losses = np.full(periods, np.nan)
+    losses = np.full((3, periods), np.nan)
     energy = np.empty((len(capacity), periods))
     failed = []
     for t, hour in enumerate(case.horizon.hour):
@@ -76,7 +76,7 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
         v[:, t], current[:, t] = volts[layout.nodes], layout.into @ amperes
         substation[t] = -complex(*engine.Circuit.TotalPower())
         # Circuit.Losses leaves shunt reactors and capacitors out.
-        losses[t] = (volts[layout.conductors] @ np.conj(amperes)).real / 1000
+        losses[:, t] = layout.classes @ (volts[layout.conductors] * np.conj(amperes)).real / 1000
     power = v * np.conj(current) / 1000
     state = NetworkState(
         v_pu=np.abs(v) / v_base[:, None],
@@ -85,7 +85,9 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
         i_a=np.abs(current),
         substation_p_kw=substation.real,
         substation_q_kvar=substation.imag,
-        losses_kw=losses,
+        losses_kw=losses.sum(axis=0),
+        line_losses_kw=losses[0],
+        transformer_losses_kw=losses[1],
     )
     v /= v_base[:, None]
     return MultiphaseReplay(state, energy, tuple(failed), v)
@@ -223,6 +225,8 @@ class _Layout:
     """(node,) position of each node but bus 0's in the engine's voltages"""
     conductors: Ints
     """(conductor,) the same of each conductor; the source's and grounded ones are at the zero that ends the voltages"""
+    classes: sp.csr_array
+    """(3, conductor) adds up what is lost in lines, in transformers and elsewhere, by the powers into conductors"""
     into: sp.csr_array
     """(node, conductor) takes currents into elements to those that branches deliver into nodes"""
 
@@ -240,6 +244,7 @@ def _layout(engine: Any, case: Case) -> _Layout:
     conductors: list[int] = []
     rows: list[int] = []
     columns: list[int] = []
+    classes: list[int] = []
     source = feeder.branches[0].name
     for name in [*engine.PDElements.AllNames(), source]:
         engine.Circuit.SetActiveElement(name)
@@ -247,6 +252,9 @@ def _layout(engine: Any, case: Case) -> _Layout:
         # Of the two buses that a branch joins, the child is the one that it delivers into.
         child = buses[0] if name == source else next((b for a in buses for b in buses if (a, b) in branches), "")
         per_bus = active.NumConductors()
+        kind = name.split(".")[0].lower()
+        group = 0 if kind == "line" else 1 if kind in TRANSFORMERS else 2
+        classes += [group] * (per_bus * active.NumTerminals())
         if not active.Enabled():
             # The engine counts it, and knows no nodes of it.
             conductors += [len(engine_at)] * (per_bus * active.NumTerminals())
@@ -262,6 +270,7 @@ def _layout(engine: Any, case: Case) -> _Layout:
         source=source,
         nodes=np.array([engine_at[name] for name in feeder.node_names[feeder.roots :]], np.int64),
         conductors=np.array(conductors, np.int64),
+        classes=sp.csr_array((np.ones(len(classes)), (classes, np.arange(len(classes)))), shape=(3, len(classes))),
         into=into[feeder.roots :],
     )
 

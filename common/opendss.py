@@ -17,7 +17,7 @@ from opendssdirect import dss
 from common.case import Case
 from common.device_elements import COLLAPSE_PU, SPAN, flexible_load_element, pv_element, storage_element, wind_element
 from common.feeder import BranchRow, BusRow, Feeder, Floats
-from common.schedule import NetworkState, Schedule
+from common.schedule import NetworkState, Schedule, told_apart
 from common.settings import Settings
 
 STIFF_PU = 1e-8
@@ -79,6 +79,7 @@ def replay(case: Case, schedule: Schedule) -> Replay:
         substation_q_kvar=substation.imag,
         losses_kw=power.sum(axis=(0, 1)).real,
     )
+    state = told_apart(case, state)
     return Replay(state, energy, tuple(failed))
 
 

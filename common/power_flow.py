@@ -96,6 +96,22 @@ def alike_branches(feeder: MultiphaseFeeder) -> list[Alike]:
     ]
 
 
+def branch_losses(feeder: MultiphaseFeeder, v: Complexes, i: Complexes) -> Floats:
+    """(branch, T) real power lost, at voltages and currents into each node from its branch, (node, T) each.
+
+    Re(V_p* I_p - V_c* I_c) as a quadratic form in V_p and I_c: from both ends' voltages, a switch's admittance would
+    drown it in rounding. Raises LinAlgError for a branch whose child end floats.
+    """
+    lost = np.zeros((len(feeder.branches), v.shape[1]))
+    for alike in alike_branches(feeder):
+        port = _as_two_port(alike.y, alike.parents)
+        v_p, i_c = v[alike.nodes[:, : alike.parents]], i[alike.nodes[:, alike.parents :]]
+        by_current = port.z @ i_c
+        by_voltage = port.c @ v_p + (port.d - np.conj(port.a).swapaxes(-1, -2)) @ i_c
+        lost[alike.k] = (np.conj(i_c) * by_current).real.sum(axis=1) + (np.conj(v_p) * by_voltage).real.sum(axis=1)
+    return lost
+
+
 def two_port(feeder: MultiphaseFeeder, k: int) -> TwoPort:
     """Branch k as a two-port. Raises SolverError when its child end floats."""
     branch = feeder.branches[k]

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from common.case import Case
 from common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad, Wind
 from common.feeder import Bools, Complexes, Floats
+from common.multiphase import TRANSFORMERS
 from common.partition import AreaCase, Partition
+from common.power_flow import branch_losses
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class NetworkState:
     """(T,)"""
     losses_kw: Floats
     """(T,) real power lost in all branches"""
+    line_losses_kw: Floats | None = None
+    """(T,) of ``losses_kw``, those of lines, switches among them; None: not told apart, as in older results"""
+    transformer_losses_kw: Floats | None = None
+    """(T,) those of transformers, regulators among them; the rest is lost in reactors and capacitors"""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,13 @@ def completed(case: Case, schedule: Schedule) -> Schedule:
     return replace(schedule, **lacking)
 
 
+def told_apart(case: Case, state: NetworkState) -> NetworkState:
+    """The state of an older result with its losses by kind of branch where that is known: balanced, all are lines."""
+    if not case.is_balanced or state.line_losses_kw is not None:
+        return state
+    return replace(state, line_losses_kw=state.losses_kw, transformer_losses_kw=0 * state.losses_kw)
+
+
 def injected(case: Case, schedule: Schedule) -> Complexes:
     """(device, T) kVA that the devices feed in, in the order of ``Case.devices``."""
     schedule = completed(case, schedule)
@@ -153,7 +166,7 @@ def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) 
     squared_current[switches] = (p[switches] ** 2 + q[switches] ** 2) / v[feeder.parent[switches]]
     losses = feeder.r[~feeder.is_switch] @ squared_current[~feeder.is_switch]
     substation = solutions[0].values["substation"] * settings.base_kva
-    return NetworkState(
+    state = NetworkState(
         v_pu=np.sqrt(v),
         p_kw=p * settings.base_kva,
         q_kvar=q * settings.base_kva,
@@ -162,6 +175,7 @@ def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) 
         substation_q_kvar=substation[1],
         losses_kw=losses * settings.base_kva,
     )
+    return told_apart(case, state)
 
 
 def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
@@ -175,6 +189,8 @@ def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolut
             for bus, phase in zip(area.feeder.node_bus[own], area.feeder.node_phase[own].tolist(), strict=True)
         ]
         v[nodes], i[nodes] = solution.values["v"][own], solution.values["i"][own]
+    lost = branch_losses(feeder, v, i) * base_kva
+    kinds = np.array([_kind(branch.name) for branch in feeder.branches])
     v, i = v[feeder.roots :], i[feeder.roots :]
     s = v * np.conj(i) * base_kva
     substation = solutions[0].values["root_s"].sum(axis=0) * base_kva
@@ -186,7 +202,16 @@ def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolut
         substation_p_kw=substation.real,
         substation_q_kvar=substation.imag,
         losses_kw=np.sum([solution.values["losses"] for solution in solutions], axis=0) * base_kva,
+        line_losses_kw=lost[kinds == "line"].sum(axis=0),
+        transformer_losses_kw=lost[kinds == "transformer"].sum(axis=0),
     )
+
+
+def _kind(name: str) -> str:
+    """Whether a multi-phase branch counts as ``line`` or ``transformer``, by its name; a transformer with anything in
+    parallel counts as one."""
+    classes = {part.split(".")[0] for part in name.split("+")}
+    return "transformer" if classes & TRANSFORMERS else "line" if "line" in classes else "other"
 
 
 def join_gap(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Floats:

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from common.errors import TieflowError, way_out
 from common.result import Result
-from common.schedule import completed
+from common.schedule import completed, told_apart
 
 FORMAT = "tieflow result"
 STUDY_FORMAT = "tieflow study"
@@ -194,7 +194,15 @@ def save_result(group: h5py.Group, result: Result) -> None:
 def load_result(group: h5py.Group) -> Result:
     """The inverse of :func:`save_result`. Raises what h5py and the data classes raise for a group that lacks a part."""
     result: Result = load_fields(group, Result)
-    return replace(result, schedule=completed(result.case, result.schedule))
+    return _completed(result)
+
+
+def _completed(result: Result) -> Result:
+    """A result of an older file with what was not stored then."""
+    case, check = result.case, result.check
+    if check is not None:
+        check = replace(check, state=told_apart(case, check.state))
+    return replace(result, schedule=completed(case, result.schedule), state=told_apart(case, result.state), check=check)
 
 
 def _save_axes(group: h5py.Group, result: Result) -> None:

@@ -51,6 +51,8 @@ class Kpis:
     peak_substation_kw: Extreme = _told("Peak substation power", "kW", 1)
     load_factor: float | None = _told("Load factor", "", 3)
     losses_kwh: float = _told("Losses", "kWh", 2)
+    line_losses_kwh: float | None = _told("Line losses", "kWh", 2)
+    transformer_losses_kwh: float | None = _told("Transformer losses", "kWh", 2)
     peak_losses_kw: float = _told("Peak losses", "kW", 2)
     system_efficiency_percent: float | None = _told("System efficiency", "%", 2)
     lowest_voltage_pu: Extreme = _told("Lowest voltage", "pu", 4)
@@ -142,6 +144,8 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
         peak_substation_kw=Extreme(float(power[peak]), SUBSTATION, case.horizon.hour[peak]),
         load_factor=_ratio(float(power.mean()), float(power.max())),
         losses_kwh=terms["losses"],
+        line_losses_kwh=_energy(state.line_losses_kw, dt),
+        transformer_losses_kwh=_energy(state.transformer_losses_kw, dt),
         peak_losses_kw=float(state.losses_kw.max()),
         system_efficiency_percent=_percent(drawn, produced),
         lowest_voltage_pu=extreme(int(np.round(v, SAME_DIGITS).argmin())),
@@ -217,6 +221,10 @@ def _text(value: Any, unit: str, digits: int) -> str:
         return text
     where = "" if value.place == SUBSTATION else f" at {value.place}"
     return f"{text}{where} in hour {value.hour}"
+
+
+def _energy(power: Floats | None, dt: float) -> float | None:
+    return None if power is None else float(power.sum()) * dt
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,12 +188,47 @@ def test_loads_drawn_by_balance_are_those_of_the_tables(small_result: Result) ->
     assert efficiency == pytest.approx(100 * drawn / produced, rel=1e-6)
 
 
-def test_loads_drawn_by_balance_are_those_that_opendss_itself_tells(tmp_path: Path) -> None:
-    result = solve(read_case("ieee13", {"periods": 1}), Options("centralized"))
-    report = kpi_report(result)
-    export(result.case, result.schedule, result.state, tmp_path / "run")
-    engine = dss.NewContext()
-    engine.Text.Command(f'redirect "{tmp_path / "run" / MASTER}"')
+@pytest.fixture(scope="module")
+def ieee13() -> Result:
+    """An hour of the unbalanced IEEE 13 bus feeder, which has lines, a transformer and regulators."""
+    return solve(read_case("ieee13", {"periods": 1}), Options("centralized"))
+
+
+@pytest.fixture(scope="module")
+def engine(ieee13: Result, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """OpenDSS after it has run the exported schedule by itself."""
+    folder = tmp_path_factory.mktemp("exported") / "run"
+    export(ieee13.case, ieee13.schedule, ieee13.state, folder)
+    context = dss.NewContext()
+    context.Text.Command(f'redirect "{folder / MASTER}"')
+    return context
+
+
+def test_losses_of_lines_and_of_transformers_are_those_that_opendss_itself_tells(ieee13: Result, engine: Any) -> None:
+    told: dict[str, float] = defaultdict(float)
+    for name in engine.PDElements.AllNames():
+        engine.Circuit.SetActiveElement(name)
+        told[name.split(".")[0].lower()] += engine.CktElement.Losses()[0] / 1000
+    report = kpi_report(ieee13)
+    assert report.optimizer is not None
+    for found in (report.kpis, report.optimizer):
+        assert found.line_losses_kwh == pytest.approx(told["line"], abs=1e-3)
+        assert found.transformer_losses_kwh == pytest.approx(told["transformer"], abs=1e-3)
+        assert told["transformer"] > 0.1
+        assert found.line_losses_kwh + found.transformer_losses_kwh == pytest.approx(found.losses_kwh, abs=1e-6)
+
+
+def test_all_losses_of_a_balanced_feeder_are_those_of_lines(small_result: Result) -> None:
+    found = kpi_report(small_result).kpis
+    assert (found.line_losses_kwh, found.transformer_losses_kwh) == (found.losses_kwh, 0.0)
+
+
+def test_losses_that_an_older_file_does_not_tell_apart_are_left_out() -> None:
+    assert (by_hand().line_losses_kwh, by_hand().transformer_losses_kwh) == (None, None)
+
+
+def test_loads_drawn_by_balance_are_those_that_opendss_itself_tells(ieee13: Result, engine: Any) -> None:
+    result, report = ieee13, kpi_report(ieee13)
     drawn = 0.0
     for name in engine.Loads.AllNames():
         engine.Circuit.SetActiveElement(f"load.{name}")

@@ -14,7 +14,7 @@ from common.feeder import Complexes, Floats
 from common.load_law import leg_currents
 from common.multiphase import connection, multipliers
 from common.multiphase_opendss import outside_range, replay
-from common.power_flow import Injections, PowerFlow
+from common.power_flow import Injections, PowerFlow, branch_losses
 from common.schedule import Schedule
 from common.settings import Settings
 
@@ -148,6 +148,14 @@ def test_replay_agrees_with_the_power_flow(seed: int) -> None:
     np.testing.assert_allclose(state.substation_p_kw, substation.real, rtol=0, atol=1e-4)
     np.testing.assert_allclose(state.substation_q_kvar, substation.imag, rtol=0, atol=1e-4)
     np.testing.assert_allclose(state.losses_kw, substation.real + surplus_kw, rtol=0, atol=1e-4)
+    lost = branch_losses(feeder, v, i) * base_kva
+    is_line = np.array([branch.name.startswith("line.") for branch in feeder.branches])
+    assert state.line_losses_kw is not None
+    assert state.transformer_losses_kw is not None
+    np.testing.assert_allclose(state.line_losses_kw, lost[is_line].sum(axis=0), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(state.transformer_losses_kw, lost[1:][~is_line[1:]].sum(axis=0), rtol=0, atol=1e-4)
+    elsewhere = state.losses_kw - state.line_losses_kw - state.transformer_losses_kw
+    assert (elsewhere > 1).all(), "the reactor"
     np.testing.assert_allclose(found.battery_energy_kwh, schedule.batteries["energy_kwh"], rtol=1e-9)
 
 

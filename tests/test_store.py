@@ -54,7 +54,7 @@ def make_result(case: Case, rounds: int = 3) -> Result:
 
     def state() -> NetworkState:
         flows = [random.random((len(case.branches), periods)) for _ in range(3)]
-        return NetworkState(random.random((len(case.buses), periods)), *flows, *random.random((3, periods)))
+        return NetworkState(random.random((len(case.buses), periods)), *flows, *random.random((5, periods)))
 
     def units(count: int, *names: str) -> Mapping[str, Any]:
         return {name: random.random((count, periods)) for name in names}
@@ -227,6 +227,20 @@ def test_a_field_that_older_files_lack_takes_its_default(stored: Path) -> None:
         del file["summary/notes"], file["case/settings"].attrs["scd_weight"], file["case/batteries/eta_charge"]
     result = read_result(stored)
     assert (result.notes, result.case.settings.scd_weight, result.case.batteries[0].eta_charge) == ((), 1e-3, 0.95)
+
+
+def test_losses_of_an_older_balanced_file_are_all_those_of_lines(tmp_path: Path) -> None:
+    path, result = tmp_path / "run.h5", make_result(small_case())
+    write_result(path, result)
+    with h5py.File(path, "r+") as file:
+        for group in (file["state"], file["check/state"]):
+            for name in ("line_losses_kw", "transformer_losses_kw"):
+                del group[name]
+    found = read_result(path)
+    assert found.check is not None
+    for state in (found.state, found.check.state):
+        np.testing.assert_array_equal(state.line_losses_kw, state.losses_kw)
+        np.testing.assert_array_equal(state.transformer_losses_kw, 0.0)
 
 
 def test_a_new_file_has_the_users_permissions_and_a_link_stays_a_link(tmp_path: Path) -> None:
