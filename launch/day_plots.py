@@ -74,7 +74,7 @@ def batteries(result: Result) -> Figure:
     # Batteries that idle have powers of a solver's accuracy, which would fill the panel.
     reach = max(1.35 * largest, 0.1 * sum(unit.p_rated_kw for unit in case.batteries))
     power.set_ylim(-reach, reach)
-    each, together = _charge_percent(result)
+    each, together = charge_percent(result)
     for own in each if len(each) <= _MANY_BATTERIES else ():
         stored.plot(edges(case), own, color=GREY, linewidth=0.6, alpha=0.5)
     stored.plot(edges(case), together, color=GREEN, linewidth=1.8, label="all together")
@@ -88,7 +88,7 @@ def batteries(result: Result) -> Figure:
 def read_batteries(result: Result) -> str:
     schedule, dt, hours = result.schedule.batteries, result.case.horizon.dt, edges(result.case)
     charged, discharged = (float(schedule[name].sum()) * dt for name in ("charge_kw", "discharge_kw"))
-    together = np.round(_charge_percent(result)[1], 1)
+    together = np.round(charge_percent(result)[1], 1)
     return (
         f"Batteries charge {charged:.0f} and discharge {discharged:.0f} {unit(result.case, 'kWh')}; together they hold "
         f"between {together.min():.1f} % (at {hours[together.argmin()]:g} h) and {together.max():.1f} % "
@@ -96,7 +96,7 @@ def read_batteries(result: Result) -> str:
     )
 
 
-def _charge_percent(result: Result) -> tuple[Floats, Floats]:
+def charge_percent(result: Result) -> tuple[Floats, Floats]:
     """(battery, T + 1) and, of all together, (T + 1,) stored energy at the ends of periods, % of capacity."""
     case, check = result.case, result.check
     energy = result.schedule.batteries["energy_kwh"]

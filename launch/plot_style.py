@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +26,15 @@ BLUE, ORANGE, GREEN, LIMIT = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 STYLES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."))
 GREY = "#6E6E6E"
+BASE = ("black", "-")
+# Five colours by four kinds of line: twenty pairs, neighbours differing in both.
+VARIANT_STYLES = tuple((PALETTE[k % 5], ("--", "-.", ":", "-")[k % 4]) for k in range(20))
+"""of the variants of a study after its first, which is drawn as BASE"""
 COLOUR_MAP = "cividis"
 WIDTH_IN = 5.0
 """as wide as a page's text, and not too wide for a phone to show it legibly"""
 DPI = 300
+_HEADING_CHARACTERS = 66
 _RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: looks the same everywhere
     "font.size": 9,
@@ -65,23 +71,37 @@ def style() -> Iterator[None]:
 
 def new_figure(result: Result, title: str, height_in: float) -> Figure:
     """An empty figure whose heading says what is wrong with the run."""
+    return headed_figure(f"{title}: {result.case.name}, {result.method}", doubts(result), height_in)
+
+
+def headed_figure(heading: str, wrong: Sequence[str], height_in: float) -> Figure:
+    """An empty figure whose heading goes on with what is wrong, a line each."""
     figure: Figure = library("matplotlib.figure", "'tieflow[plot]'").Figure((WIDTH_IN, height_in), layout="constrained")
-    wrong = doubts(result)
     figure.suptitle(
-        "\n".join([f"{title}: {result.case.name}, {result.method}", *wrong]),
+        "\n".join([heading, *wrong]),
         color=LIMIT if wrong else "black",
         fontweight="bold" if wrong else "normal",
     )
     return figure
 
 
-def image_of(figure: Figure, kind: str, title: str, description: str) -> bytes:
+def doubts_by_name(results: Mapping[str, Result]) -> list[str]:
+    """What is wrong with which of several runs, in lines short enough for a heading."""
+    found: dict[str, list[str]] = {}
+    for name, result in results.items():
+        for doubt in doubts(result):
+            found.setdefault(doubt, []).append(name)
+    told = [f"{doubt}: {', '.join(names)}" for doubt, names in found.items()]
+    return [line for text in told for line in wrap(text, _HEADING_CHARACTERS)]
+
+
+def image_of(figure: Figure, kind: str, title: str, description: str, dpi: int = DPI) -> bytes:
     """The figure as a file, ``png`` or ``svg``, which also says in words what it shows."""
     stream = io.BytesIO()
     words = {"Title": title, "Description": description}
     with style():
         # Without a date, so that the same picture gives the same bytes.
-        figure.savefig(stream, format=kind, dpi=DPI, metadata=words | ({"Date": None} if kind == "svg" else {}))
+        figure.savefig(stream, format=kind, dpi=dpi, metadata=words | ({"Date": None} if kind == "svg" else {}))
     return stream.getvalue()
 
 
