@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from common.errors import TieflowError, way_out
 from common.result import Result
 from launch import day_plots, feeder_plots
-from launch.plot_style import image_of, style
+from launch.plot_style import DPI, image_of, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,11 +78,11 @@ def pictures(result: Result) -> list[Picture]:
     return [picture for picture in PICTURES if picture.is_there(result)]
 
 
-def image(picture: Picture, result: Result, kind: str) -> bytes:
+def image(picture: Picture, result: Result, kind: str, dpi: int = DPI) -> bytes:
     """A picture as the content of a ``png`` or ``svg`` file. Raises TieflowError without matplotlib."""
     with style():
         figure = picture.draw(result)
-    return image_of(figure, kind, picture.title, picture.read(result))
+    return image_of(figure, kind, picture.title, picture.read(result), dpi)
 
 
 def write_pictures(result: Result, folder: Path, kind: str) -> dict[str, str]:

@@ -99,12 +99,7 @@ def savings(runs: Runs) -> Figure:
     for y, run in enumerate(runs):
         found = saving(run)
         if found is None:
-            _tell(
-                axes,
-                0.0,
-                y,
-                NOT_SOLVED if run.optimized is None else run.rule_failure and "rule failed" or "no devices",
-            )
+            _tell(axes, 0.0, y, missing(run))
             continue
         dollars, percent = found
         worse = dollars < 0

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable
 from dataclasses import replace
-from html import escape, unescape
-from html.parser import HTMLParser
+from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
+from html_pages import Browse, Page, assert_whole, shown_on_a_phone
 
 from common.case import read_case
 from common.result import Result, Violation
@@ -23,45 +17,6 @@ from launch import html_report as module
 from launch.html_report import html_report
 from launch.plots import pictures
 from launch.solve import Options, solve
-
-LARGEST_BYTES = 5_000_000
-PHONE_PX = 390
-# Headless windows are never narrower than 500 px, so the page is measured in a frame as wide as a phone.
-PROBE = """\
-<!DOCTYPE html><html><body style="margin: 0">
-<iframe style="width: {width}px; height: 800px; border: 0" srcdoc="{page}"></iframe>
-<script>
-addEventListener("load", () => {{
-  const page = document.querySelector("iframe").contentDocument, root = page.documentElement
-  document.title = JSON.stringify({{
-    client: root.clientWidth, scroll: root.scrollWidth, font: getComputedStyle(page.body).fontSize,
-    wide: [...page.querySelectorAll(".wide")].map(e => e.scrollWidth - e.clientWidth),
-    images: [...page.images].map(i => [i.complete && i.naturalWidth > 0, i.getBoundingClientRect().width]),
-  }})
-}})
-</script></body></html>
-"""
-
-
-class Page(HTMLParser):
-    """Every tag with its attributes, and whether all are closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +41,9 @@ def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "pictures", lambda result: pictures(result)[:1])
 
 
-def without_pictures(text: str) -> str:
-    return re.sub(r"base64,[^\"]*", "", text)
-
-
 def test_a_page_is_whole_in_itself_and_small(pages: dict[str, str]) -> None:
     for text in pages.values():
-        assert len(text.encode()) < LARGEST_BYTES
-        page = Page(text)
-        assert not page.open
-        assert not re.search(r"https?:|//|@import|url\(", without_pictures(text))
-        assert not {"script", "iframe", "object", "embed", "video"} & {tag for tag, _ in page.tags}
-        for _, attributes in page.tags:
-            for name in ("src", "href"):
-                assert (attributes.get(name) or "data:").startswith("data:")
+        assert_whole(text)
 
 
 def test_pictures_within_the_page_load_nothing_either(pages: dict[str, str]) -> None:
@@ -192,75 +136,21 @@ def test_large_pictures_are_stored_as_dots(small_result: Result, monkeypatch: py
     assert base64.b64decode(data[1]).startswith(b"\x89PNG\r\n\x1a\n")
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """A Chromium that runs: some distributions have a stub of that name."""
-    for path in filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        if "Chrom" in subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60).stdout:
-            return path
-    pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium), so no browser looks at the page")
-
-
-@pytest.fixture
-def browse(tmp_path: Path, chromium: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``browse(page, *options)`` opens the text of a page in a headless Chromium that knows no network."""
-
-    def open_page(text: str, *options: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "page.html").write_text(text)
-        with tempfile.TemporaryDirectory() as profile:
-            return subprocess.run(
-                [
-                    chromium,
-                    "--headless",
-                    "--no-sandbox",
-                    "--disable-gpu",
-                    "--disable-quic",
-                    "--no-first-run",
-                    "--disable-background-networking",
-                    "--disable-component-update",
-                    "--disable-sync",
-                    "--hide-scrollbars",  # a phone's take no room
-                    "--host-resolver-rules=MAP * ~NOTFOUND",
-                    "--enable-logging=stderr",
-                    f"--user-data-dir={profile}",
-                    *options,
-                    (tmp_path / "page.html").as_uri(),
-                ],
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-
-    return open_page
-
-
 @pytest.mark.parametrize("name", ["balanced", "multi", "bad"])
 def test_a_browser_shows_the_page_on_a_phone_without_overflow_or_complaint(
-    pages: dict[str, str], name: str, browse: Callable[..., subprocess.CompletedProcess[str]]
+    pages: dict[str, str], name: str, browse: Browse
 ) -> None:
-    run = browse(PROBE.format(width=PHONE_PX, page=escape(pages[name])), "--dump-dom")
-    assert ":CONSOLE" not in run.stderr
-    title = re.search("<title>(.*?)</title>", run.stdout)
-    assert title is not None, run.stderr
-    found: dict[str, Any] = json.loads(unescape(title[1]))
-    assert found["client"] == PHONE_PX
-    assert found["scroll"] <= PHONE_PX
-    assert found["font"] == "16px"
-    assert set(found["wide"]) == {0}, "tables need no scrolling either"
-    assert len(found["images"]) == pages[name].count("<img ")
-    assert all(shown and 300 < width <= PHONE_PX for shown, width in found["images"])
+    assert set(shown_on_a_phone(browse, pages[name])["wide"]) == {0}, "tables need no scrolling either"
 
 
 def test_a_browser_would_complain_if_there_were_reason(
-    browse: Callable[..., subprocess.CompletedProcess[str]],
+    browse: Browse,
 ) -> None:
     run = browse("<!DOCTYPE html><title>x</title><script>nothing.here()</script>", "--dump-dom")
     assert ":CONSOLE" in run.stderr
 
 
-def test_a_browser_paints_the_page(
-    pages: dict[str, str], browse: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_a_browser_paints_the_page(pages: dict[str, str], browse: Browse, tmp_path: Path) -> None:
     browse(pages["multi"], "--window-size=800,1200", f"--screenshot={tmp_path / 'page.png'}")
     from matplotlib.image import imread
 
