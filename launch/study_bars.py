@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.case import Case
-from common.result import Result
-from common.study import VariantRun
-from launch.kpis import Kpis, kpi_report
+from common.study import StoredStudy
+from launch.kpis import Kpis
 from launch.plot_style import BLUE, GREEN, LIMIT, ORANGE, doubts_by_name, headed_figure, unit
+from launch.study_figures import VariantFigures, optimized
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Runs = Sequence[VariantRun]
+Found = Sequence[VariantFigures]
 _THICK = 0.38
 NOT_SOLVED = "not solved"
 
@@ -30,10 +29,10 @@ class Bars:
 
     name: str
     title: str
-    draw: Callable[[Runs], Figure]
-    read: Callable[[Runs], str]
+    draw: Callable[[StoredStudy, Found], Figure]
+    read: Callable[[StoredStudy, Found], str]
     """one sentence, computed from the data that is drawn"""
-    is_there: Callable[[Runs], bool]
+    is_there: Callable[[Found], bool]
 
 
 def cost(kpis: Kpis) -> float:
@@ -44,94 +43,95 @@ def losses(kpis: Kpis) -> float:
     return kpis.losses_kwh
 
 
-def saving(run: VariantRun) -> tuple[float, float] | None:
-    """What the optimized schedule's energy costs less than the plain rule's, $ and % of the rule's cost (NaN where that
-    is not above zero); None where one of the two is missing."""
-    if run.optimized is None or run.rule is None:
-        return None
-    ours, rule = (cost(kpi_report(result).kpis) for result in (run.optimized, run.rule))
-    return rule - ours, 100 * (rule - ours) / rule if rule > 0 else np.nan
-
-
-def missing(run: VariantRun) -> str:
+def missing(variant: VariantFigures) -> str:
     """Why a variant has no saving."""
-    if run.optimized is None:
+    if variant.optimized is None:
         return NOT_SOLVED
-    return "plain rule failed" if run.rule_failure else "no devices"
+    return "no devices" if not variant.has_devices else "plain rule failed"
 
 
-def pairs(runs: Runs, value: Callable[[Kpis], float], title: str, label: str) -> Figure:
+def pairs(study: StoredStudy, found: Found, value: Callable[[Kpis], float], title: str, label: str) -> Figure:
     """A bar for each variant's optimized schedule and one for its plain rule's."""
-    figure, axes = _bars(runs, title)
-    schedules = [[run.optimized for run in runs], [run.rule for run in runs]]
+    figure, axes = _bars(study, found, title)
+    schedules = [[variant.optimized for variant in found], [variant.rule for variant in found]]
     looks = [("optimized", BLUE, ""), ("plain rule", ORANGE, "///")]
-    for k, (results, (name, color, hatch)) in enumerate(zip(schedules, looks, strict=True)):
-        if not any(results):
+    for k, (runs, (name, color, hatch)) in enumerate(zip(schedules, looks, strict=True)):
+        if not any(runs):
             continue
-        y = np.arange(len(runs)) + (k - 0.5) * _THICK
-        width = [0.0 if own is None else value(kpi_report(own).kpis) for own in results]
+        y = np.arange(len(found)) + (k - 0.5) * _THICK
+        width = [0.0 if run is None else value(run.kpis.kpis) for run in runs]
         axes.barh(y, width, _THICK, color=color, hatch=hatch, edgecolor="white", linewidth=0, label=name)
-        for at, length, own in zip(y, width, results, strict=True):
+        for at, length, run in zip(y, width, runs, strict=True):
             absent = NOT_SOLVED if k == 0 else ""
-            _tell(axes, length, at, absent if own is None else f"{length:,.1f}")
-    axes.set_xlabel(unit(_case(runs), label))
+            _tell(axes, length, at, absent if run is None else f"{length:,.1f}")
+    axes.set_xlabel(_unit(study, label))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
-def read_pairs(runs: Runs, value: Callable[[Kpis], float], noun: str, label: str) -> str:
-    found = {run.name: value(kpi_report(run.optimized).kpis) for run in runs if run.optimized is not None}
-    least, most = (pick(found, key=lambda name: found[name]) for pick in (min, max))
-    words = unit(_case(runs), label)
+def read_pairs(study: StoredStudy, found: Found, value: Callable[[Kpis], float], noun: str, label: str) -> str:
+    ours = {variant.name: value(variant.optimized.kpis.kpis) for variant in found if variant.optimized}
+    least, most = (pick(ours, key=lambda name: ours[name]) for pick in (min, max))
+    words = _unit(study, label)
     if least == most:
-        return f"{noun} of {least} are {found[least]:,.1f} {words}."
-    below = sum(value(kpi_report(ours).kpis) < value(kpi_report(rule).kpis) for ours, rule in _both(runs))
-    rule = f"; in {below} of {len(_both(runs))} variants they are below the plain rule's" if _both(runs) else ""
+        return f"{noun} of {least} are {ours[least]:,.1f} {words}."
+    rules = {variant.name: value(variant.rule.kpis.kpis) for variant in found if variant.rule and variant.optimized}
+    below = sum(ours[name] < rule for name, rule in rules.items())
+    beside = f"; in {below} of {len(rules)} variants they are below the plain rule's" if rules else ""
     return (
-        f"{noun} of the optimized schedules lie between {found[least]:,.1f} ({least}) and {found[most]:,.1f} {words} "
-        f"({most}){rule}."
+        f"{noun} of the optimized schedules lie between {ours[least]:,.1f} ({least}) and {ours[most]:,.1f} {words} "
+        f"({most}){beside}."
     )
 
 
-def savings(runs: Runs) -> Figure:
+def savings(study: StoredStudy, found: Found) -> Figure:
     """What optimizing saves against the plain rule, a bar a variant."""
-    figure, axes = _bars(runs, "Saving against the plain rule")
-    for y, run in enumerate(runs):
-        found = saving(run)
-        if found is None:
-            _tell(axes, 0.0, y, missing(run))
+    figure, axes = _bars(study, found, "Saving against the plain rule")
+    for y, variant in enumerate(found):
+        if variant.saving is None:
+            _tell(axes, 0.0, y, missing(variant))
             continue
-        dollars, percent = found
-        worse = dollars < 0
-        axes.barh(y, dollars, 2 * _THICK, color=LIMIT if worse else GREEN, hatch="///" if worse else "", linewidth=0)
-        _tell(axes, dollars, y, f"{dollars + 0.0:,.2f} $" + (f" ({percent:.1f} %)" if np.isfinite(percent) else ""))
+        worse = variant.saving < 0
+        color, hatch = (LIMIT, "///") if worse else (GREEN, "")
+        axes.barh(y, variant.saving, 2 * _THICK, color=color, hatch=hatch, linewidth=0)
+        _tell(axes, variant.saving, y, money(variant))
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel(unit(_case(runs), "$"))
+    axes.set_xlabel(_unit(study, "$"))
     return figure
 
 
-def read_savings(runs: Runs) -> str:
-    found = {run.name: known[0] for run in runs if (known := saving(run)) is not None}
-    least, most = (pick(found, key=lambda name: found[name]) for pick in (min, max))
-    words = unit(_case(runs), "$")
+def read_savings(study: StoredStudy, found: Found) -> str:
+    known = {variant.name: variant.saving for variant in found if variant.saving is not None}
+    least, most = (pick(known, key=lambda name: known[name]) for pick in (min, max))
+    words = _unit(study, "$")
     if least == most:
-        return f"Optimizing saves {found[most]:,.2f} {words} against the plain rule in {most}."
+        return f"Optimizing saves {known[most]:,.2f} {words} against the plain rule in {most}."
     return (
-        f"Optimizing saves most against the plain rule in {most}, {found[most]:,.2f} {words}, and least in {least}, "
-        f"{found[least]:,.2f}."
+        f"Optimizing saves most against the plain rule in {most}, {known[most]:,.2f} {words}, and least in {least}, "
+        f"{known[least]:,.2f}."
     )
 
 
-def _bars(runs: Runs, title: str) -> tuple[Figure, Axes]:
+def money(variant: VariantFigures) -> str:
+    """What a variant saves, with its share of the plain rule's cost."""
+    share = "" if variant.saving_percent is None else f" ({variant.saving_percent:.1f} %)"
+    return f"{round(variant.saving or 0.0, 2) + 0.0:,.2f} ${share}"
+
+
+def _bars(study: StoredStudy, found: Found, title: str) -> tuple[Figure, Axes]:
     """Axes with a line for each variant, the first on top; the heading says what is wrong with the optimized ones."""
-    wrong = doubts_by_name({run.name: run.optimized for run in runs if run.optimized is not None})
-    figure = headed_figure(f"{title}: {_case(runs).name}", wrong, 1.4 + 0.42 * len(runs))
+    wrong = doubts_by_name(optimized(study))
+    figure = headed_figure(f"{title}: {study.head.case}", wrong, 1.4 + 0.42 * len(found))
     axes = figure.subplots()
-    axes.set_yticks(np.arange(len(runs)), [run.name for run in runs])
-    axes.set_ylim(len(runs) - 0.5, -0.5)
+    axes.set_yticks(np.arange(len(found)), [variant.name for variant in found])
+    axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.margins(x=0.25)  # room for what is told at the ends
     return figure, axes
+
+
+def _unit(study: StoredStudy, name: str) -> str:
+    return unit(next(iter(optimized(study).values())).case, name)
 
 
 def _tell(axes: Axes, length: float, y: float, text: str) -> None:
@@ -143,17 +143,12 @@ def _tell(axes: Axes, length: float, y: float, text: str) -> None:
     )  # fmt: skip
 
 
-def _case(runs: Runs) -> Case:
-    found: Case = next(run.optimized.case for run in runs if run.optimized is not None)
-    return found
+def _any_solved(found: Found) -> bool:
+    return any(variant.optimized for variant in found)
 
 
-def _both(runs: Runs) -> list[tuple[Result, Result]]:
-    return [(run.optimized, run.rule) for run in runs if run.optimized is not None and run.rule is not None]
-
-
-def _any_solved(runs: Runs) -> bool:
-    return any(run.optimized is not None for run in runs)
+def _any_saving(found: Found) -> bool:
+    return any(variant.saving is not None for variant in found)
 
 
 def _pair(name: str, title: str, noun: str, value: Callable[[Kpis], float], label: str) -> Bars:
@@ -164,5 +159,5 @@ def _pair(name: str, title: str, noun: str, value: Callable[[Kpis], float], labe
 BARS = (
     _pair("study_cost", "Energy cost", "Energy costs", cost, "$"),
     _pair("study_losses", "Losses", "Losses", losses, "kWh"),
-    Bars("study_saving", "Saving", savings, read_savings, lambda runs: bool(_both(runs))),
+    Bars("study_saving", "Saving", savings, read_savings, _any_saving),
 )

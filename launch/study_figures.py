@@ -83,6 +83,11 @@ def figures(study: StoredStudy) -> list[VariantFigures]:
     return [_variant(run, None if base is None else base.optimized) for run in study.variants.values()]
 
 
+def optimized(study: StoredStudy) -> dict[str, Result]:
+    """The optimized results that there are, by the names of their variants."""
+    return {name: run.optimized for name, run in study.variants.items() if run.optimized is not None}
+
+
 def worst_code(codes: Sequence[int]) -> int:
     """What a study ends with: the first of ``WORST_FIRST`` among its variants' codes."""
     return next((code for code in WORST_FIRST if code in codes), EXIT_CONVERGED)

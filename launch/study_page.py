@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from html import escape
 
-import numpy as np
-
 from common.errors import counted
-from common.result import Result
-from common.study import StoredStudy, VariantRun
+from common.study import Placement, StoredStudy, VariantRun
 from launch.html_page import bullets, figure, folded, page, section, table
 from launch.html_report import kpi_table, verdict
-from launch.kpis import OPENDSS, Kpis, kpi_report, rows, shown_state
+from launch.kpis import OPENDSS, KpiReport, Kpis, kpi_report, rows
 from launch.plots import image, pictures
 from launch.report import doubts
-from launch.study_bars import missing, saving
+from launch.study_bars import missing, money
+from launch.study_figures import VariantFigures, figures
 from launch.study_plots import StudyPicture, study_image, study_pictures
 
 LARGEST_SVG = 150_000
@@ -26,55 +24,72 @@ DPI = 150
 DAY_PICTURES = ("substation", "batteries", "pv", "wind", "flexible_loads", "voltage_profile")
 """those of a run that stand in its variant's section; 'tieflow report' shows them all"""
 NOTHING = "-"
+NONE_SOLVED = "None: no variant was solved."
 
 
 def study_page(study: StoredStudy) -> str:
     """The page. Raises TieflowError without matplotlib, or for a monitored bus that a variant does not have."""
-    head, runs = study.head, list(study.variants.values())
+    head, runs, told = study.head, list(study.variants.values()), figures(study)
     words = [f"Case {head.case}", f"{counted(len(head.order), 'variant')}, compared with {head.base}"]
-    if any(run.optimized is not None and run.optimized.case.is_balanced for run in runs):
+    if any(variant.optimized and variant.optimized.kpis.per_phase for variant in told):
         words.append("balanced, powers, energies and costs per phase")
-    over_variants = "\n".join(map(_figure, study_pictures(study)))
+    shown = "\n".join(map(_figure, study_pictures(study, told)))
     parts = [
-        section("Verdict", f"<p>{escape(verdict_of_study(study))}</p>"),
-        section("Variants", _variant_table(runs)),
-        section("Key figures", _kpi_table(runs)),
-        section("Where the devices are", _placement_table(runs)),
-        section("Pictures", over_variants or "<p>None: no variant was solved.</p>"),
+        section("Verdict", f"<p>{escape(verdict_of_study(study, told))}</p>"),
+        section("Variants", _variant_table(told)),
+        section("Key figures", _kpi_table(told)),
+        section("Where the devices are", _placement_table(told)),
+        section("Pictures", shown or f"<p>{NONE_SOLVED}</p>"),
         section("Each variant", "\n".join(_variant(number, run) for number, run in enumerate(runs, 1))),
     ]
-    wrong = len(_wrong(study))
+    wrong, title = len(_wrong(study, told)), head.title or head.case
     doubt = [f"{wrong} OF {counted(len(head.order), 'VARIANT').upper()} NOT TO BE RELIED ON"] if wrong else []
-    return page(
-        title=" - ".join([head.title or head.case, *doubt]),
-        heading=head.title or head.case,
-        what="; ".join(words) + ".",
-        sections=parts,
-    )
+    return page(title=" - ".join([title, *doubt]), heading=title, what="; ".join(words) + ".", sections=parts)
 
 
-def verdict_of_study(study: StoredStudy) -> str:
+def verdict_of_study(study: StoredStudy, told: Sequence[VariantFigures]) -> str:
     """One paragraph: which variants can be relied on, which not and why, and what optimizing saves."""
-    wrong = _wrong(study)
+    wrong = _wrong(study, told)
     good = [name for name in study.head.order if name not in wrong]
-    total = counted(len(study.head.order), "variant")
-    which = f": {', '.join(good)}" if good else ""
-    told = [f"{len(good)} of {total} converged, keep all limits and are confirmed by OpenDSS{which}."]
-    told += [f"{name}: {why}." for name, why in wrong.items()]
-    known = {run.name: found for run in study.variants.values() if (found := saving(run)) is not None}
+    total, which = counted(len(study.head.order), "variant"), f": {', '.join(good)}" if good else ""
+    said = [f"{len(good)} of {total} converged, keep all limits and are confirmed by OpenDSS{which}."]
+    said += [f"{name}: {why}." for name, why in wrong.items()]
+    known = {variant: variant.saving for variant in told if variant.saving is not None}
     if known:
-        most, least = (pick(known, key=lambda name: known[name][0]) for pick in (max, min))
-        told.append(
-            f"Against the plain rule for the same devices, optimizing saves {_money(known[most])} in {most}"
-            + (f" and {_money(known[least])} in {least}, the least." if most != least else ".")
+        most, least = (pick(known, key=lambda variant: known[variant]) for pick in (max, min))
+        said.append(
+            f"Against the plain rule for the same devices, optimizing saves {money(most)} in {most.name}"
+            + (f" and {money(least)} in {least.name}, the least." if most != least else ".")
         )
-        dearer = [name for name, (dollars, _) in known.items() if dollars < 0]
+        dearer = [variant.name for variant, dollars in known.items() if dollars < 0]
         if dearer:
-            told.append(f"It costs more than the plain rule in {', '.join(dearer)}.")
-        doubted = [run.name for run in study.variants.values() if run.rule is not None and doubts(run.rule)]
-        if doubted:
-            told.append(f"The plain rule itself does not hold up, see below, in {', '.join(doubted)}.")
-    return " ".join(told)
+            said.append(f"It costs more than the plain rule in {', '.join(dearer)}.")
+    doubted = [variant.name for variant in told if variant.rule is not None and variant.rule.doubts]
+    if doubted:
+        said.append(f"The plain rule itself does not hold up, see below, in {', '.join(doubted)}.")
+    return " ".join(said)
+
+
+def _wrong(study: StoredStudy, told: Sequence[VariantFigures]) -> dict[str, str]:
+    """What keeps variants from being relied on, by their names."""
+    known = {variant.name: variant for variant in told}
+    found = {}
+    for name in study.head.order:
+        variant = known.get(name)
+        if variant is None:
+            found[name] = "NOT RUN"
+        elif variant.optimized is None:
+            found[name] = f"FAILED ({variant.failure.rstrip('.')})"
+        elif why := _doubts_of(variant):
+            found[name] = ", ".join(why)
+    return found
+
+
+def _doubts_of(variant: VariantFigures) -> list[str]:
+    found = list(variant.optimized.doubts) if variant.optimized else []
+    if variant.newly_outside:
+        found.append(f"{counted(len(variant.newly_outside), 'VOLTAGE')} OUTSIDE WHERE THE BASE IS INSIDE".upper())
+    return found
 
 
 def _figure(picture: StudyPicture) -> str:
@@ -84,91 +99,76 @@ def _figure(picture: StudyPicture) -> str:
     return figure(picture.name, picture.title, picture.read(), kind, content)
 
 
-def _wrong(study: StoredStudy) -> dict[str, str]:
-    """What keeps variants from being relied on, by their names."""
-    found = {}
-    for name in study.head.order:
-        run = study.variants.get(name)
-        if run is None:
-            found[name] = "NOT RUN"
-        elif run.optimized is None:
-            found[name] = f"FAILED ({run.failure.rstrip('.')})"
-        elif wrong := doubts(run.optimized):
-            found[name] = ", ".join(wrong)
-    return found
+def _variant_table(told: Iterable[VariantFigures]) -> str:
+    columns = (
+        *("saving $", "saving %", "cost $", "rule's $", "objective", "rule's objective", "losses kWh", "rule's kWh"),
+        *("verdict", "plain rule"),
+    )
+    lines = [_variant_row(variant) for variant in told]
+    return table(("variant", *columns), lines, "Optimized against the plain rule.", "many")
 
 
-def _money(found: tuple[float, float]) -> str:
-    dollars, percent = found
-    return f"{dollars + 0.0:,.2f} $" + (f" ({percent:.1f} %)" if np.isfinite(percent) else "")
-
-
-def _variant_table(runs: Iterable[VariantRun]) -> str:
-    known = ("saving $", "saving %", "cost $", "rule's $", "losses kWh", "rule's kWh", "verdict", "plain rule")
-    lines = [_variant_row(run) for run in runs]
-    return table(("variant", *known), lines, "Optimized against the plain rule.", "many")
-
-
-def _variant_row(run: VariantRun) -> tuple[str, ...]:
-    known = saving(run)
-    ours, rule = (None if own is None else kpi_report(own).kpis for own in (run.optimized, run.rule))
+def _variant_row(variant: VariantFigures) -> tuple[str, ...]:
+    ours, rule = variant.optimized, variant.rule
+    reliable = ", ".join(_doubts_of(variant)) or "confirmed"
     return (
-        run.name,
-        _number(None if known is None else known[0], 2),
-        _number(None if known is None else known[1], 1),
-        _number(None if ours is None else ours.energy_cost, 2),
-        _number(None if rule is None else rule.energy_cost, 2),
-        _number(None if ours is None else ours.losses_kwh, 1),
-        _number(None if rule is None else rule.losses_kwh, 1),
-        "failed" if run.optimized is None else _reliable(run.optimized),
-        missing(run) if run.rule is None else _reliable(run.rule),
+        variant.name,
+        _number(variant.saving, 2),
+        _number(variant.saving_percent, 1),
+        *(_number(None if run is None else run.kpis.kpis.energy_cost, 2) for run in (ours, rule)),
+        *(_number(None if run is None else run.objective, 2) for run in (ours, rule)),
+        *(_number(None if run is None else run.kpis.kpis.losses_kwh, 1) for run in (ours, rule)),
+        "failed" if ours is None else reliable,
+        missing(variant) if rule is None else ", ".join(rule.doubts) or "confirmed",
     )
 
 
-def _reliable(result: Result) -> str:
-    return ", ".join(doubts(result)) or "confirmed"
-
-
 def _number(value: float | None, digits: int) -> str:
-    return NOTHING if value is None or not np.isfinite(value) else f"{round(value, digits) + 0.0:,.{digits}f}"
+    return NOTHING if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
-def _kpi_table(runs: Iterable[VariantRun]) -> str:
+def _kpi_table(told: Iterable[VariantFigures]) -> str:
     """A line for each indicator that any run has, a column for each run."""
-    columns: dict[str, Result] = {}
-    for run in runs:
-        columns |= {f"{run.name}, {how}": own for how, own in _schedules(run) if own is not None}
-    if not columns:
-        return "<p>None: no variant was solved.</p>"
-    told = [{row.name: row.value for row in rows(kpi_report(own))} for own in columns.values()]
+    reports: dict[str, KpiReport] = {}
+    for variant in told:
+        both = (("optimized", variant.optimized), ("plain rule", variant.rule))
+        reports |= {f"{variant.name}, {how}": run.kpis for how, run in both if run is not None}
+    if not reports:
+        return f"<p>{NONE_SOLVED}</p>"
+    cells = [{row.name: row.value for row in rows(report)} for report in reports.values()]
     lines = [
-        (item.metadata["label"], *(own.get(item.name, NOTHING) for own in told))
+        (item.metadata["label"], *(own.get(item.name, NOTHING) for own in cells))
         for item in fields(Kpis)
-        if any(item.name in own for own in told)
+        if any(item.name in own for own in cells)
     ]
-    elsewhere = [name for name, own in columns.items() if shown_state(own)[1] != OPENDSS]
+    elsewhere = [name for name, report in reports.items() if report.source != OPENDSS]
     caption = f"Source: {OPENDSS}" + (f", but the optimizer for {'; '.join(elsewhere)}." if elsewhere else ".")
-    per_phase = next(iter(columns.values())).case.is_balanced
-    caption += " Powers, energies and costs per phase." if per_phase else ""
-    return table(("figure", *columns), lines, caption, "many wordy")
+    if any(report.per_phase for report in reports.values()):
+        caption += " Powers, energies and costs per phase."
+    return table(("figure", *reports), lines, caption, "many wordy")
 
 
-def _schedules(run: VariantRun) -> tuple[tuple[str, Result | None], ...]:
-    return ("optimized", run.optimized), ("plain rule", run.rule)
-
-
-def _placement_table(runs: Iterable[VariantRun]) -> str:
+def _placement_table(told: Iterable[VariantFigures]) -> str:
     """A line for each device as it is placed, with the variants that have it so."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for run in runs:
-        for row in run.placements:
-            kind, bus = row.kind.replace("_", " "), ".".join(filter(None, (row.bus, row.phases)))
-            cells = (row.device, kind, f"{row.rated_kw:g}", row.named or NOTHING, bus, row.note or NOTHING)
-            found.setdefault(cells, []).append(run.name)
+    found: dict[Placement, list[str]] = {}
+    for variant in told:
+        for placement in variant.placements:
+            found.setdefault(placement, []).append(variant.name)
     if not found:
         return "<p>There are none.</p>"
+    lines = [
+        (
+            placement.device,
+            placement.kind.replace("_", " "),
+            f"{placement.rated_kw:,.6g}",
+            placement.named or NOTHING,
+            ".".join(filter(None, (placement.bus, placement.phases))),
+            ", ".join(names),
+            placement.note or NOTHING,
+        )
+        for placement, names in found.items()
+    ]
     head = ("device", "kind", "kW", "source's bus", "our bus", "variants", "note")
-    lines = [(*cells[:-1], ", ".join(names), cells[-1]) for cells, names in found.items()]
     return table(head, lines, "Devices and buses.", "many noted")
 
 
@@ -187,4 +187,4 @@ def _variant(number: int, run: VariantRun) -> str:
         parts += [bullets(run.rule.notes)] if run.rule.notes else []
     elif run.rule_failure:
         parts.append(f"<h3>The same devices by the plain rule</h3>\n<p>It failed: {escape(run.rule_failure)}</p>")
-    return folded(f"{run.name}: {_reliable(result)}", "\n".join(parts))
+    return folded(f"{run.name}: {', '.join(doubts(result)) or 'confirmed'}", "\n".join(parts))

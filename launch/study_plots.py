@@ -38,6 +38,7 @@ from launch.plot_style import (
     unit,
 )
 from launch.study_bars import BARS
+from launch.study_figures import VariantFigures, optimized
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -65,9 +66,9 @@ class StudyPicture:
     """one sentence, computed from the data that is drawn"""
 
 
-def study_pictures(study: StoredStudy) -> list[StudyPicture]:
-    """The pictures that a study has something to show in; none while no variant is solved."""
-    runs, results = list(study.variants.values()), optimized(study)
+def study_pictures(study: StoredStudy, told: Sequence[VariantFigures]) -> list[StudyPicture]:
+    """The pictures that a study, with its figures, has something to show in; none while no variant is solved."""
+    results = optimized(study)
     base, place = study.head.base, study.head.monitored_bus
     if not results:
         return []
@@ -76,9 +77,9 @@ def study_pictures(study: StoredStudy) -> list[StudyPicture]:
         return StudyPicture(name, title, partial(draw, results, base), partial(read, results, base))
 
     found = [
-        StudyPicture(bars.name, bars.title, partial(bars.draw, runs), partial(bars.read, runs))
+        StudyPicture(bars.name, bars.title, partial(bars.draw, study, told), partial(bars.read, study, told))
         for bars in BARS
-        if bars.is_there(runs)
+        if bars.is_there(told)
     ]
     found += [
         over_day("study_substation", "Substation power", substation, read_substation),
@@ -101,11 +102,6 @@ def study_image(picture: StudyPicture, kind: str, dpi: int = DPI) -> bytes:
     with style():
         figure = picture.draw()
     return image_of(figure, kind, picture.title, picture.read(), dpi)
-
-
-def optimized(study: StoredStudy) -> dict[str, Result]:
-    """The optimized results that there are, by the names of their variants."""
-    return {name: run.optimized for name, run in study.variants.items() if run.optimized is not None}
 
 
 def voltage(results: Results, base: str, place: str = "") -> Figure:

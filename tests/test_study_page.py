@@ -13,7 +13,7 @@ from common.result import Violation
 from common.study import StoredStudy
 from launch import study_page as module
 from launch.plots import pictures
-from launch.study_bars import saving
+from launch.study_figures import figures
 from launch.study_page import DAY_PICTURES, study_page, verdict_of_study
 from launch.study_plots import study_pictures
 
@@ -28,7 +28,7 @@ def page(study: StoredStudy) -> str:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages made in the test have no pictures, for speed."""
-    monkeypatch.setattr(module, "study_pictures", lambda _: [])
+    monkeypatch.setattr(module, "study_pictures", lambda *_: [])
     monkeypatch.setattr(module, "pictures", lambda _: [])
 
 
@@ -46,7 +46,7 @@ def test_a_page_is_whole_in_itself_and_small_with_ten_variants(page: str) -> Non
 
 
 def test_pictures_over_variants_and_of_each_day_have_their_readings_as_text(page: str, study: StoredStudy) -> None:
-    expected = [f"{picture.title}: {picture.read()}" for picture in study_pictures(study)]
+    expected = [f"{picture.title}: {picture.read()}" for picture in study_pictures(study, figures(study))]
     for run in study.variants.values():
         result = run.optimized
         if result is not None:
@@ -59,13 +59,12 @@ def test_pictures_over_variants_and_of_each_day_have_their_readings_as_text(page
 
 
 def test_the_verdict_names_what_holds_what_failed_and_what_is_saved(page: str, study: StoredStudy) -> None:
-    found = saving(study.variants["full"])
-    assert found is not None
-    text = verdict_of_study(study)
+    found = figures(study)[1].saving
+    text = verdict_of_study(study, figures(study))
     assert text == (
         "2 of 3 variants converged, keep all limits and are confirmed by OpenDSS: base, full. "
         "too much: FAILED (area '1' <cannot> keep its limits). "
-        f"Against the plain rule for the same devices, optimizing saves {found[0]:,.2f} $ (9.1 %) in full."
+        f"Against the plain rule for the same devices, optimizing saves {found:,.2f} $ (9.1 %) in full."
     )
     assert f"<h2>Verdict</h2>\n<p>{escape(text)}</p>" in page
     assert "<title>DER &amp; demand - 1 OF 3 VARIANTS NOT TO BE RELIED ON</title>" in page
@@ -81,7 +80,8 @@ def test_variants_in_doubt_and_not_run_are_told(study: StoredStudy) -> None:
     dear = replace(full, name="dear", optimized=full.rule, rule=bad)
     head = replace(study.head, order=("base", "bad", "dear", "later"))
     variants = {"base": study.variants["base"], "bad": replace(full, name="bad", optimized=bad), "dear": dear}
-    text = verdict_of_study(replace(study, head=head, variants=variants))
+    doubtful = replace(study, head=head, variants=variants)
+    text = verdict_of_study(doubtful, figures(doubtful))
     for words in (
         "2 of 4 variants converged, keep all limits and are confirmed by OpenDSS: base, dear.",
         "bad: NOT CONFIRMED BY OPENDSS. later: NOT RUN.",
@@ -92,10 +92,9 @@ def test_variants_in_doubt_and_not_run_are_told(study: StoredStudy) -> None:
 
 
 def test_savings_are_in_a_table(page: str, study: StoredStudy) -> None:
-    found = saving(study.variants["full"])
-    assert found is not None
+    found = figures(study)[1].saving
     row = cells(page, "full")
-    assert row[:2] == [f"{found[0]:,.2f}", "9.1"]
+    assert row[:2] == [f"{found:,.2f}", "9.1"]
     assert row[-2:] == ["confirmed", "confirmed"]
     assert cells(page, "base")[-2:] == ["confirmed", "no devices"]
     assert cells(page, "too much")[:3] == ["-", "-", "-"]
