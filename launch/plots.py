@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,14 @@ def image(picture: Picture, result: Result, kind: str, dpi: int = DPI) -> bytes:
 
 
 def write_pictures(result: Result, folder: Path, kind: str) -> dict[str, str]:
-    """Write all pictures into a folder, which is made or must be empty; their readings by file name.
+    """Write all pictures of a run into a folder; see :func:`write_images`."""
+    drawn = ((picture.name, picture.read(result), image(picture, result, kind)) for picture in pictures(result))
+    return write_images(drawn, folder, kind)
+
+
+def write_images(drawn: Iterable[tuple[str, str, bytes]], folder: Path, kind: str) -> dict[str, str]:
+    """Write pictures, each its name, reading and content, into a folder, which is made or must be empty; the readings
+    by file name.
 
     Raises TieflowError when matplotlib is missing or the folder cannot be written; then it is as it was before.
     """
@@ -96,10 +103,10 @@ def write_pictures(result: Result, folder: Path, kind: str) -> dict[str, str]:
         beside = Path(tempfile.mkdtemp(prefix=".tieflow-", dir=folder.resolve().parent))
         try:
             readings = {}
-            for picture in pictures(result):
-                path = beside / f"{picture.name}.{kind}"
-                path.write_bytes(image(picture, result, kind))
-                readings[path.name] = picture.read(result)
+            for name, reading, content in drawn:
+                path = beside / f"{name}.{kind}"
+                path.write_bytes(content)
+                readings[path.name] = reading
             beside.chmod(0o755)
             beside.replace(folder)
         finally:

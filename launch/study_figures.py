@@ -16,6 +16,7 @@ from common.errors import (
     EXIT_NOT_CONFIRMED,
     EXIT_NOT_CONVERGED,
     EXIT_OVERSTEPPED,
+    counted,
 )
 from common.objective import objective_value
 from common.result import Result, Violation
@@ -86,6 +87,29 @@ def figures(study: StoredStudy) -> list[VariantFigures]:
 def optimized(study: StoredStudy) -> dict[str, Result]:
     """The optimized results that there are, by the names of their variants."""
     return {name: run.optimized for name, run in study.variants.items() if run.optimized is not None}
+
+
+def unreliable(study: StoredStudy, told: Sequence[VariantFigures]) -> dict[str, str]:
+    """What keeps variants from being relied on, by their names."""
+    known = {variant.name: variant for variant in told}
+    found = {}
+    for name in study.head.order:
+        variant = known.get(name)
+        if variant is None:
+            found[name] = "NOT RUN"
+        elif variant.optimized is None:
+            found[name] = f"FAILED ({variant.failure.rstrip('.')})"
+        elif why := doubts_of(variant):
+            found[name] = ", ".join(why)
+    return found
+
+
+def doubts_of(variant: VariantFigures) -> list[str]:
+    """What keeps a solved variant from being relied on, its voltages beside the base's among it."""
+    found = list(variant.optimized.doubts) if variant.optimized else []
+    if variant.newly_outside:
+        found.append(f"{counted(len(variant.newly_outside), 'VOLTAGE')} OUTSIDE WHERE THE BASE IS INSIDE".upper())
+    return found
 
 
 def worst_code(codes: Sequence[int]) -> int:

@@ -14,7 +14,7 @@ from launch.kpis import OPENDSS, KpiReport, Kpis, kpi_report, rows
 from launch.plots import image, pictures
 from launch.report import doubts
 from launch.study_bars import missing, money
-from launch.study_figures import VariantFigures, figures
+from launch.study_figures import VariantFigures, doubts_of, figures, unreliable
 from launch.study_plots import StudyPicture, study_image, study_pictures
 
 LARGEST_SVG = 150_000
@@ -42,14 +42,14 @@ def study_page(study: StoredStudy) -> str:
         section("Pictures", shown or f"<p>{NONE_SOLVED}</p>"),
         section("Each variant", "\n".join(_variant(number, run) for number, run in enumerate(runs, 1))),
     ]
-    wrong, title = len(_wrong(study, told)), head.title or head.case
+    wrong, title = len(unreliable(study, told)), head.title or head.case
     doubt = [f"{wrong} OF {counted(len(head.order), 'VARIANT').upper()} NOT TO BE RELIED ON"] if wrong else []
     return page(title=" - ".join([title, *doubt]), heading=title, what="; ".join(words) + ".", sections=parts)
 
 
 def verdict_of_study(study: StoredStudy, told: Sequence[VariantFigures]) -> str:
     """One paragraph: which variants can be relied on, which not and why, and what optimizing saves."""
-    wrong = _wrong(study, told)
+    wrong = unreliable(study, told)
     good = [name for name in study.head.order if name not in wrong]
     total, which = counted(len(study.head.order), "variant"), f": {', '.join(good)}" if good else ""
     said = [f"{len(good)} of {total} converged, keep all limits and are confirmed by OpenDSS{which}."]
@@ -70,28 +70,6 @@ def verdict_of_study(study: StoredStudy, told: Sequence[VariantFigures]) -> str:
     return " ".join(said)
 
 
-def _wrong(study: StoredStudy, told: Sequence[VariantFigures]) -> dict[str, str]:
-    """What keeps variants from being relied on, by their names."""
-    known = {variant.name: variant for variant in told}
-    found = {}
-    for name in study.head.order:
-        variant = known.get(name)
-        if variant is None:
-            found[name] = "NOT RUN"
-        elif variant.optimized is None:
-            found[name] = f"FAILED ({variant.failure.rstrip('.')})"
-        elif why := _doubts_of(variant):
-            found[name] = ", ".join(why)
-    return found
-
-
-def _doubts_of(variant: VariantFigures) -> list[str]:
-    found = list(variant.optimized.doubts) if variant.optimized else []
-    if variant.newly_outside:
-        found.append(f"{counted(len(variant.newly_outside), 'VOLTAGE')} OUTSIDE WHERE THE BASE IS INSIDE".upper())
-    return found
-
-
 def _figure(picture: StudyPicture) -> str:
     kind, content = "svg", study_image(picture, "svg")
     if len(content) > LARGEST_SVG:
@@ -110,7 +88,7 @@ def _variant_table(told: Iterable[VariantFigures]) -> str:
 
 def _variant_row(variant: VariantFigures) -> tuple[str, ...]:
     ours, rule = variant.optimized, variant.rule
-    reliable = ", ".join(_doubts_of(variant)) or "confirmed"
+    reliable = ", ".join(doubts_of(variant)) or "confirmed"
     return (
         variant.name,
         _number(variant.saving, 2),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,8 +38,9 @@ from launch.plot_style import (
     style,
     unit,
 )
+from launch.plots import write_images
 from launch.study_bars import BARS
-from launch.study_figures import VariantFigures, optimized
+from launch.study_figures import VariantFigures, figures, optimized
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -102,6 +104,12 @@ def study_image(picture: StudyPicture, kind: str, dpi: int = DPI) -> bytes:
     with style():
         figure = picture.draw()
     return image_of(figure, kind, picture.title, picture.read(), dpi)
+
+
+def write_study_pictures(study: StoredStudy, folder: Path, kind: str) -> dict[str, str]:
+    """Write all pictures of a study into a folder; see :func:`launch.plots.write_images`."""
+    shown = study_pictures(study, figures(study))
+    return write_images(((picture.name, picture.read(), study_image(picture, kind)) for picture in shown), folder, kind)
 
 
 def voltage(results: Results, base: str, place: str = "") -> Figure:

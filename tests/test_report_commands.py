@@ -10,10 +10,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from study_results import solved_study
 
 from common.result import Result
 from common.store import write_result
-from launch import report_commands
+from common.study_store import write_variant
+from launch import report_commands, study_page, study_plots
 from launch.kpis import Kpis, kpi_report
 
 Run = Callable[..., tuple[int, str, str]]
@@ -103,6 +105,24 @@ def test_report_writes_a_page_and_replaces_one_only_when_told(run: Run, doubtful
     assert "bad.html: is there already. Add --force to replace it" in err
     assert run("report", doubtful, "--force")[0] == 0
     assert page.read_text() == whole, "the same run gives the same page"
+
+
+def test_a_study_is_drawn_and_told_over_its_variants(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = solved_study()
+    for variant in study.variants.values():
+        write_variant(tmp_path / "der.h5", study.head, variant)
+    monkeypatch.setattr(study_plots, "BARS", study_plots.BARS[:1])
+    monkeypatch.setattr(study_page, "pictures", lambda _: [])
+    monkeypatch.setattr(study_page, "study_pictures", lambda *_: [])
+    code, out, err = run("plot", "der.h5")
+    assert (code, err) == (0, "")
+    assert "study_voltage.png: The voltage at 675." in out
+    assert "too much: FAILED (area '1' <cannot> keep its limits)" in out
+    assert (tmp_path / "der_plots" / "study_cost.png").exists()
+    code, out, err = run("report", "der.h5")
+    assert (code, err) == (0, "")
+    assert "too much: FAILED (area '1' <cannot> keep its limits)\nReport: " in out
+    assert "<summary>full: confirmed</summary>" in (tmp_path / "der.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from html import escape, unescape
 
 import pytest
 from html_pages import LARGEST_BYTES, Browse, Page, assert_whole, shown_on_a_phone
+from study_results import solved_study
 
 from common.result import Violation
 from common.study import StoredStudy
@@ -18,6 +19,11 @@ from launch.study_page import DAY_PICTURES, study_page, verdict_of_study
 from launch.study_plots import study_pictures
 
 VARIANTS = 10
+
+
+@pytest.fixture(scope="module")
+def study() -> StoredStudy:
+    return solved_study()
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,17 @@ def test_variants_in_doubt_and_not_run_are_told(study: StoredStudy) -> None:
         "The plain rule itself does not hold up, see below, in dear.",
     ):
         assert words in text
+
+
+def test_voltages_that_leave_the_limits_where_the_base_keeps_them_are_doubts(study: StoredStudy) -> None:
+    violation = Violation("voltage", "675.3", 12, 0.9, 0.95, "pu")
+    base, full, failed = figures(study)
+    told = (base, replace(full, newly_outside=(violation,)), failed)
+    text = verdict_of_study(study, told)
+    assert (
+        "1 of 3 variants converged, keep all limits and are confirmed by OpenDSS: base. full: 1 VOLTAGE OUTSIDE "
+        in text
+    )
 
 
 def test_savings_are_in_a_table(page: str, study: StoredStudy) -> None:

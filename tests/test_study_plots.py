@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_results import solved_study
 
 from common.errors import TieflowError
 from common.result import Result
@@ -17,6 +18,11 @@ from launch.plot_style import BASE, BLUE, LIMIT, VARIANT_STYLES, WIDTH_IN
 from launch.study_bars import BARS
 from launch.study_figures import figures, optimized
 from launch.study_plots import monitored, study_image, study_pictures
+
+
+@pytest.fixture(scope="module")
+def study() -> StoredStudy:
+    return solved_study()
 
 
 def stairs(axes: Any) -> dict[str, Any]:
