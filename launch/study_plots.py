@@ -274,7 +274,7 @@ def read_generation(results: Results, base: str) -> str:
     for kind, title in WEATHER.items():
         found = _having(results, kind)
         energy = {
-            name: float(weather_power(own.case, own.schedule, kind)[0].sum()) * own.case.horizon.dt
+            name: round(float(weather_power(own.case, own.schedule, kind)[0].sum()) * own.case.horizon.dt)
             for name, own in found.items()
         }
         if not energy:
@@ -282,7 +282,8 @@ def read_generation(results: Results, base: str) -> str:
         most, least = (pick(energy, key=lambda name: energy[name]) for pick in (max, min))
         subject, kwh = title if title.isupper() else title.lower(), unit(_first(results).case, "kWh")
         if most == least:
-            told.append(f"{subject} gives {energy[most]:.0f} {kwh} ({most})")
+            where = most if len(energy) == 1 else "every variant that has it"
+            told.append(f"{subject} gives {energy[most]:.0f} {kwh} in {where}")
         else:
             told.append(f"{subject} gives from {energy[least]:.0f} ({least}) to {energy[most]:.0f} {kwh} ({most})")
     text = "; ".join(told)

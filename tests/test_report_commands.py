@@ -17,6 +17,7 @@ from common.store import write_result
 from common.study_store import write_variant
 from launch import report_commands, study_page, study_plots
 from launch.kpis import Kpis, kpi_report
+from launch.study_figures import figures
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -111,12 +112,13 @@ def test_a_study_is_drawn_and_told_over_its_variants(run: Run, tmp_path: Path, m
     study = solved_study()
     for variant in study.variants.values():
         write_variant(tmp_path / "der.h5", study.head, variant)
-    monkeypatch.setattr(study_plots, "BARS", study_plots.BARS[:1])
+    few = study_plots.study_pictures(study, figures(study))[:2]
+    monkeypatch.setattr(study_plots, "study_pictures", lambda *_: few)
     monkeypatch.setattr(study_page, "pictures", lambda _: [])
     monkeypatch.setattr(study_page, "study_pictures", lambda *_: [])
     code, out, err = run("plot", "der.h5")
     assert (code, err) == (0, "")
-    assert "study_voltage.png: The voltage at 675." in out
+    assert "study_losses.png: Losses of the optimized schedules lie between " in out
     assert "too much: FAILED (area '1' <cannot> keep its limits)" in out
     assert (tmp_path / "der_plots" / "study_cost.png").exists()
     code, out, err = run("report", "der.h5")

@@ -203,6 +203,9 @@ def test_generation_shows_pv_wind_and_what_was_curtailed(study: StoredStudy) -> 
     less = replace(full, schedule=replace(full.schedule, wind={**full.schedule.wind, "p_kw": np.full((1, 4), 10.0)}))
     (axes,) = study_plots.generation({"less": less}, "base").axes
     assert values(axes, "Wind available") == pytest.approx([40.0, 72.0, 24.0, 16.0])
+    assert study_plots.read_generation({"less": less}, "base").endswith("; wind gives 40 kWh in less.")
+    alike = study_plots.read_generation({"full": full, "same": full}, "base")
+    assert alike.endswith("; wind gives 152 kWh in every variant that has it.")
     reading = study_plots.read_generation({"less": less, "full": full}, "base")
     assert "; wind gives from 40 (less) to 152 kWh (full)." in reading
 
