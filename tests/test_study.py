@@ -231,7 +231,7 @@ def test_a_dry_run_shows_variants_and_placements_and_writes_nothing(run: Run, sm
     assert not (small.parent / "study.h5").exists()
 
 
-@pytest.mark.parametrize("command", ["show", "kpis", "check", "report"])
+@pytest.mark.parametrize("command", ["show", "kpis", "check"])
 def test_commands_on_a_study_need_to_know_the_variant(run: Run, done: Path, command: str) -> None:
     code, _, err = run(command, done)
     assert code == 1 and "--variant base | full" in err
