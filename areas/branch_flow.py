@@ -74,6 +74,7 @@ def branch_flow(
             == z2 @ squared_current,
         ]
         constraints += _current(feeder, has_current, v, p, q, squared_current)
+        constraints += _power(feeder, p, q)
     else:
         constraints += [p_injected == 0, q_injected == 0]
     return BranchFlow(v=v, p=p, q=q, l=squared_current, constraints=constraints)
@@ -111,6 +112,16 @@ def _current(
         ceiling = np.repeat(feeder.l_max[limited][:, None], v.shape[1], axis=1)
         constraints += _rotated_cone(pick @ p, pick @ q, cp.Constant(ceiling), sending)
     return constraints
+
+
+def _power(feeder: Feeder, p: cp.Variable, q: cp.Variable) -> list[cp.Constraint]:
+    """p^2 + q^2 <= s_max^2 on branches that have such a limit."""
+    limited = np.flatnonzero(np.isfinite(feeder.s_max))
+    if not len(limited):
+        return []
+    pick = _selection(limited, len(feeder.parent))
+    ceiling = cp.Constant(np.repeat(feeder.s_max[limited][:, None], p.shape[1], axis=1))
+    return _rotated_cone(pick @ p, pick @ q, ceiling, ceiling)
 
 
 def _rotated_cone(p: Any, q: Any, product_a: Any, product_b: Any) -> list[cp.Constraint]:

@@ -8,13 +8,21 @@ import numpy as np
 
 from areas.conic import ConicProblem
 from areas.curvature import convex
-from areas.limits import Parts, overstep
+from areas.limits import Parts
 from areas.lindist3 import linearize_flat
 from areas.linearization import Linearization, linearize
-from areas.multiphase import MultiphaseModel, predicted_power, predicted_voltages, with_network
-from areas.network import Point, intake, power_legs
+from areas.multiphase import (
+    MultiphaseModel,
+    beyond_here,
+    predicted_loads,
+    predicted_power,
+    predicted_voltages,
+    with_network,
+)
+from areas.network import Point, branch_ends, intake, power_legs
 from areas.prices import first_prices
 from common.boundary import ANGLE, P, Q, W
+from common.branch_limits import limited_branches
 from common.errors import SolverError
 from common.feeder import Complexes, Floats
 from common.load_law import leg_currents, rounded_off
@@ -49,6 +57,7 @@ class CorrectedModel:
         self._flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
         self._a, self._b, self._shares = power_legs(compiled.inputs)
         self._intake = intake(self._flow, compiled.inputs)
+        self._ends = branch_ends(feeder, limited_branches(feeder, area.branch_limits))
         self._at: Linearization | None = None
         self._here = np.zeros(compiled.input_columns.shape)
         self.loss_price = prices(area.settings, horizon).curvature
@@ -93,18 +102,21 @@ class CorrectedModel:
         """Whether there is a linearization yet."""
         return self._at is not None
 
-    def problem(self, limits: Parts) -> tuple[ConicProblem, float]:
+    def problem(self, parts: Parts) -> tuple[ConicProblem, float]:
         """The area's problem at the present linearization, and the constant that its cost leaves out."""
-        return with_network(self.area, self._compiled, self.at, self._here, limits)
+        return with_network(self.area, self._compiled, self.at, self._here, parts)
 
     def beyond(self, inputs: Floats | None = None) -> Floats:
-        """(2, node, T) what inputs (T, input), or the present point, overstep each voltage limit by, as predicted."""
-        v = np.abs(self.at.point.v) if inputs is None else predicted_voltages(self.at, self._here, inputs)
-        return overstep(self.area.settings, np.log(v))
+        """(limit, T) what inputs (T, input), or the present point, are beyond each limit by, as predicted."""
+        if inputs is None:
+            return beyond_here(self._compiled, self.at)
+        v, load = (predicted(self.at, self._here, inputs) for predicted in (predicted_voltages, predicted_loads))
+        return self._compiled.limits.beyond(v, load)
 
     def verify(self, inputs: Floats) -> float:
-        """Run the power flow of an answer (T, input) and compare: the largest difference of voltages and of the power
-        at the root, pu. A flat model is taken at its word here: its error is told of the schedule as a whole."""
+        """Run the power flow of an answer (T, input) and compare: the largest difference of voltages, of the power
+        at the root and of that of limited branches, pu. A flat model is taken at its word here: its error is told of
+        the schedule as a whole."""
         predicted_s = predicted_power(self.at, self._here, inputs)
         w, device_s, tie_s = self.split(inputs)
         if self.is_flat:
@@ -120,7 +132,8 @@ class CorrectedModel:
         limited = self.area.feeder.limited
         voltage = np.abs(self._answer.v) - predicted_voltages(self.at, self._here, inputs)
         power = self.root_s - predicted_s
-        return float(max(np.abs(voltage[limited]).max(initial=0.0), np.abs(power).max(initial=0.0)))
+        load = self._loads(self._answer) - predicted_loads(self.at, self._here, inputs)
+        return max(float(np.abs(off).max(initial=0.0)) for off in (voltage[limited], power, load))
 
     def replay(self, device_s: Complexes) -> None:
         """Run the power flow of a whole feeder with given powers (device, T) of its devices. Raises SolverError when
@@ -139,7 +152,14 @@ class CorrectedModel:
         served = (v * np.conj(leg_currents(self.area.feeder.legs, v, self._flow.multipliers))).sum(axis=0)
         losses = (self.root_s.sum(axis=0) + given - drawn - served).real
         return AreaSolution(
-            values={**values, "v": point.v, "i": point.i, "root_s": self.root_s, "losses": losses},
+            values={
+                **values,
+                "v": point.v,
+                "i": point.i,
+                "root_s": self.root_s,
+                "losses": losses,
+                "branch_load": self._loads(point),
+            },
             relaxation_gap=np.zeros((0, len(self.area.horizon))),
         )
 
@@ -148,6 +168,10 @@ class CorrectedModel:
         roots, devices, ties = self.roots, len(self.area.devices), len(self._compiled.inputs.tie_nodes)
         parts = np.split(inputs.T, np.cumsum([roots, roots, devices, devices, ties]))
         return parts[0] + 1j * parts[1], parts[2] + 1j * parts[3], parts[4] + 1j * parts[5]
+
+    def _loads(self, point: Point) -> Floats:
+        """(branch, T) apparent power of limited branches."""
+        return np.abs(self._ends.power(point.v, point.i))
 
     def _merge(self, w: Complexes, device_s: Complexes, tie_s: Complexes) -> Floats:
         """What ``split`` splits."""
@@ -170,7 +194,7 @@ class CorrectedModel:
             return False
         if self._at is None or width != self.width or np.abs(point.v - self._at.point.v).max() > SAME_POINT:
             self._expect_steps(point, width)
-            found = linearize(self._flow, self._compiled.inputs, point, self.prices, width, self._reach)
+            found = linearize(self._flow, self._compiled.inputs, self._ends, point, self.prices, width, self._reach)
             least = LEAST_CURVATURE * self.loss_price[:, None, None] * found.losses
             self._at = replace(found, curvature=convex(found.curvature, least, self._scale))
             self._here = self._merge(w, device_s, tie_s)

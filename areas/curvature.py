@@ -13,11 +13,25 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import block_diag
 
-from areas.network import Factors, Inputs, Point, all_legs, dissipation, intake, power_legs
+from areas.network import (
+    BranchEnds,
+    Factors,
+    Inputs,
+    Point,
+    all_legs,
+    direction,
+    dissipation,
+    intake,
+    joined,
+    power_legs,
+)
 from common.feeder import Complexes, Floats
 from common.load_law import kink_curvature, leg_powers
 from common.multiphase import incidence
 from common.power_flow import PowerFlow
+
+SMALLEST_LOAD = 1e-3
+"""apparent power, pu, below which its magnitude counts as no more curved: it is far from any limit"""
 
 
 @dataclass(frozen=True)
@@ -30,18 +44,32 @@ class NetworkPrices:
     """(root node, T) of real and reactive power drawn at the root"""
     losses: Floats
     """(T,) of losses, where they cost something by themselves"""
+    load: Floats
+    """(branch, T) of apparent power at the parent's end of each limited branch"""
 
 
 class Curvature:
     """Quadratic forms of an area at a point: what changes of inputs cost beyond the linearization."""
 
     def __init__(
-        self, flow: PowerFlow, inputs: Inputs, point: Point, prices: NetworkPrices, width: float, reach: Floats | None
+        self,
+        flow: PowerFlow,
+        inputs: Inputs,
+        ends: BranchEnds,
+        point: Point,
+        prices: NetworkPrices,
+        width: float,
+        reach: Floats | None,
     ) -> None:
         """``reach`` (leg, T), per rated voltage: the kinks of loads that are counted."""
         self._flow, self._point, self._prices = flow, point, prices
         self._width, self._reach = width, reach
-        self._lost, self._measured = dissipation(flow, inputs), intake(flow, inputs)
+        self._lost, self._ends = dissipation(flow, inputs), ends
+        self._measured = joined(intake(flow, inputs), ends.meters)
+        # |S| moves by the real part of conj(S) / |S| times dS.
+        load = ends.power(point.v, point.i)
+        self._load, self._direction = np.abs(load), direction(load)
+        self._power = np.concatenate([prices.power, ends.total.T @ (prices.load * self._direction)])
         self._across = incidence(*all_legs(flow, inputs), len(flow.feeder.node_bus))
         self._v = self._across @ point.v
         s, slope, bend = leg_powers(flow.feeder.legs, self._v[: len(flow.feeder.legs)], flow.multipliers, width)
@@ -59,14 +87,14 @@ class Curvature:
     def form(self, t: int, dv: Complexes, di: Complexes, factors: Factors) -> Floats:
         """(input, input) in period t, whose inputs change V and I by ``dv`` and ``di`` (node, input)."""
         v, i = self._point.v[:, t], self._point.i[:, t]
-        of_voltage, of_power = np.conj(self._prices.voltage[:, t]), self._prices.power[:, t]
+        of_voltage, of_power = np.conj(self._prices.voltage[:, t]), self._power[:, t]
         of_losses = self._prices.losses[t]
         at, measured = self._measured.at, self._measured
         current = measured.from_v @ v + measured.from_i @ i
         lost_v, lost_i = self._lost.gradient(v, i)
         drawn = of_power * np.conj(v[at])
         of_v = of_voltage / v + measured.from_v.T @ drawn + of_losses * lost_v
-        of_v[at] += np.conj(of_power * current)
+        np.add.at(of_v, at, np.conj(of_power * current))
         at_root, of_drawn = factors.worth(of_v, measured.from_i.T @ drawn + of_losses * lost_i)
         found = of_losses * self._lost.of_changes(dv, di)
         # Power is V conj(I), ln V bends by itself, and so does the root's voltage, given by its logarithm.
@@ -77,7 +105,17 @@ class Curvature:
         found -= (moved.T @ (of_voltage[priced, None] * moved)).real / 2
         roots = dv[: len(at_root)] / v[: len(at_root), None]
         found += (roots.T @ ((at_root * v[: len(at_root)])[:, None] * roots)).real / 2
+        found += self._of_loads(t, dv, di)
         return symmetric(found + self._of_legs(t, (self._across @ dv) / self._v[:, t, None], self._across @ of_drawn))
+
+    def _of_loads(self, t: int, dv: Complexes, di: Complexes) -> Floats:
+        """What the powers' magnitudes add: |S + dS| is |S| + Re d + (Im d)^2 / 2|S|, d = conj(S) / |S| dS."""
+        v, i, meters = self._point.v[:, [t]], self._point.i[:, [t]], self._ends.meters
+        moved = self._ends.total @ meters.change(v, i, dv, di)
+        across = (np.conj(self._direction[:, [t]]) * moved).imag
+        weight = self._prices.load[:, t] / (2 * np.maximum(self._load[:, t], SMALLEST_LOAD))
+        found: Floats = across.T @ (weight[:, None] * across)
+        return found
 
     def _of_legs(self, t: int, moved: Complexes, of_current: Complexes) -> Floats:
         """What the legs' currents conj(s / v) add, their voltages ``moved`` (leg, input) by that over themselves."""

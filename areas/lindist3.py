@@ -67,5 +67,7 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
         losses_slope=2 * losses[:, :-1, -1],
         losses_here=losses[:, -1, -1],
         curvature=np.zeros((periods, size, size)),
+        load=np.zeros((periods, 0, size)),
+        load_here=np.zeros((0, periods)),
         is_lossless=True,
     )

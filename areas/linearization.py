@@ -14,10 +14,12 @@ import numpy as np
 
 from areas.curvature import Curvature, NetworkPrices
 from areas.network import (
+    BranchEnds,
     Inputs,
     Point,
     System,
     all_legs,
+    direction,
     dissipation,
     input_currents,
     intake,
@@ -49,6 +51,10 @@ class Linearization:
     """(T,) losses at the point"""
     curvature: Floats
     """(T, input, input) what the network costs beyond its linearization, at given prices, as a quadratic form"""
+    load: Floats
+    """(T, branch, input) of the apparent power |S| at the parent's end of each limited branch"""
+    load_here: Floats
+    """(branch, T) that power at the point"""
     is_lossless: bool = False
     """whether ``root_s`` leaves out the losses' linear part"""
 
@@ -56,38 +62,43 @@ class Linearization:
 def linearize(
     flow: PowerFlow,
     inputs: Inputs,
+    ends: BranchEnds,
     point: Point,
     prices: NetworkPrices | None = None,
     width: float = 0.0,
     reach: Floats | None = None,
 ) -> Linearization:
-    """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``; at ``prices`` also
-    the curvature, with that of the kinks within ``reach`` (leg, T) of a leg's voltage."""
+    """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``; ``ends`` are those
+    of the limited branches. At ``prices`` also the curvature, with that of the kinks within ``reach`` (leg, T) of a leg's
+    voltage."""
     feeder = flow.feeder
     nodes, periods = len(feeder.node_bus), point.v.shape[1]
     size = inputs.count(feeder.roots)
     lost = dissipation(flow, inputs)
     measured = intake(flow, inputs)
     system = System(flow, *all_legs(flow, inputs))
-    bent = None if prices is None else Curvature(flow, inputs, point, prices, width, reach)
+    bent = None if prices is None else Curvature(flow, inputs, ends, point, prices, width, reach)
     by_v, by_conjugate = leg_derivatives(flow, inputs, point, width)
     pushed, pulled = input_currents(flow, inputs, point)
     voltage = np.empty((periods, nodes, size), complex)
     root_s = np.empty((periods, len(measured.at), size), complex)
     losses, losses_slope = np.empty((periods, size, size)), np.empty((periods, size))
     curvature = np.zeros((periods, size, size))
+    through = ends.power(point.v, point.i)
+    along = np.conj(direction(through))
+    load = np.empty((periods, len(through), size))
     for t in range(periods):
         v, i = point.v[:, t], point.i[:, t]
         factors = system.at(by_v[:, t], by_conjugate[:, t])
         dv, di = factors.respond(*root_changes(feeder, inputs, v, pushed[t], pulled[t]))
         voltage[t] = dv / v[:, None]
         root_s[t] = measured.change(v[:, None], i[:, None], dv, di)
+        load[t] = (along[:, [t]] * (ends.total @ ends.meters.change(v[:, None], i[:, None], dv, di))).real
         losses[t] = lost.of_changes(dv, di)
         of_v, of_i = lost.gradient(v, i)
         losses_slope[t] = (of_v @ dv + of_i @ di).real
         if bent is not None:
             curvature[t] = bent.form(t, dv, di, factors)
     here = lost.at(point.v, point.i)
-    return Linearization(
-        point, voltage, root_s, measured.power(point.v, point.i), losses, losses_slope, here, curvature
-    )
+    drawn = measured.power(point.v, point.i)
+    return Linearization(point, voltage, root_s, drawn, losses, losses_slope, here, curvature, load, np.abs(through))

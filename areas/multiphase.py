@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from areas.barrier import CentralPoint
 from areas.conic import ConicProblem, compile_problem
-from areas.limits import COST, ROW, SIGNS, Parts, overstep
+from areas.limits import COST, ROW, Limits, Parts, area_limits, derivatives, slope
 from areas.linearization import Linearization
 from areas.network import Inputs
 from areas.subproblem import device_models
@@ -44,6 +44,7 @@ class MultiphaseModel:
     """(T, input)"""
     boundary_columns: Ints
     """(conductor, quantity, T)"""
+    limits: Limits
 
 
 def build_multiphase(area: AreaCase[MultiphaseFeeder]) -> MultiphaseModel:
@@ -101,7 +102,7 @@ def _located(area: AreaCase[MultiphaseFeeder], conic: ConicProblem, inputs: Inpu
         boundary[own_root:, P],
         boundary[own_root:, Q],
     ]
-    return MultiphaseModel(conic, inputs, np.concatenate(columns).T, boundary)
+    return MultiphaseModel(conic, inputs, np.concatenate(columns).T, boundary, area_limits(area))
 
 
 def with_network(
@@ -109,32 +110,32 @@ def with_network(
     model: MultiphaseModel,
     at: Linearization,
     here: Floats,
-    limits: Parts,
+    parts: Parts,
 ) -> tuple[ConicProblem, float]:
     """The area's whole problem at a linearization, and the constant that its cost leaves out.
 
-    ``here`` (T, input) are the inputs at the point. A voltage limit may be overstepped at ``voltage_slack_price``:
-    those that ``limits`` makes rows have a slack column each, after the devices' own.
+    ``here`` (T, input) are the inputs at the point. A limit of the network may be overstepped at its price: those that
+    ``parts`` makes rows have a slack column each, after the devices' own.
     """
     conic = model.devices
     size = len(conic.c)
     equal, equal_right = _boundary_rows(area, model, at, here)
     below, below_right = _peak_rows(area, model, at, here)
-    voltage, voltage_right, overstep_price = _voltage_rows(area, model, at, here, limits)
+    soft, soft_right, overstep_price = _soft_rows(model, at, here, parts)
     slacks = len(overstep_price)
-    p, c, constant = _network_cost(area, model, at, here, limits)
+    p, c, constant = _network_cost(area, model, at, here, parts)
     wide = sp.csc_array((slacks, slacks))
     a = sp.vstack(
         [
             _widen(equal, slacks),
             _widen(conic.a, slacks),
             _widen(below, slacks),
-            voltage,
+            soft,
             sp.hstack([sp.csc_array((slacks, size)), -sp.eye_array(slacks)]),
         ],
         format="csc",
     )
-    b = np.concatenate([equal_right, conic.b, below_right, voltage_right, np.zeros(slacks)])
+    b = np.concatenate([equal_right, conic.b, below_right, soft_right, np.zeros(slacks)])
     counts = (conic.counts[0] + len(equal_right), len(b) - conic.counts[0] - len(equal_right))
     problem = replace(
         conic,
@@ -160,7 +161,7 @@ def _network_cost(
     model: MultiphaseModel,
     at: Linearization,
     here: Floats,
-    limits: Parts,
+    parts: Parts,
 ) -> tuple[sp.csc_array, Floats, float]:
     """Quadratic, linear and constant cost of the network over the devices' columns.
 
@@ -170,9 +171,9 @@ def _network_cost(
     size = len(model.devices.c)
     quadratic = 2 * at.curvature
     lost = costs.losses + costs.energy if at.is_lossless else costs.losses
-    slope, constant = lost[:, None] * at.losses_slope, float(lost @ at.losses_here)
+    linear, constant = lost[:, None] * at.losses_slope, float(lost @ at.losses_here)
     if area.has_substation:
-        slope = slope + costs.energy[:, None] * at.root_s.real.sum(axis=1)
+        linear = linear + costs.energy[:, None] * at.root_s.real.sum(axis=1)
         constant += float(costs.energy @ at.root_s_here.real.sum(axis=0))
     if counts.voltage_deviation:
         limited, weight = area.feeder.limited, counts.voltage_deviation
@@ -181,26 +182,24 @@ def _network_cost(
         deviation = 2 * log_v if at.is_lossless else np.exp(2 * log_v) - 1
         moved = moved if at.is_lossless else np.exp(2 * log_v)[..., None] * moved
         quadratic = quadratic + 2 * weight * np.einsum("tni,tnj->tij", moved, moved)
-        slope = slope + 2 * weight * np.einsum("tni,tn->ti", moved, deviation)
+        linear = linear + 2 * weight * np.einsum("tni,tn->ti", moved, deviation)
         constant += weight * float(voltage_deviation(1 + deviation))
-    counted = limits == COST
+    counted = parts == COST
     if counted.any():
-        price = area.settings.voltage_slack_price * area.horizon.dt
-        beyond = overstep(area.settings, np.log(np.abs(at.point.v)))
-        slope = slope + price * sum(
-            sign * np.einsum("tni,nt->ti", at.voltage.real, side) for sign, side in zip(SIGNS, counted, strict=True)
-        )
-        constant += price * float(beyond[counted].sum())
+        price = model.limits.price[:, None] * counted
+        linear = linear + slope(at, price)
+        # Where nothing is limited a voltage may be zero.
+        constant += float((price[counted] * beyond_here(model, at)[counted]).sum())
     # What is left out must be missing at the point too, or the slope there would not be the losses'.
     quadratic = np.where(np.abs(quadratic) > SMALL * np.abs(quadratic).max(initial=0.0), quadratic, 0.0)
     columns = model.input_columns
-    constant -= float((slope * here).sum()) - 0.5 * float(np.einsum("ti,tij,tj->", here, quadratic, here))
-    linear = np.zeros(size)
-    linear[columns] = slope - np.einsum("tij,tj->ti", quadratic, here)
+    constant -= float((linear * here).sum()) - 0.5 * float(np.einsum("ti,tij,tj->", here, quadratic, here))
+    c = np.zeros(size)
+    c[columns] = linear - np.einsum("tij,tj->ti", quadratic, here)
     rows = np.broadcast_to(columns[:, :, None], quadratic.shape)
     kept = quadratic != 0
     p = sp.csc_array((quadratic[kept], (rows[kept], rows.transpose(0, 2, 1)[kept])), shape=(size, size))
-    return p, linear, constant
+    return p, c, constant
 
 
 class _Rows:
@@ -288,29 +287,27 @@ def _peak_rows(
     return rows.matrix(), rows.right()
 
 
-def _voltage_rows(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, at: Linearization, here: Floats, limits: Parts
+def _soft_rows(
+    model: MultiphaseModel, at: Linearization, here: Floats, parts: Parts
 ) -> tuple[sp.csc_array, Floats, Floats]:
-    """ln |V| <= ln v_max + slack, or ln |V| >= ln v_min - slack, slack columns after the devices' own; with the price
-    of each slack."""
+    """What is beyond a limit <= slack, slack columns after the devices' own; with the price of each slack."""
     size = len(model.devices.c)
-    side, node, period = np.nonzero(limits == ROW)
-    moved = np.array(SIGNS)[side][:, None] * at.voltage[period, node].real
-    beyond = overstep(area.settings, np.log(np.abs(at.point.v)))[side, node, period]
-    slack = size + np.arange(len(node))[:, None]
-    rows = _Rows(size + len(node))
+    limit, period = np.nonzero(parts == ROW)
+    moved = derivatives(at, limit, period)
+    beyond = beyond_here(model, at)[limit, period]
+    slack = size + np.arange(len(limit))[:, None]
+    rows = _Rows(size + len(limit))
     right = (moved * here[period]).sum(axis=1) - beyond
     rows.add([(model.input_columns[period], moved), (slack, -np.ones(slack.shape))], right)
-    price = np.full(len(node), area.settings.voltage_slack_price * area.horizon.dt)
-    return rows.matrix(), rows.right(), price
+    return rows.matrix(), rows.right(), model.limits.price[limit]
 
 
 def carried(
-    area: AreaCase[MultiphaseFeeder], point: CentralPoint, before: Parts, now: Parts, beyond: Floats, barrier: float
+    limits: Limits, point: CentralPoint, before: Parts, now: Parts, beyond: Floats, barrier: float
 ) -> CentralPoint:
-    """A point of the central path with the rows of other limits: new ones centered, what they are ``beyond`` (2, node,
-    T) kept."""
-    price = area.settings.voltage_slack_price * area.horizon.dt
+    """A point of the central path with the rows of other limits: new ones centered, what they are ``beyond`` (limit, T)
+    kept."""
+    price = limits.price[:, None]
     # Slack and overstep, times their duals, are the barrier each, and the duals make up the price.
     overstep = (price * beyond + 2 * barrier + np.hypot(price * beyond, 2 * barrier)) / (2 * price)
     old, new = before == ROW, now == ROW
@@ -332,6 +329,17 @@ def carried(
         dual=np.concatenate([dual, *(moved(own, barrier / at) for own, at in zip(row_dual, fresh, strict=True))]),
         equality_dual=point.equality_dual,
     )
+
+
+def beyond_here(model: MultiphaseModel, at: Linearization) -> Floats:
+    """(limit, T) what the point is beyond each limit."""
+    return model.limits.beyond(np.abs(at.point.v), at.load_here)
+
+
+def predicted_loads(at: Linearization, here: Floats, inputs: Floats) -> Floats:
+    """(branch, T) apparent power of limited branches at other inputs (T, input) than those of the point."""
+    loads: Floats = at.load_here + np.einsum("tbi,ti->bt", at.load, inputs - here)
+    return loads
 
 
 def predicted_voltages(at: Linearization, here: Floats, inputs: Floats) -> Floats:

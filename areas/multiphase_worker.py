@@ -71,7 +71,8 @@ class MultiphaseWorker:
         self.area = area
         self._compiled = build_multiphase(area)
         self._model = CorrectedModel(area, self._compiled)
-        self._limits: Parts = np.zeros((2, len(area.feeder.node_bus), len(area.horizon)), np.int8)
+        self._limits = self._compiled.limits
+        self._parts: Parts = np.zeros((len(self._limits.exists), len(area.horizon)), np.int8)
         self._device_s = idle_devices(area)
         self._x = np.zeros(len(self._compiled.devices.c))
         self._path: _OnPath | None = None
@@ -142,26 +143,25 @@ class MultiphaseWorker:
         return self._model.correct_at_target(proposal.target, self._device_s, width)
 
     def _solve(self, proposal: AreaProposal) -> _Solved:
-        """The answer, with all voltage limits that it calls for."""
+        """The answer, with all limits of the network that it calls for."""
         spent, revisions = 0.0, 0
-        limited = self.area.feeder.limited
         while True:
             problem, constant = self._problem()
             answer, status = solve_at(self.area, problem, replace(proposal, sensitivities=False))
             spent += answer.seconds
             revision = None
             if answer.status in ACCEPTED:
-                revision = revised(self._limits, self._beyond(answer.x), limited, revisions)
+                revision = revised(self._parts, self._beyond(answer.x), self._limits, revisions)
             if revision is None:
                 break
-            self._limits = revision
+            self._parts = revision
             revisions += 1
         if proposal.sensitivities and answer.status in ACCEPTED:
             answer, status = solve_at(self.area, problem, proposal)
             spent += answer.seconds
         if answer.status in ACCEPTED:
             duals = np.split(answer.dual, [problem.counts[0]])
-            self._model.prices = network_prices(self.area, self._compiled, self._limits, *duals)
+            self._model.prices = network_prices(self.area, self._compiled, self._parts, *duals)
         return _Solved(answer, status, problem, constant, spent)
 
     def _follow(self, proposal: AreaProposal) -> tuple[bool, _Solved]:
@@ -172,25 +172,25 @@ class MultiphaseWorker:
         if last is None:
             corrected = self._correct(proposal)
             started = time.perf_counter()
-            start, way, length, before = None, None, 1.0, self._limits
+            start, way, length, before = None, None, 1.0, self._parts
             problem, constant, linear, path, point, possible = self._first_point(proposal)
         else:
             start, way, length, before = last.start, last.way, proposal.length, last.before
             if length == 1.0:
-                before, start = self._limits, last.point
+                before, start = self._parts, last.point
                 way = last.path.direction(start, terms(self.area, last.problem, proposal)[0], proposal.barrier)
                 length = longest(start, way)
             if start is None or way is None:
                 raise SolverError(f"area {self.area.name}: a step is to be taken again before any was taken.")
-            self._limits, possible = before, True
+            self._parts, possible = before, True
             point = further(start, way, length)
             stepped = time.perf_counter()
             self._model.prices = network_prices(self.area, self._compiled, before, point.equality_dual, point.dual)
             corrected = self._model.correct(point.x[self._compiled.input_columns], self._width_at(proposal.barrier))
             started += time.perf_counter() - stepped
             beyond = self._beyond(point.x)
-            self._limits = approached(before, beyond, self.area.feeder.limited)
-            point = carried(self.area, point, before, self._limits, beyond, proposal.barrier)
+            self._parts = approached(before, beyond, self._limits)
+            point = carried(self._limits, point, before, self._parts, beyond, proposal.barrier)
             problem, constant = self._problem()
             linear, quadratic = terms(self.area, problem, proposal)
             path = CentralPath(problem, quadratic)
@@ -219,11 +219,11 @@ class MultiphaseWorker:
     def _first_point(
         self, proposal: AreaProposal
     ) -> tuple[ConicProblem, float, Floats, CentralPath, CentralPoint, bool]:
-        """The central path's point at a proposal, with all voltage limits that it comes near; and whether the area's
-        limits can be kept at all."""
+        """The central path's point at a proposal, with all limits of the network that it comes near; and whether the
+        area's own limits can be kept at all."""
         nearby = self._model.beyond()
         while True:
-            self._limits = approached(self._limits, nearby, self.area.feeder.limited)
+            self._parts = approached(self._parts, nearby, self._limits)
             problem, constant = self._problem()
             linear, quadratic = terms(self.area, problem, proposal)
             path = CentralPath(problem, quadratic)
@@ -233,14 +233,14 @@ class MultiphaseWorker:
                 # The steps to come can start from any point, unless there is nowhere to go.
                 possible = solve_at(self.area, problem, proposal)[1] != INFEASIBLE
                 return problem, constant, linear, path, point, possible
-            if (approached(self._limits, nearby, self.area.feeder.limited) == self._limits).all():
+            if (approached(self._parts, nearby, self._limits) == self._parts).all():
                 return problem, constant, linear, path, point, True
 
     def _beyond(self, x: Floats) -> Floats:
         return self._model.beyond(x[self._compiled.input_columns])
 
     def _problem(self) -> tuple[ConicProblem, float]:
-        return self._model.problem(self._limits)
+        return self._model.problem(self._parts)
 
     def _verify(self, inputs: Floats) -> float:
         self._device_s = self._model.split(inputs)[1]

@@ -17,7 +17,7 @@ import scipy.sparse.linalg as spla
 from common.feeder import Complexes, Floats, Ints
 from common.load_law import leg_sensitivities
 from common.multiphase import GROUND, MultiphaseFeeder, incidence
-from common.power_flow import PowerFlow
+from common.power_flow import PowerFlow, two_port
 
 
 @dataclass(frozen=True)
@@ -77,34 +77,85 @@ def root_changes(
 
 
 @dataclass(frozen=True)
-class Intake:
-    """Nodes at which the area's power is measured, a child's root or the bus behind the source impedance, and the
-    currents drawn there as a linear function of all V and I."""
+class Meters:
+    """Nodes at which power is measured, and the currents drawn there as a linear function of all V and I."""
 
     at: Ints
+    """(meter,) a node may have several"""
     from_v: sp.csr_array
     from_i: sp.csr_array
 
     def power(self, v: Complexes, i: Complexes) -> Complexes:
-        """(root node, T) power drawn, at voltages and currents (node, T)."""
+        """(meter, T) power drawn, at voltages and currents (node, T)."""
         drawn: Complexes = v[self.at] * np.conj(self.from_v @ v + self.from_i @ i)
         return drawn
 
     def change(self, v: Complexes, i: Complexes, dv: Complexes, di: Complexes) -> Complexes:
-        """(root node, n) derivatives of the power, at (node, 1) in the directions of n changes (node, n)."""
+        """(meter, n) derivatives of the power, at (node, 1) in the directions of n changes (node, n)."""
         current = self.from_v @ v + self.from_i @ i
         moved: Complexes = dv[self.at] * np.conj(current) + v[self.at] * np.conj(self.from_v @ dv + self.from_i @ di)
         return moved
 
 
-def intake(flow: PowerFlow, inputs: Inputs) -> Intake:
-    """Where the power of an area is measured."""
+def intake(flow: PowerFlow, inputs: Inputs) -> Meters:
+    """Where the power of an area is measured: at a child's root, or at the bus behind the source impedance."""
     at = np.flatnonzero(flow.feeder.node_bus == (0 if inputs.root_varies else 1))
     if inputs.root_varies:
-        return Intake(at, flow.ports.c[at], flow.ports.d[at])
+        return Meters(at, flow.ports.c[at], flow.ports.d[at])
     nodes = len(flow.feeder.node_bus)
     delivered = sp.csr_array((np.ones(len(at)), (np.arange(len(at)), at)), shape=(len(at), nodes))
-    return Intake(at, 0 * delivered, delivered)
+    return Meters(at, 0 * delivered, delivered)
+
+
+@dataclass(frozen=True)
+class BranchEnds:
+    """The parent's ends of chosen branches."""
+
+    meters: Meters
+    """of every conductor"""
+    total: sp.csr_array
+    """(branch, meter) adds up the conductors of a branch"""
+
+    def power(self, v: Complexes, i: Complexes) -> Complexes:
+        """(branch, T) power into the branches, at voltages and currents (node, T)."""
+        into: Complexes = self.total @ self.meters.power(v, i)
+        return into
+
+
+def branch_ends(feeder: MultiphaseFeeder, chosen: Ints) -> BranchEnds:
+    """Of the branches of the given numbers (branch,), whose currents do without the shunts of their buses."""
+    size = len(feeder.node_bus)
+    none = sp.csr_array((0, size), dtype=complex)
+    at, owner, by_v, by_i = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [none], [none]
+    for row, k in enumerate(chosen):
+        nodes, port = feeder.branches[k].nodes, two_port(feeder, k)
+        is_child = feeder.node_bus[nodes] == k + 1
+        parents, children = nodes[~is_child], nodes[is_child]
+        at.append(parents)
+        owner.append(np.full(len(parents), row))
+        by_v.append(sp.csr_array(port.c) @ incidence(parents, np.full(len(parents), GROUND), size))
+        by_i.append(sp.csr_array(port.d) @ incidence(children, np.full(len(children), GROUND), size))
+    meters = Meters(np.concatenate(at), sp.vstack(by_v, format="csr"), sp.vstack(by_i, format="csr"))
+    of = np.concatenate(owner)
+    total = sp.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), shape=(len(chosen), len(of)))
+    return BranchEnds(meters, total)
+
+
+def direction(s: Complexes) -> Complexes:
+    """s / |s|, and 1 where that is nothing."""
+    magnitude = np.abs(s)
+    found: Complexes = np.ones_like(s)
+    np.divide(s, magnitude, out=found, where=magnitude > 0)
+    return found
+
+
+def joined(one: Meters, other: Meters) -> Meters:
+    """All meters of both."""
+    return Meters(
+        np.concatenate([one.at, other.at]),
+        sp.vstack([one.from_v, other.from_v], format="csr"),
+        sp.vstack([one.from_i, other.from_i], format="csr"),
+    )
 
 
 @dataclass(frozen=True)

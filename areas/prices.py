@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from areas.curvature import NetworkPrices
-from areas.limits import COST, ROW, SIGNS, Parts
+from areas.limits import COST, ROW, Parts, split
 from areas.multiphase import MultiphaseModel
 from common.feeder import Floats
 from common.multiphase import MultiphaseFeeder
@@ -21,11 +21,12 @@ def first_prices(area: AreaCase[MultiphaseFeeder], model: MultiphaseModel) -> Ne
         voltage=np.zeros((len(feeder.node_bus), len(area.horizon)), complex),
         power=np.repeat(costs.energy[None], count, axis=0).astype(complex),
         losses=costs.losses,
+        load=np.zeros((len(area.branch_limits), len(area.horizon))),
     )
 
 
 def network_prices(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, limits: Parts, equality_dual: Floats, dual: Floats
+    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, parts: Parts, equality_dual: Floats, dual: Floats
 ) -> NetworkPrices:
     """By the duals of the equalities and inequalities of ``areas.multiphase.with_network``, in their order there."""
     periods, first = len(area.horizon), first_prices(area, model)
@@ -50,8 +51,8 @@ def network_prices(
         # A cap on substation power makes all of it dearer.
         power += dual[own : own + periods]
         own += periods
-    side, node, period = np.nonzero(limits == ROW)
-    np.add.at(voltage, (node, period), np.array(SIGNS)[side] * dual[own : own + len(node)])
-    counted = 1.0 * (limits == COST)
-    voltage += area.settings.voltage_slack_price * area.horizon.dt * (counted[0] - counted[1])
-    return NetworkPrices(voltage, power, first.losses)
+    of_limits = model.limits.price[:, None] * (parts == COST)
+    limit, period = np.nonzero(parts == ROW)
+    of_limits[limit, period] = dual[own : own + len(limit)]
+    of_ln_v, of_load = split(len(voltage), of_limits)
+    return NetworkPrices(voltage + of_ln_v, power, first.losses, of_load)

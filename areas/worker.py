@@ -29,6 +29,9 @@ LIMITS: dict[str, Callable[[AreaCase[Feeder]], AreaCase[Feeder]]] = {
     "branch current limits (i_max_a)": lambda area: replace(
         area, feeder=replace(area.feeder, l_max=np.full_like(area.feeder.l_max, np.inf))
     ),
+    "branch power limits (s_max_kva)": lambda area: replace(
+        area, feeder=replace(area.feeder, s_max=np.full_like(area.feeder.s_max, np.inf))
+    ),
     "battery limits (batteries.csv, soc_min, soc_max)": lambda area: replace(area, batteries=()),
 }
 """kinds of limit, and the area without them"""

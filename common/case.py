@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import Field
 
+from common.branch_limits import TABLE, BranchLimit, check_branch_limits
 from common.devices import DEVICE_KINDS, DEVICE_ROWS, PV, Battery, BusName, Device, FlexibleLoad, Wind, devices_of
 from common.errors import CaseError, did_you_mean
 from common.feeder import BranchRow, BusRow, Feeder, make_feeder
@@ -49,6 +50,8 @@ class Case:
     """OpenDSS commands that build the feeder of a multi-phase case, which has no tables of buses and branches"""
     flexible_loads: tuple[FlexibleLoad, ...] = ()
     wind: tuple[Wind, ...] = ()
+    branch_limits: tuple[BranchLimit, ...] = ()
+    """of a multi-phase case; a balanced one has them in its table of branches"""
 
     @property
     def is_balanced(self) -> bool:
@@ -117,6 +120,7 @@ def read_case(
         branches=tuple(branches),
         horizon=horizon,
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
+        branch_limits=tuple(_optional(folder / TABLE, BranchLimit)),
         **devices,
     )
     case.feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
@@ -148,6 +152,7 @@ def _read_multiphase(folder: Path, settings: Settings, horizon: Horizon, with_de
         branches=(),
         horizon=horizon,
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
+        branch_limits=tuple(_optional(folder / TABLE, BranchLimit)),
         circuit=circuit,
         **_devices(folder, with_devices),
     )
@@ -194,7 +199,8 @@ def _optional(path: Path, row_type: type[RowType]) -> list[RowType]:
 
 
 def check_devices(case: Case) -> None:
-    """Raises CaseError, naming the table, for a device that does not fit: its bus, phases, profile or inverter."""
+    """Raises CaseError, naming the table, for a device that does not fit: its bus, phases, profile or inverter; or for
+    a branch limit."""
     known = set(case.feeder.buses if case.is_balanced else case.network.buses[1:])
     for table, units in ((f"{kind}.csv", getattr(case, kind)) for kind in DEVICE_KINDS):
         _check_places(table, units, known)
@@ -211,6 +217,7 @@ def check_devices(case: Case) -> None:
                 except CaseError as error:
                     raise CaseError(f"{table}: {error}") from None
     _check_inverters(case)
+    _check_branch_limits(case)
     for load in case.flexible_loads:
         least = float(case.horizon.profile(load).min())
         if least < 0:
@@ -230,6 +237,18 @@ def _check_places(table: str, units: Sequence[Device], known: set[str]) -> None:
                 f"{table}: duplicate device at bus '{unit.place}'. Add the ratings up in one line (the percentage "
                 "settings of case.toml place devices too; set them to 0 to place all by file)."
             )
+
+
+def _check_branch_limits(case: Case) -> None:
+    if not case.branch_limits:
+        return
+    if case.is_balanced:
+        raise CaseError(f"{TABLE}: the case is balanced. Put s_max_kva into branches.csv and remove this file.")
+    if case.settings.model == "lindist3":
+        raise CaseError(
+            f"{TABLE}: model = lindist3 knows no limits of branches. Use model = multiphase, or remove the file."
+        )
+    check_branch_limits(case.network, case.branch_limits)
 
 
 def _check_inverters(case: Case) -> None:

@@ -36,13 +36,15 @@ class BusRow(Row):
 
 
 class BranchRow(Row):
-    """A line of branches.csv: series impedance and, optionally, the largest current."""
+    """A line of branches.csv: series impedance and, optionally, the largest current and apparent power."""
 
     from_bus: BusName
     to_bus: BusName
     r_ohm: Annotated[float, Field(ge=0)]
     x_ohm: Annotated[float, Field(ge=0)]
     i_max_a: Positive | None = None
+    s_max_kva: Positive | None = None
+    """at the end nearer the substation"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Feeder:
     """(branch,) so little impedance that its losses are neglected"""
     l_max: Floats
     """(branch,) largest squared current magnitude, inf where there is no limit"""
+    s_max: Floats
+    """(branch,) largest apparent power at the end nearer the root, inf where there is no limit"""
     p_load: Floats
     """(bus,) rated real load"""
     q_load: Floats
@@ -105,6 +109,7 @@ def make_feeder(buses: Sequence[BusRow], branches: Sequence[BranchRow], settings
         x=np.array([row.x_ohm for row in rows]) / impedance_base,
         is_switch=np.array([_is_switch(row, settings) for row in rows], bool),
         l_max=np.array([np.inf if row.i_max_a is None else (row.i_max_a / current_base) ** 2 for row in rows]),
+        s_max=np.array([np.inf if row.s_max_kva is None else row.s_max_kva / settings.base_kva for row in rows]),
         p_load=per_bus("p_load_kw"),
         q_load=per_bus("q_load_kvar"),
         q_cap=per_bus("q_cap_kvar"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from common.branch_limits import branch_numbers, limited_branches
 from common.case import Case
 from common.circuit_engine import new_context
 from common.circuit_text import quoted
@@ -60,6 +61,7 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
     v: Complexes = np.full((len(v_base), periods), nan)
     current, substation = np.full(v.shape, nan), np.full(periods, nan)
     losses = np.full((3, periods), np.nan)
+    branch_kva = np.full((len(case.branch_limits), periods), np.nan)
     energy = np.empty((len(capacity), periods))
     failed = []
     for t, hour in enumerate(case.horizon.hour):
@@ -76,7 +78,9 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
         v[:, t], current[:, t] = volts[layout.nodes], layout.into @ amperes
         substation[t] = -complex(*engine.Circuit.TotalPower())
         # Circuit.Losses leaves shunt reactors and capacitors out.
-        losses[:, t] = layout.classes @ (volts[layout.conductors] * np.conj(amperes)).real / 1000
+        into_elements = volts[layout.conductors] * np.conj(amperes) / 1000
+        losses[:, t] = layout.classes @ into_elements.real
+        branch_kva[:, t] = np.abs(layout.limited @ into_elements)
     power = v * np.conj(current) / 1000
     state = NetworkState(
         v_pu=np.abs(v) / v_base[:, None],
@@ -88,6 +92,7 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
         losses_kw=losses.sum(axis=0),
         line_losses_kw=losses[0],
         transformer_losses_kw=losses[1],
+        branch_kva=branch_kva,
     )
     v /= v_base[:, None]
     return MultiphaseReplay(state, energy, tuple(failed), v)
@@ -229,6 +234,8 @@ class _Layout:
     """(3, conductor) adds up what is lost in lines, in transformers and elsewhere, by the powers into conductors"""
     into: sp.csr_array
     """(node, conductor) takes currents into elements to those that branches deliver into nodes"""
+    limited: sp.csr_array
+    """(branch limit, conductor) adds up what goes into a limited branch at its parent's end"""
 
     def amperes(self, engine: Any) -> Complexes:
         """(conductor,) currents into the elements."""
@@ -246,6 +253,9 @@ def _layout(engine: Any, case: Case) -> _Layout:
     columns: list[int] = []
     classes: list[int] = []
     source = feeder.branches[0].name
+    number = branch_numbers(feeder)
+    limit_of = {k: row for row, k in enumerate(limited_branches(feeder, case.branch_limits).tolist())}
+    ends: list[tuple[int, int]] = []
     for name in [*engine.PDElements.AllNames(), source]:
         engine.Circuit.SetActiveElement(name)
         buses = [bus.split(".")[0].lower() for bus in active.BusNames()]
@@ -259,19 +269,24 @@ def _layout(engine: Any, case: Case) -> _Layout:
             # The engine counts it, and knows no nodes of it.
             conductors += [len(engine_at)] * (per_bus * active.NumTerminals())
             continue
+        limit = limit_of.get(number.get(name.lower(), -1))
         for i, phase in enumerate(active.NodeOrder()):
+            if limit is not None and buses[i // per_bus] != child:
+                ends.append((limit, len(conductors)))
             node = f"{buses[i // per_bus]}.{phase}"
             if phase and buses[i // per_bus] == child:
                 rows.append(node_at[node])
                 columns.append(len(conductors))
             conductors.append(engine_at[node] if phase and name != source else len(engine_at))
     into = sp.csr_array((-np.ones(len(rows)), (rows, columns)), shape=(len(node_at), len(conductors)))
+    at_ends = np.array(ends, np.int64).reshape(-1, 2).T
     return _Layout(
         source=source,
         nodes=np.array([engine_at[name] for name in feeder.node_names[feeder.roots :]], np.int64),
         conductors=np.array(conductors, np.int64),
         classes=sp.csr_array((np.ones(len(classes)), (classes, np.arange(len(classes)))), shape=(3, len(classes))),
         into=into[feeder.roots :],
+        limited=sp.csr_array((np.ones(len(ends)), at_ends), shape=(len(limit_of), len(conductors))),
     )
 
 

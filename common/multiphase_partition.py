@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.branch_limits import limited_branches
 from common.case import Case
 from common.devices import Battery, devices_at
 from common.feeder import Complexes, Ints
@@ -81,6 +82,8 @@ def _area(
     feeder = case.network
     own = np.flatnonzero(area_of == number)
     own_nodes = np.flatnonzero(np.isin(feeder.node_bus, own))
+    # A branch belongs to the area of the bus that it leads to.
+    leads_to = limited_branches(feeder, case.branch_limits) + 1
     root = next((i for i, tie in enumerate(ties) if tie.child == number), None)
     roots = 0 if root is None else len(tie_nodes[root])
     ends = [] if root is None else [TieEnd(root, "child", np.arange(roots), ties[root].z, no_load_s[root])]
@@ -98,6 +101,9 @@ def _area(
         has_substation=root is None,
         tie_ends=tuple(ends),
         flow_limit=flow_limit,
+        branch_limits=tuple(
+            limit for limit, bus in zip(case.branch_limits, leads_to, strict=True) if area_of[bus] == number
+        ),
     )
 
 

@@ -13,7 +13,7 @@ framework for multi-DER integration in distribution networks with time-series de
 
 To them come, whatever the weights: ``device_prices``, what devices ask by their ``cost_per_kwh``, $; ``simultaneous``,
 the losses of batteries that ``scd_weight`` prices, pu; and in a multi-phase case ``overstep``, voltage beyond limits
-(as its logarithm) times hours.
+(as its logarithm) times hours, and ``overload``, power of branches beyond limits times hours, kVAh.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Factors:
     device_prices: float = 1.0
     simultaneous: float = 0.0
     overstep: float = 0.0
+    overload: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def factors(settings: Settings) -> Factors:
     always = {"simultaneous": settings.scd_weight}
     if settings.model != "balanced":
         always["overstep"] = settings.voltage_slack_price
+        always["overload"] = settings.overload_price_per_kvah
     if settings.weights is None:
         named = {"losses": {"losses": 1.0}}.get(settings.objective, {"energy": 1.0})
         if settings.objective == "voltage_deviation":
@@ -136,6 +138,7 @@ def objective_terms(case: Case, schedule: Schedule, state: NetworkState) -> dict
     asked += np.array([unit.cost_per_kwh for unit in case.flexible_loads]) @ moved_kwh
     eta_c, eta_d = (np.array([[getattr(u, f)] for u in case.batteries]) for f in ("eta_charge", "eta_discharge"))
     v = state.v_pu[limited(case)]
+    s_max = np.array([[limit.s_max_kva] for limit in case.branch_limits])
     beyond = np.maximum(np.log(v / settings.v_max_pu), np.log(settings.v_min_pu / v))
     found = {
         "energy": energy(horizon, state.substation_p_kw),
@@ -146,6 +149,7 @@ def objective_terms(case: Case, schedule: Schedule, state: NetworkState) -> dict
         "device_prices": asked,
         "simultaneous": wasted(eta_c, eta_d, charge, discharge) / settings.base_kva if len(charge) else 0.0,
         "overstep": horizon.dt * np.maximum(beyond, 0.0).sum(),
+        "overload": horizon.dt * np.maximum(state.branch_kva - s_max, 0.0).sum() if len(s_max) else 0.0,
     }
     return {name: float(value) for name, value in found.items()}
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
+from common.branch_limits import BranchLimit
 from common.case import Case
 from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind, devices_at, devices_of
 from common.errors import CaseError, did_you_mean
@@ -73,6 +74,8 @@ class AreaCase(Generic[AnyFeeder]):
     """real and reactive power that no tie of a sensible schedule carries, pu; it keeps every area's answer finite"""
     flexible_loads: tuple[FlexibleLoad, ...] = ()
     wind: tuple[Wind, ...] = ()
+    branch_limits: tuple[BranchLimit, ...] = ()
+    """of the area's own branches, multi-phase"""
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -195,6 +198,7 @@ def _area(
         x=feeder.x[branches],
         is_switch=feeder.is_switch[branches],
         l_max=feeder.l_max[branches],
+        s_max=feeder.s_max[branches],
         p_load=feeder.p_load[buses] * owned,
         q_load=feeder.q_load[buses] * owned,
         q_cap=feeder.q_cap[buses] * owned,

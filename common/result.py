@@ -53,7 +53,7 @@ class Tolerances:
     soc: float = 1e-4
     """stored energy, per energy capacity"""
     current: float = 1e-4
-    """branch current, per limit"""
+    """branch current and apparent power, per limit"""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Violation:
     """A limit that the replayed schedule oversteps by more than the tolerance."""
 
     kind: str
-    """``voltage``, ``current``, ``substation power``, ``SOC``, ``terminal SOC``, ``rating`` or ``energy``, that of a
-    flexible load over the horizon"""
+    """``voltage``, ``current``, ``branch load`` (apparent power), ``substation power``, ``SOC``, ``terminal SOC``,
+    ``rating`` or ``energy``, that of a flexible load over the horizon"""
     element: str
     """bus or branch name"""
     hour: int
@@ -124,6 +124,7 @@ class Result:
     model_error_pu: float = 0.0
     """largest difference between the voltages and powers of a linearized model and of an AC power flow, per unit"""
     oversteps: tuple[Violation, ...] = ()
-    """voltage limits of a multi-phase case that the optimizer expects to be overstepped, at voltage_slack_price"""
+    """limits of voltages and branches of a multi-phase case that the optimizer expects to be overstepped, at their
+    prices"""
     notes: tuple[str, ...] = ()
     """what the user should know: hand-overs, repeated solves, loose relaxations"""

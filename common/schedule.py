@@ -57,6 +57,8 @@ class NetworkState:
     """(T,) of ``losses_kw``, those of lines, switches among them; None: not told apart, as in older results"""
     transformer_losses_kw: Floats | None = None
     """(T,) those of transformers, regulators among them; the rest is lost in reactors and capacitors"""
+    branch_kva: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    """(branch limit, T) multi-phase: apparent power of each limited branch, in the order of ``case.branch_limits``"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class AreaSolution:
     values: Mapping[str, NDArray[Any]]
     """every variable by name: ``pv.q_kvar``, ... (``p_kw`` where some unit may be curtailed); balanced: ``v``,
     ``p``, ``q``, ``l``, ``substation``, ``boundary``; multi-phase: complex ``v`` and ``i`` by node, ``root_s``,
-    ``losses``. A variable of size zero is left out."""
+    ``losses``, ``branch_load`` by branch limit. A variable of size zero is left out."""
     relaxation_gap: Floats
     """(branch, T)"""
 
@@ -181,6 +183,8 @@ def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) 
 def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
     feeder, base_kva = case.network, case.settings.base_kva
     v, i = np.zeros((2, len(feeder.node_bus), len(case.horizon)), complex)
+    position = {limit.place: row for row, limit in enumerate(case.branch_limits)}
+    branch_load = np.zeros((len(position), len(case.horizon)))
     for area, solution in zip(parts.areas, solutions, strict=True):
         own = area.feeder.node_bus >= (0 if area.has_substation else 1)
         buses = [feeder.index[bus] for bus in area.feeder.buses]
@@ -189,6 +193,9 @@ def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolut
             for bus, phase in zip(area.feeder.node_bus[own], area.feeder.node_phase[own].tolist(), strict=True)
         ]
         v[nodes], i[nodes] = solution.values["v"][own], solution.values["i"][own]
+        if area.branch_limits:
+            rows = [position[limit.place] for limit in area.branch_limits]
+            branch_load[rows] = solution.values["branch_load"]
     lost = branch_losses(feeder, v, i) * base_kva
     kinds = np.array([_kind(branch.name) for branch in feeder.branches])
     v, i = v[feeder.roots :], i[feeder.roots :]
@@ -204,6 +211,7 @@ def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolut
         losses_kw=np.sum([solution.values["losses"] for solution in solutions], axis=0) * base_kva,
         line_losses_kw=lost[kinds == "line"].sum(axis=0),
         transformer_losses_kw=lost[kinds == "transformer"].sum(axis=0),
+        branch_kva=branch_load * base_kva,
     )
 
 

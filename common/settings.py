@@ -54,6 +54,9 @@ class Settings(BaseModel):
     voltage_slack_price: Positive = 1e3
     """$ per per-unit voltage (as its logarithm), node and hour that a limit is overstepped by; multi-phase cases only.
     Where devices can keep a limit at less, they do."""
+    overload_price_per_kvah: Positive = 10.0
+    """$ per kVA and hour that a branch limit is overstepped by; multi-phase cases only. Where devices can keep a limit
+    at less, they do."""
     switch_ohm: NotNegative = 2e-4
     """Branches of no more impedance are switches: their losses are neglected."""
     capacitor_model: CapacitorModel = "constant_impedance"

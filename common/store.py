@@ -52,6 +52,7 @@ _UNITS = {
 # By the name of a dataset or of its group, and the number of dimensions; the names along each axis are in /axes.
 _AXES = {
     ("battery_energy_kwh", 2): "battery, period",
+    ("branch_kva", 2): "branch limit, period",
     ("batteries", 2): "battery, period",
     ("flexible_loads", 2): "flexible load, period",
     ("history", 1): "round",
@@ -214,6 +215,7 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
         group["branch"] = _array(str, [feeder.branch_name(k) for k in range(len(feeder.parent))])
     else:
         group["node"] = _array(str, case.network.node_names[case.network.roots :])
+        group["branch limit"] = _array(str, [row.place for row in case.branch_limits])
     group["pv"] = _array(str, [row.place for row in case.pv])
     group["battery"] = _array(str, [row.place for row in case.batteries])
     group["flexible load"] = _array(str, [row.place for row in case.flexible_loads])

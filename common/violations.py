@@ -15,6 +15,7 @@ from common.schedule import NetworkState
 UNITS = {
     "voltage": "pu",
     "current": "A",
+    "branch load": "kVA",
     "substation power": "kW",
     "SOC": "pu",
     "terminal SOC": "pu",
@@ -51,3 +52,19 @@ def voltage_violations(case: Case, state: NetworkState, slack: float) -> list[Vi
     limited = np.flatnonzero(feeder.limited)
     names = [feeder.node_names[node] for node in limited]
     return beyond("voltage", names, case.horizon.hour, state.v_pu[limited - feeder.roots], limits, slack)
+
+
+def load_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
+    """Apparent power of branches beyond its limit by more than a share ``slack`` of that, by branch and hour."""
+    hours = case.horizon.hour
+    if case.is_balanced:
+        feeder = case.feeder
+        limited = np.flatnonzero(np.isfinite(feeder.s_max))
+        names = [feeder.branch_name(k) for k in limited.tolist()]
+        load = np.hypot(state.p_kw, state.q_kvar)[limited]
+        s_max = feeder.s_max[limited] * case.settings.base_kva
+    else:
+        names = [limit.branch for limit in case.branch_limits]
+        load = state.branch_kva
+        s_max = np.array([limit.s_max_kva for limit in case.branch_limits])
+    return beyond("branch load", names, hours, load, (0.0, s_max[:, None]), slack * s_max[:, None]) if names else []

@@ -12,7 +12,7 @@ from common.devices import PV, Wind
 from common.feeder import Floats
 from common.result import Check, Tolerances, Violation
 from common.schedule import NetworkState, Schedule
-from common.violations import beyond, voltage_violations
+from common.violations import beyond, load_violations, voltage_violations
 
 if TYPE_CHECKING:
     from common.opendss import Replay
@@ -25,8 +25,9 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
     """Replay ``schedule`` in OpenDSS and compare with the optimizer's ``state`` and the case's limits.
 
     It passes when every hour solves, no difference exceeds its tolerance and no limit is overstepped by more than
-    that, but for voltage limits of a multi-phase feeder that the optimizer's own state says it cannot keep. Differences
-    leave failed hours out, NaN if all hours failed; the cost is NaN if any did. Raises what the replay raises.
+    that, but for limits of voltages and branches of a multi-phase feeder that the optimizer's own state says it cannot
+    keep. Differences leave failed hours out, NaN if all hours failed; the cost is NaN if any did. Raises what the
+    replay raises.
     """
     if tolerances is None:
         tolerances = BALANCED if case.is_balanced else MULTIPHASE
@@ -81,7 +82,7 @@ def _unexpected(
     """Violations that the optimizer does not expect itself."""
     if case.is_balanced:
         return list(violations)
-    expected = voltage_violations(case, state, 0.0)
+    expected = voltage_violations(case, state, 0.0) + load_violations(case, state, 0.0)
     known = {(violation.kind, violation.element, violation.hour) for violation in expected}
     return [violation for violation in violations if (violation.kind, violation.element, violation.hour) not in known]
 
@@ -93,6 +94,7 @@ def _network_violations(case: Case, found: NetworkState, tolerances: Tolerances)
     power, name = found.substation_p_kw[None], [settings.substation_bus or "the substation"]
     common = [
         *voltage_violations(case, found, tolerances.voltage_pu),
+        *load_violations(case, found, tolerances.current),
         *beyond("substation power", name, hours, power, (least, peak), tolerances.power_kw),
     ]
     if not case.is_balanced:

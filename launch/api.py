@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from common.branch_limits import BranchLimit
 from common.case import AreaRow, Case, check_devices, read_case
 from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
 from common.errors import CaseError, TieflowError, did_you_mean
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Comm
     from pandas import DataFrame
 
-__all__ = ["PV", "Battery", "Case", "CaseError", "FlexibleLoad", "Result", "TieflowError", "Wind", "load", "plot"]
+__all__ = ["PV", "Battery", "BranchLimit", "Case", "CaseError", "FlexibleLoad", "Result", "TieflowError", "Wind"]
 __all__ += [
+    "load",
+    "plot",
     "read",
     "read_study",
     "save",
@@ -45,6 +48,7 @@ __all__ += [
     "table",
     "with_areas",
     "with_batteries",
+    "with_branch_limits",
     "with_flexible_loads",
     "with_pv",
     "with_wind",
@@ -77,6 +81,15 @@ def with_flexible_loads(case: Case, *loads: FlexibleLoad) -> Case:
 def with_wind(case: Case, *turbines: Wind) -> Case:
     """The case with wind turbines added or, at the same bus and phases, replaced. Raises CaseError as ``with_pv``."""
     return _with(case, "wind", Wind, turbines)
+
+
+def with_branch_limits(case: Case, *limits: BranchLimit) -> Case:
+    """The multi-phase case with limits of branches added or, of the same name, replaced. Raises CaseError for a branch
+    that the feeder lacks or that has a limit by another name, and for a model without such limits."""
+    placed = {limit.place: limit for limit in (*case.branch_limits, *limits)}
+    changed = replace(case, branch_limits=tuple(_row(BranchLimit, limit.model_dump()) for limit in placed.values()))
+    check_devices(changed)
+    return changed
 
 
 def with_areas(case: Case, areas: int | Mapping[str, object]) -> Case:

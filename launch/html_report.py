@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from common.errors import counted
@@ -10,7 +11,7 @@ from launch.html_page import bullets, figure, page, section, table, verdicts
 from launch.kpis import KpiReport, kpi_report, rows
 from launch.plot_style import library
 from launch.plots import Picture, image, pictures
-from launch.report import SHOWN_VIOLATIONS, disagreements, doubts, in_words
+from launch.report import SHOWN_VIOLATIONS, SOFT_LIMITS, disagreements, doubts, in_words
 
 LARGEST_SVG = 400_000
 """bytes beyond which a picture of lines, as of a feeder of thousands of buses, is stored as one of dots"""
@@ -70,7 +71,8 @@ def verdict(result: Result) -> str:
         number = len(check.violations)
         told.append((not number, f"{counted(number, 'limit')} violated in the replay." if number else _KEPT))
     if result.oversteps:
-        limits = counted(len(result.oversteps), "voltage limit")
+        numbers = Counter(overstep.kind for overstep in result.oversteps)
+        limits = " and ".join(counted(numbers[kind], words) for kind, words, *_ in SOFT_LIMITS if numbers[kind])
         told.append((False, f"{limits} OVERSTEPPED as the optimizer expects: they cannot be kept, or cost too much."))
     if "CONE RELAXATION LOOSE" in doubts(result):
         told.append((False, "CONE RELAXATION LOOSE: flows and losses are not physical; see the notes."))

@@ -17,8 +17,7 @@ from common.feeder import Floats
 from common.objective import objective_terms, objective_value
 from common.result import Result
 from common.schedule import NetworkState, Schedule, completed, limited
-from common.violations import voltage_violations
-from launch.solve import OVERSTEP_PU
+from launch.solve import overstepped
 
 V_REFERENCE_PU = 1.0
 SUBSTATION = "substation"
@@ -111,7 +110,7 @@ def kpi_report(result: Result) -> KpiReport:
     """The indicators of a run."""
     case, schedule = result.case, result.schedule
     state, source = shown_state(result)
-    own = len(voltage_violations(case, result.state, OVERSTEP_PU))
+    own = len(overstepped(case, result.state))
     if source != OPENDSS or result.check is None:
         return KpiReport(source, case.is_balanced, kpis(case, schedule, state, own), None)
     found = kpis(case, schedule, state, len(result.check.violations))

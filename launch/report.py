@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,11 @@ from coordinator.loop import Round
 from launch.solve import LOOSE_PU
 
 SHOWN_VIOLATIONS = 10
+SOFT_LIMITS = (
+    ("voltage", "voltage limit", "node", "voltage_slack_price"),
+    ("branch load", "branch limit", "element", "overload_price_per_kvah"),
+)
+"""that may be overstepped at a price: kind of violation, its limit in words, where it holds, and the price's setting"""
 
 
 def exit_code(result: Result) -> int:
@@ -40,7 +45,8 @@ def doubts(result: Result) -> list[str]:
         found.append("NOT CONFIRMED BY OPENDSS")
     if result.relaxation_gap_pu > LOOSE_PU:
         found.append("CONE RELAXATION LOOSE")
-    return found + ["VOLTAGE LIMITS OVERSTEPPED"] * bool(result.oversteps)
+    kinds = {overstep.kind for overstep in result.oversteps}
+    return found + [f"{words.upper()}S OVERSTEPPED" for kind, words, *_ in SOFT_LIMITS if kind in kinds]
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -119,18 +125,8 @@ def print_result(console: Console, result: Result) -> None:
     console.print(_overview(result))
     console.print(_verdict(result.check))
     if result.oversteps:
-        nodes = len({overstep.element for overstep in result.oversteps})
-        console.print(
-            Text(
-                f"LIMITS OVERSTEPPED: {counted(len(result.oversteps), 'voltage limit')}, at {counted(nodes, 'node')}, "
-                "cannot be kept or would cost more than voltage_slack_price (all are stored, with their hours). The "
-                "worst:",
-                style="bold red",
-            )
-        )
-        worst = sorted(result.oversteps, key=lambda overstep: -abs(overstep.value - overstep.limit))
-        for overstep in worst[:SHOWN_VIOLATIONS]:
-            console.print(_violation("expected", overstep))
+        for line in _overstepped(result.oversteps):
+            console.print(line)
     for note in result.notes:
         console.print(Text(f"Note: {note}", style="yellow"))
     if not result.converged:
@@ -142,6 +138,23 @@ def print_result(console: Console, result: Result) -> None:
                 style="bold red",
             )
         )
+
+
+def _overstepped(oversteps: Sequence[Violation]) -> Iterator[Text]:
+    """What cannot be kept, kind by kind, and the worst of each."""
+    for kind, words, place, price in SOFT_LIMITS:
+        found = [overstep for overstep in oversteps if overstep.kind == kind]
+        if not found:
+            continue
+        places = counted(len({overstep.element for overstep in found}), place)
+        yield Text(
+            f"LIMITS OVERSTEPPED: {counted(len(found), words)}, at {places}, cannot be kept or would cost more than "
+            f"{price} (all are stored, with their hours). The worst:",
+            style="bold red",
+        )
+        worst = sorted(found, key=lambda overstep: -abs(overstep.value - overstep.limit))
+        for overstep in worst[:SHOWN_VIOLATIONS]:
+            yield _violation("expected", overstep)
 
 
 def print_round(console: Console, round_: Round) -> None:

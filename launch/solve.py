@@ -15,10 +15,10 @@ from common.case import Case
 from common.errors import InfeasibleError, SolverError
 from common.feeder import Feeder, Floats
 from common.partition import AreaCase, one_area, partition, without_thevenin
-from common.result import Result
+from common.result import Result, Violation
 from common.schedule import NetworkState, Schedule, join_gap, join_schedule, join_state
 from common.transport import Solver, Transport, areas_at_work
-from common.violations import voltage_violations
+from common.violations import load_violations, voltage_violations
 from coordinator.loop import Outcome, Round, lower_bound, run
 from launch.base_run import power_flow, with_bases
 
@@ -33,6 +33,8 @@ AT_ONCE_KW = 0.1
 """charging and discharging power of a battery in the same period that is worth a note"""
 OVERSTEP_PU = 1e-6
 """voltage beyond a limit that counts as overstepped"""
+OVERSTEP_SHARE = 2e-5
+"""the same of a branch's power, per limit"""
 LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "mpi4py", "opendssdirect.py", "h5py")
 
 
@@ -111,10 +113,15 @@ def solve(
         check=None,
         versions=library_versions(),
         model_error_pu=model_error,
-        oversteps=() if case.is_balanced else tuple(voltage_violations(case, state, OVERSTEP_PU)),
+        oversteps=() if case.is_balanced else tuple(overstepped(case, state)),
         notes=(*outcome.notes, *doubt, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
+
+
+def overstepped(case: Case, state: NetworkState) -> list[Violation]:
+    """Limits of voltages and branches beyond which the optimizer's own state is."""
+    return voltage_violations(case, state, OVERSTEP_PU) + load_violations(case, state, OVERSTEP_SHARE)
 
 
 def _refuse_overload(case: Case, state: NetworkState, tolerance_pu: float) -> None:

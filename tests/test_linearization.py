@@ -15,7 +15,7 @@ from multiphase_feeders import random_circuits, random_multiphase_cases
 from areas.curvature import NetworkPrices
 from areas.linearization import Linearization, linearize
 from areas.multiphase import build_multiphase
-from areas.network import Inputs, Point, intake, power_legs
+from areas.network import Inputs, Point, branch_ends, intake, power_legs
 from common.case import Case
 from common.extraction import compiled, extract_feeder
 from common.feeder import Complexes, Floats
@@ -25,6 +25,8 @@ from common.power_flow import Injections, PowerFlow, two_port
 
 STEP = 1e-3
 """pu, of finite differences of the fourth order"""
+LOADED = 0.1
+"""pu of a branch"""
 UNLOADED = """\
 clear
 new circuit.small bus1=a basekv=12.47 pu=1 r1=0.3 x1=1.5 r0=0.6 x0=4
@@ -44,6 +46,8 @@ class Model:
     def __init__(self, feeder: MultiphaseFeeder, inputs: Inputs, multiplier: Floats) -> None:
         self.inputs = inputs
         self.flow = PowerFlow(feeder, multiplier)
+        # As if every branch were limited.
+        self.ends = branch_ends(feeder, np.arange(len(feeder.branches)))
         self.size = inputs.count(feeder.roots)
 
     def point(self, x: Floats) -> Point:
@@ -67,12 +71,17 @@ class Model:
         return Point(v, i, device_s, tie_s)
 
     def linearization(self, x: Floats) -> Linearization:
-        return linearize(self.flow, self.inputs, self.point(x))
+        return linearize(self.flow, self.inputs, self.ends, self.point(x))
 
     def outputs(self, x: Floats) -> Complexes:
         """ln V of all nodes, then the powers at the root."""
         point = self.point(x)
         return np.concatenate([np.log(point.v), intake(self.flow, self.inputs).power(point.v, point.i)])
+
+    def loads(self, x: Floats) -> Floats:
+        """Apparent power at the parent's ends of all branches."""
+        point = self.point(x)
+        return np.abs(self.ends.power(point.v, point.i))
 
     def losses(self, x: Floats) -> Floats:
         return self.lost(self.point(x).v)
@@ -117,6 +126,20 @@ def test_derivatives_are_finite_differences_of_the_power_flow(case: Case, seed: 
         assert expected.shape[1] == model.size
         slope = slopes(model.outputs, x)
         assert (np.abs(expected - slope) <= 1e-6 * np.abs(slope).max(axis=0)).all()
+
+
+@given(case=random_multiphase_cases(max_areas=3), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+def test_the_slope_of_a_branches_power_is_a_finite_difference_of_it(case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for area in partition(case).areas:
+        model = area_model(area, period=0)
+        x = operating_point(model, rng)
+        at, loads = model.linearization(x), model.loads(x)
+        np.testing.assert_array_equal(at.load_here, loads)
+        loaded = loads[:, 0] > LOADED
+        atol = 1e-6 * np.abs(at.load[0]).max(initial=1.0)
+        np.testing.assert_allclose(slopes(model.loads, x)[loaded], at.load[0, loaded], rtol=0, atol=atol)
 
 
 @given(case=random_multiphase_cases(max_areas=3), seed=st.integers(0, 2**32 - 1))
@@ -232,14 +255,17 @@ def test_the_curvature_is_the_second_difference_of_what_the_network_costs(case: 
         x, way = operating_point(model, rng), rng.uniform(-1, 1, model.size)
         nodes, roots = len(area.feeder.node_bus), len(intake(model.flow, model.inputs).at)
         voltage, power = (rng.normal(size=(n, 1)) + 1j * rng.normal(size=(n, 1)) for n in (nodes, roots))
-        prices = NetworkPrices(voltage, power, rng.uniform(0, 1, 1))
+        # A power's magnitude has no derivative where it is zero.
+        loads = rng.uniform(0, 1, (len(area.feeder.branches), 1)) * (model.loads(x) > LOADED)
+        prices = NetworkPrices(voltage, power, rng.uniform(0, 1, 1), loads)
 
         def cost(x: Floats, area_model: Model = model, at: NetworkPrices = prices) -> Floats:
             outputs = np.concatenate([np.conj(at.voltage), np.conj(at.power)]) * area_model.outputs(x)
-            return np.asarray(outputs.real.sum(axis=0) + at.losses * area_model.losses(x))
+            loaded = (at.load * area_model.loads(x)).sum(axis=0)
+            return np.asarray(outputs.real.sum(axis=0) + at.losses * area_model.losses(x) + loaded)
 
         around = cost(x[:, None] + STEP * way[:, None] * np.arange(-2, 3))
         second = around @ np.array([-1, 16, -30, 16, -1]) / (12 * STEP**2)
-        form = linearize(model.flow, model.inputs, model.point(x), prices).curvature[0]
+        form = linearize(model.flow, model.inputs, model.ends, model.point(x), prices).curvature[0]
         scale = max(1.0, np.abs(form).max())
         assert 2 * way @ form @ way == pytest.approx(second, rel=1e-4, abs=1e-4 * scale)

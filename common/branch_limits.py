@@ -1,0 +1,63 @@
+"""Limits on the apparent power through branches of a multi-phase feeder: the rows of ``branch_limits.csv``.
+
+A limit counts all phases together, at the branch's end nearer the substation, charging currents included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from common.errors import CaseError, did_you_mean
+from common.feeder import Ints
+from common.multiphase import MultiphaseFeeder
+from common.settings import Positive
+from common.tables import Row
+
+TABLE = "branch_limits.csv"
+
+
+class BranchLimit(Row):
+    """A line of branch_limits.csv."""
+
+    branch: Annotated[str, Field(min_length=1)]
+    """OpenDSS name of an element, such as ``line.l115``. Elements in parallel, as a bank of single-phase regulators,
+    are one branch, with one limit on all of them together: any of their names means it"""
+    s_max_kva: Positive
+
+    @property
+    def place(self) -> str:
+        """Its branch; no two limits share one."""
+        return self.branch.lower()
+
+
+def branch_numbers(feeder: MultiphaseFeeder) -> dict[str, int]:
+    """Number of the branch that each OpenDSS name means, of a single element or of all that are in parallel."""
+    single = {name: k for k, branch in enumerate(feeder.branches) for name in branch.name.split("+")}
+    return single | {branch.name: k for k, branch in enumerate(feeder.branches)}
+
+
+def limited_branches(feeder: MultiphaseFeeder, limits: Sequence[BranchLimit]) -> Ints:
+    """(limit,) number of the branch of each limit, in a feeder that has them all."""
+    known = branch_numbers(feeder) if limits else {}
+    return np.array([known[limit.place] for limit in limits], np.int64)
+
+
+def check_branch_limits(feeder: MultiphaseFeeder, limits: Sequence[BranchLimit]) -> None:
+    """Raises CaseError for a limit of a branch that the feeder lacks, and for a second one of the same branch."""
+    # Power through the source impedance is the substation's, which has a cap of its own.
+    known = {name: k for name, k in branch_numbers(feeder).items() if k} if limits else {}
+    taken: dict[int, str] = {}
+    for limit in limits:
+        if limit.place not in known:
+            raise CaseError(f"{TABLE}: unknown branch '{limit.branch}'.{did_you_mean(limit.place, known)}")
+        number = known[limit.place]
+        if number in taken:
+            raise CaseError(
+                f"{TABLE}: '{limit.branch}' is the same branch as '{taken[number]}', which has a limit. Keep one line "
+                "for a branch and all that is in parallel with it."
+            )
+        taken[number] = limit.branch
