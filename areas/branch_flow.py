@@ -74,7 +74,7 @@ def branch_flow(
             == z2 @ squared_current,
         ]
         constraints += _current(feeder, has_current, v, p, q, squared_current)
-        constraints += _power(feeder, p, q)
+        constraints += _power(feeder, p, q, r @ squared_current, x @ squared_current)
     else:
         constraints += [p_injected == 0, q_injected == 0]
     return BranchFlow(v=v, p=p, q=q, l=squared_current, constraints=constraints)
@@ -114,14 +114,16 @@ def _current(
     return constraints
 
 
-def _power(feeder: Feeder, p: cp.Variable, q: cp.Variable) -> list[cp.Constraint]:
-    """p^2 + q^2 <= s_max^2 on branches that have such a limit."""
+def _power(feeder: Feeder, p: cp.Variable, q: cp.Variable, lost_p: Any, lost_q: Any) -> list[cp.Constraint]:
+    """p^2 + q^2 <= s_max^2 at both ends of branches that have such a limit. At the end nearer the root alone, power
+    that flows towards it could keep the limit by losses that are none."""
     limited = np.flatnonzero(np.isfinite(feeder.s_max))
     if not len(limited):
         return []
     pick = _selection(limited, len(feeder.parent))
     ceiling = cp.Constant(np.repeat(feeder.s_max[limited][:, None], p.shape[1], axis=1))
-    return _rotated_cone(pick @ p, pick @ q, ceiling, ceiling)
+    ends = ((p, q), (p - lost_p, q - lost_q))
+    return [cone for at_p, at_q in ends for cone in _rotated_cone(pick @ at_p, pick @ at_q, ceiling, ceiling)]
 
 
 def _rotated_cone(p: Any, q: Any, product_a: Any, product_b: Any) -> list[cp.Constraint]:

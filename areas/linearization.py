@@ -69,8 +69,8 @@ def linearize(
     reach: Floats | None = None,
 ) -> Linearization:
     """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``; ``ends`` are those
-    of the limited branches. At ``prices`` also the curvature, with that of the kinks within ``reach`` (leg, T) of a leg's
-    voltage."""
+    of the limited branches. At ``prices`` also the curvature, with that of the kinks within ``reach`` (leg, T) of a
+    leg's voltage."""
     feeder = flow.feeder
     nodes, periods = len(feeder.node_bus), point.v.shape[1]
     size = inputs.count(feeder.roots)

@@ -44,7 +44,7 @@ class BranchRow(Row):
     x_ohm: Annotated[float, Field(ge=0)]
     i_max_a: Positive | None = None
     s_max_kva: Positive | None = None
-    """at the end nearer the substation"""
+    """at either end"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Feeder:
     l_max: Floats
     """(branch,) largest squared current magnitude, inf where there is no limit"""
     s_max: Floats
-    """(branch,) largest apparent power at the end nearer the root, inf where there is no limit"""
+    """(branch,) largest apparent power at either end, inf where there is no limit"""
     p_load: Floats
     """(bus,) rated real load"""
     q_load: Floats

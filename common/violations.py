@@ -55,14 +55,18 @@ def voltage_violations(case: Case, state: NetworkState, slack: float) -> list[Vi
 
 
 def load_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
-    """Apparent power of branches beyond its limit by more than a share ``slack`` of that, by branch and hour."""
+    """Apparent power of branches, of a balanced case at either end, beyond its limit by more than a share ``slack`` of
+    that, by branch and hour."""
     hours = case.horizon.hour
     if case.is_balanced:
         feeder = case.feeder
         limited = np.flatnonzero(np.isfinite(feeder.s_max))
         names = [feeder.branch_name(k) for k in limited.tolist()]
-        load = np.hypot(state.p_kw, state.q_kvar)[limited]
-        s_max = feeder.s_max[limited] * case.settings.base_kva
+        s, base_kva = (state.p_kw + 1j * state.q_kvar)[limited], case.settings.base_kva
+        squared = (state.i_a[limited] * case.settings.voltage_kv / np.sqrt(3) / base_kva) ** 2
+        lost = (feeder.r + 1j * feeder.x)[limited, None] * squared * base_kva
+        load = np.maximum(np.abs(s), np.abs(s - lost))
+        s_max = feeder.s_max[limited] * base_kva
     else:
         names = [limit.branch for limit in case.branch_limits]
         load = state.branch_kva

@@ -9,6 +9,7 @@ import casadi
 import numpy as np
 import scipy.sparse as sp
 
+from common.branch_limits import limited_branches
 from common.case import Case
 from common.feeder import Complexes, Floats
 from common.multiphase import GROUND, connection, multipliers
@@ -34,7 +35,7 @@ class Optimum:
 
 
 def ipopt_optimum(case: Case) -> Optimum:
-    """A local optimum, found from the power flow with idle devices. The voltage limits have no slack."""
+    """A local optimum, found from the power flow with idle devices. The limits of the network have no slack."""
     feeder, horizon, settings, base = case.network, case.horizon, case.settings, case.settings.base_kva
     size, roots, periods = len(feeder.node_bus), feeder.roots, len(horizon)
     # Elements by their admittance; of stiff ones, in which digits would drown, the currents are variables of their own.
@@ -125,6 +126,9 @@ def ipopt_optimum(case: Case) -> Optimum:
         *((part, np.zeros(part.shape), np.zeros(part.shape)) for part in (*balance, *dropped, stored)),
         (magnitude, np.full(magnitude.shape, settings.v_min_pu**2), np.full(magnitude.shape, settings.v_max_pu**2)),
     ]
+    for limit, squared_power in zip(case.branch_limits, _squared_powers(case, v, stiff), strict=True):
+        ceiling = np.full(squared_power.shape, (limit.s_max_kva / base) ** 2)
+        g.append((squared_power, 0 * ceiling, ceiling))
     problem = {
         "x": casadi.vertcat(*(casadi.vec(row[0]) for row in x)),
         "f": cost,
@@ -147,6 +151,21 @@ def ipopt_optimum(case: Case) -> Optimum:
     at = casadi.Function("at", [problem["x"]], [v[0], v[1], substation])(found["x"])
     v_r, v_i, p_found = (np.array(value) for value in at)
     return Optimum(float(found["f"]), v_r + 1j * v_i, p_found[0], int(solver.stats()["iter_count"]))
+
+
+def _squared_powers(case: Case, v: Pair, stiff: list[int]) -> list[Any]:
+    """(1, T) squared apparent power into each limited branch, none of which may be stiff."""
+    feeder, found = case.network, []
+    for k in limited_branches(feeder, case.branch_limits):
+        assert k not in stiff
+        nodes, y = feeder.branches[k].nodes, feeder.branches[k].y
+        parents = feeder.node_bus[nodes] != k + 1
+        current = _times(sp.csc_matrix(y[parents]), tuple(part[nodes.tolist(), :] for part in v))
+        at = [part[nodes[parents].tolist(), :] for part in v]
+        p = casadi.sum1(at[0] * current[0] + at[1] * current[1])
+        q = casadi.sum1(at[1] * current[0] - at[0] * current[1])
+        found.append(p**2 + q**2)
+    return found
 
 
 def _stiff_rows(case: Case, stiff: list[int]) -> tuple[Any, Any, Any]:
