@@ -54,21 +54,22 @@ def voltage_violations(case: Case, state: NetworkState, slack: float) -> list[Vi
     return beyond("voltage", names, case.horizon.hour, state.v_pu[limited - feeder.roots], limits, slack)
 
 
+def branch_loads(case: Case, state: NetworkState) -> tuple[list[str], Floats, Floats]:
+    """Names of the limited branches, their apparent power (branch, T) and its limits (branch, 1), kVA; of a balanced
+    case at the end that carries more."""
+    if not case.is_balanced:
+        s_max = np.array([[limit.s_max_kva] for limit in case.branch_limits]).reshape(-1, 1)
+        return [limit.branch for limit in case.branch_limits], state.branch_kva, s_max
+    feeder, base_kva = case.feeder, case.settings.base_kva
+    limited = np.flatnonzero(np.isfinite(feeder.s_max))
+    s = (state.p_kw + 1j * state.q_kvar)[limited]
+    squared_current = (state.i_a[limited] * case.settings.voltage_kv / np.sqrt(3) / base_kva) ** 2
+    lost = (feeder.r + 1j * feeder.x)[limited, None] * squared_current * base_kva
+    names = [feeder.branch_name(k) for k in limited.tolist()]
+    return names, np.maximum(np.abs(s), np.abs(s - lost)), feeder.s_max[limited, None] * base_kva
+
+
 def load_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
-    """Apparent power of branches, of a balanced case at either end, beyond its limit by more than a share ``slack`` of
-    that, by branch and hour."""
-    hours = case.horizon.hour
-    if case.is_balanced:
-        feeder = case.feeder
-        limited = np.flatnonzero(np.isfinite(feeder.s_max))
-        names = [feeder.branch_name(k) for k in limited.tolist()]
-        s, base_kva = (state.p_kw + 1j * state.q_kvar)[limited], case.settings.base_kva
-        squared = (state.i_a[limited] * case.settings.voltage_kv / np.sqrt(3) / base_kva) ** 2
-        lost = (feeder.r + 1j * feeder.x)[limited, None] * squared * base_kva
-        load = np.maximum(np.abs(s), np.abs(s - lost))
-        s_max = feeder.s_max[limited] * base_kva
-    else:
-        names = [limit.branch for limit in case.branch_limits]
-        load = state.branch_kva
-        s_max = np.array([limit.s_max_kva for limit in case.branch_limits])
-    return beyond("branch load", names, hours, load, (0.0, s_max[:, None]), slack * s_max[:, None]) if names else []
+    """Apparent power of branches beyond its limit by more than a share ``slack`` of that, by branch and hour."""
+    names, load, s_max = branch_loads(case, state)
+    return beyond("branch load", names, case.horizon.hour, load, (0.0, s_max), slack * s_max) if names else []

@@ -17,6 +17,7 @@ from common.feeder import Floats
 from common.objective import objective_terms, objective_value
 from common.result import Result
 from common.schedule import NetworkState, Schedule, completed, limited
+from common.violations import branch_loads
 from launch.solve import overstepped
 
 V_REFERENCE_PU = 1.0
@@ -63,6 +64,7 @@ class Kpis:
     wind_utilization_percent: float | None = _told("Wind utilization", "%", 2)
     battery_cycles: float | None = _told("Battery cycles", "", 3)
     load_flexibility_percent: float | None = _told("Load flexibility", "%", 2)
+    largest_branch_load_percent: Extreme | None = _told("Largest branch load", "% of its limit", 2)
     violations: int = _told("Limits violated", "", 0)
     objective: float | None = _told("Objective", "$", 4)
     """this and the terms below where the case has weights"""
@@ -156,12 +158,23 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
         wind_utilization_percent=_percent(float(wind.sum()), float(wind_available.sum())),
         battery_cycles=_ratio(float(np.abs(battery).sum()) * dt, 2 * capacity),
         load_flexibility_percent=_percent(float(np.abs(demand - nominal).sum()), float(nominal.sum())),
+        largest_branch_load_percent=_largest_load(case, state),
         violations=violations,
         objective=objective_value(case, schedule, state) if is_weighted else None,
         voltage_deviation=terms["voltage_deviation"] if is_weighted else None,
         battery_use_kwh=terms["battery_use"] if is_weighted and case.batteries else None,
         flexibility_kwh=terms["flexibility"] if is_weighted and case.flexible_loads else None,
     )
+
+
+def _largest_load(case: Case, state: NetworkState) -> Extreme | None:
+    """Of a branch over its limit, %."""
+    names, load, s_max = branch_loads(case, state)
+    if not names:
+        return None
+    share = 100 * load / s_max
+    k, t = np.unravel_index(int(share.argmax()), share.shape)
+    return Extreme(float(share[k, t]), names[k], case.horizon.hour[t])
 
 
 def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats]:

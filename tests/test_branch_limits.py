@@ -115,7 +115,12 @@ def test_what_cannot_be_kept_is_told_in_words(overloaded: Result, monkeypatch: p
     assert doubts(result) == ["BRANCH LIMITS OVERSTEPPED"]
     monkeypatch.setattr("launch.html_report.pictures", lambda *_: ())
     assert f"{len(loads)} {hours} OVERSTEPPED as the optimizer expects" in html_report(result)
-    assert kpi_report(overloaded).optimizer.violations == len(overloaded.oversteps)
+    report = kpi_report(overloaded)
+    assert report.optimizer.violations == len(overloaded.oversteps)
+    worst = max(loads, key=lambda violation: violation.value)
+    largest = report.kpis.largest_branch_load_percent
+    assert (largest.place, largest.hour) == (FIRST, worst.hour)
+    assert largest.value == pytest.approx(100 * worst.value / 1700, rel=1e-6)
 
 
 def test_a_limit_is_overstepped_where_that_is_cheaper() -> None:

@@ -52,6 +52,7 @@ def test_every_term_is_what_it_is_by_hand() -> None:
             "device_prices": 0.5 * 6 + 2 * 3,
             "simultaneous": (0.1 * 8 + 0.25 * 4) / 1000,
             "overstep": 0.0,
+            "overload": 0.0,
         }
     )
     lower = replace(hand_state(), v_pu=np.array([[1.5, 1.5], [0.94, 1.07], [1.0, 1.0]]))
