@@ -20,9 +20,8 @@ from common.objective import objective_value
 from common.result import History, Result
 from common.schedule import Schedule
 from common.tables import Row
-from common.violations import voltage_violations
 from launch.base_run import power_flow, with_bases
-from launch.solve import OVERSTEP_PU, checked, energy_cost, library_versions
+from launch.solve import checked, energy_cost, library_versions, overstepped
 
 PLAIN_RULE = "plain rule"
 MINUTES = 24 * 60
@@ -73,7 +72,7 @@ def run_rule(case: Case, rule: Rule) -> Result:
         ranks=1,
         check=None,
         versions=library_versions(),
-        oversteps=() if case.is_balanced else tuple(voltage_violations(case, state, OVERSTEP_PU)),
+        oversteps=() if case.is_balanced else tuple(overstepped(case, state)),
         notes=tuple(_at_rest(case, rule)),
     )
     return checked(replace(result, total_s=time.perf_counter() - started))
