@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from areas.conic import ConicProblem
-from areas.curvature import convex
+from areas.curvature import convex, nodal_prices
 from areas.limits import Parts
 from areas.lindist3 import linearize_flat
 from areas.linearization import Linearization, linearize
@@ -27,7 +27,7 @@ from common.errors import SolverError
 from common.feeder import Complexes, Floats
 from common.load_law import leg_currents, rounded_off
 from common.multiphase import GROUND, MultiphaseFeeder, multipliers
-from common.objective import prices
+from common.objective import factors, prices
 from common.partition import AreaCase
 from common.power_flow import Injections, PowerFlow
 from common.schedule import AreaSolution
@@ -139,6 +139,16 @@ class CorrectedModel:
         """Run the power flow of a whole feeder with given powers (device, T) of its devices. Raises SolverError when
         there is none."""
         self._find(np.zeros((0, device_s.shape[1]), complex), device_s, device_s[:0])
+
+    def nodal_prices(self) -> Complexes:
+        """(node, T) of power drawn at the last answer; see ``areas.curvature.nodal_prices``."""
+        point = self._answer
+        assert point is not None
+        squared = np.abs(point.v) ** 2
+        deviation = 4 * factors(self.area.settings).voltage_deviation * squared * (squared - 1)
+        voltage = self.prices.voltage + np.where(self.area.feeder.limited[:, None], deviation, 0.0)
+        priced = replace(self.prices, voltage=voltage)
+        return nodal_prices(self._flow, self._compiled.inputs, self._ends, point, priced)
 
     def solution(self, values: dict[str, Floats]) -> AreaSolution:
         """Values of variables, with the power flow of the last answer, per unit, no kink rounded."""

@@ -18,11 +18,13 @@ from areas.network import (
     Factors,
     Inputs,
     Point,
+    System,
     all_legs,
     direction,
     dissipation,
     intake,
     joined,
+    leg_derivatives,
     power_legs,
 )
 from common.feeder import Complexes, Floats
@@ -86,17 +88,10 @@ class Curvature:
 
     def form(self, t: int, dv: Complexes, di: Complexes, factors: Factors) -> Floats:
         """(input, input) in period t, whose inputs change V and I by ``dv`` and ``di`` (node, input)."""
-        v, i = self._point.v[:, t], self._point.i[:, t]
-        of_voltage, of_power = np.conj(self._prices.voltage[:, t]), self._power[:, t]
-        of_losses = self._prices.losses[t]
-        at, measured = self._measured.at, self._measured
-        current = measured.from_v @ v + measured.from_i @ i
-        lost_v, lost_i = self._lost.gradient(v, i)
-        drawn = of_power * np.conj(v[at])
-        of_v = of_voltage / v + measured.from_v.T @ drawn + of_losses * lost_v
-        np.add.at(of_v, at, np.conj(of_power * current))
-        at_root, of_drawn = factors.worth(of_v, measured.from_i.T @ drawn + of_losses * lost_i)
-        found = of_losses * self._lost.of_changes(dv, di)
+        v, measured = self._point.v[:, t], self._measured
+        of_voltage, of_power, at = np.conj(self._prices.voltage[:, t]), self._power[:, t], measured.at
+        at_root, of_drawn = self.worth(t, factors)
+        found = self._prices.losses[t] * self._lost.of_changes(dv, di)
         # Power is V conj(I), ln V bends by itself, and so does the root's voltage, given by its logarithm.
         current_moved = measured.from_v @ dv + measured.from_i @ di
         found = found + (dv[at].T @ (np.conj(of_power)[:, None] * np.conj(current_moved))).real
@@ -107,6 +102,16 @@ class Curvature:
         found += (roots.T @ ((at_root * v[: len(at_root)])[:, None] * roots)).real / 2
         found += self._of_loads(t, dv, di)
         return symmetric(found + self._of_legs(t, (self._across @ dv) / self._v[:, t, None], self._across @ of_drawn))
+
+    def worth(self, t: int, factors: Factors) -> tuple[Complexes, Complexes]:
+        """What changes of the root's voltage (root node,) and current drawn anywhere (node,) cost in period t."""
+        v, i = self._point.v[:, t], self._point.i[:, t]
+        of_power, of_losses, measured = self._power[:, t], self._prices.losses[t], self._measured
+        lost_v, lost_i = self._lost.gradient(v, i)
+        drawn = of_power * np.conj(v[measured.at])
+        of_v = np.conj(self._prices.voltage[:, t]) / v + measured.from_v.T @ drawn + of_losses * lost_v
+        np.add.at(of_v, measured.at, np.conj(of_power * (measured.from_v @ v + measured.from_i @ i)))
+        return factors.worth(of_v, measured.from_i.T @ drawn + of_losses * lost_i)
 
     def _of_loads(self, t: int, dv: Complexes, di: Complexes) -> Floats:
         """What the powers' magnitudes add: |S + dS| is |S| + Re d + (Im d)^2 / 2|S|, d = conj(S) / |S| dS."""
@@ -141,6 +146,17 @@ class Curvature:
         found += imaginary.T @ (by_imaginary[:, None] * imaginary)
         found -= ((price[:, None] * np.conj(self._ds)).T @ np.conj(moved)).real
         return found
+
+
+def nodal_prices(flow: PowerFlow, inputs: Inputs, ends: BranchEnds, point: Point, prices: NetworkPrices) -> Complexes:
+    """(node, T) what a unit of real, and as imaginary part of reactive, power drawn at a node costs at an optimum: the
+    distribution locational marginal price. Nothing at a child area's own root, which the parent prices."""
+    costs = Curvature(flow, inputs, ends, point, prices, 0.0, None)
+    system = System(flow, *all_legs(flow, inputs))
+    by_v, by_conjugate = leg_derivatives(flow, inputs, point, 0.0)
+    of_drawn = [costs.worth(t, system.at(by_v[:, t], by_conjugate[:, t]))[1] for t in range(point.v.shape[1])]
+    found: Complexes = np.array(of_drawn).T / np.conj(point.v)
+    return found
 
 
 def convex(form: Floats, least: Floats, scale: Floats) -> Floats:

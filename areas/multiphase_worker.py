@@ -111,15 +111,18 @@ class MultiphaseWorker:
         return AreaResponse(value, slope, answer.sensitivity, report, solved.drift)
 
     def solution(self) -> AreaSolution:
-        """The last answer, every variable by name, and the power flow that it leads to, per unit."""
-        columns = self._compiled.devices.columns
-        return self._model.solution({name: self._x[at] for name, at in columns.items() if "." in name})
+        """The last answer, every variable by name, the power flow that it leads to and what power costs there, per
+        unit."""
+        values = {name: self._x[at] for name, at in self._compiled.devices.columns.items() if "." in name}
+        if not self._model.is_flat:
+            values["price"] = self._model.nodal_prices().real
+        return self._model.solution(values)
 
     def replay(self, device_s: Complexes) -> AreaSolution:
         """The AC power flow of a whole feeder with given powers (device, T) of its devices. Raises SolverError when
         there is none."""
         self._model.replay(device_s)
-        return self.solution()
+        return self._model.solution({})
 
     def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
         """The least cost at a proposal without each kind of limit: inf where even that is infeasible, NaN where the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ POWERLESS = (
 )  # fmt: skip
 """classes that carry no power; tieflow decides in their place"""
 _REST_PU = 1e-10
+_NO_NUMBER = re.compile(r"(?<=[\[,:])[+-]?(?:nan|inf(?:inity)?)(?=[,\]}])", re.IGNORECASE)
 _OFF = -1
 _CONTROLS_MOVE = 485
 """the engine's error number when controls do not come to rest; it abandons the file that it reads"""
@@ -157,13 +159,18 @@ def export(engine: Engine, kind: str, options: int) -> list[Record]:
     """The records of all enabled elements of a class."""
     engine.Circuit.SetActiveClass(kind)
     exported = engine.ActiveClass.ToJSON(options)
-    return json.loads(exported) if exported else []
+    return parsed(exported) if exported else []
+
+
+def parsed(exported: str) -> Any:
+    """What the engine exports as JSON. Matrices that nobody gave it may hold anything, also what is no number."""
+    return json.loads(_NO_NUMBER.sub("NaN", exported))
 
 
 def export_shape(engine: Engine, name: str) -> Record:
     """The record of one load shape; a model may have thousands of long ones that nobody uses."""
     engine.LoadShape.Name(name)
-    record: Record = json.loads(engine.Element.ToJSON(ALL_PROPERTIES))
+    record: Record = parsed(engine.Element.ToJSON(ALL_PROPERTIES))
     return record
 
 

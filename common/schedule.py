@@ -57,6 +57,9 @@ class NetworkState:
     """(T,) of ``losses_kw``, those of lines, switches among them; None: not told apart, as in older results"""
     transformer_losses_kw: Floats | None = None
     """(T,) those of transformers, regulators among them; the rest is lost in reactors and capacitors"""
+    nodal_price: Floats | None = None
+    """(node, T) multi-phase, where a schedule has converged: distribution locational marginal price, $ per kWh that is
+    drawn at the node"""
     branch_kva: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     """(branch limit, T) multi-phase: apparent power of each limited branch, in the order of ``case.branch_limits``"""
 
@@ -68,7 +71,8 @@ class AreaSolution:
     values: Mapping[str, NDArray[Any]]
     """every variable by name: ``pv.q_kvar``, ... (``p_kw`` where some unit may be curtailed); balanced: ``v``,
     ``p``, ``q``, ``l``, ``substation``, ``boundary``; multi-phase: complex ``v`` and ``i`` by node, ``root_s``,
-    ``losses``, ``branch_load`` by branch limit. A variable of size zero is left out."""
+    ``losses``, ``branch_load`` by branch limit, ``price`` of power by node where it is known. A variable of
+    size zero is left out."""
     relaxation_gap: Floats
     """(branch, T)"""
 
@@ -185,6 +189,7 @@ def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolut
     v, i = np.zeros((2, len(feeder.node_bus), len(case.horizon)), complex)
     position = {limit.place: row for row, limit in enumerate(case.branch_limits)}
     branch_load = np.zeros((len(position), len(case.horizon)))
+    price, priced = np.zeros(v.shape), all("price" in solution.values for solution in solutions)
     for area, solution in zip(parts.areas, solutions, strict=True):
         own = area.feeder.node_bus >= (0 if area.has_substation else 1)
         buses = [feeder.index[bus] for bus in area.feeder.buses]
@@ -193,6 +198,8 @@ def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolut
             for bus, phase in zip(area.feeder.node_bus[own], area.feeder.node_phase[own].tolist(), strict=True)
         ]
         v[nodes], i[nodes] = solution.values["v"][own], solution.values["i"][own]
+        if priced:
+            price[nodes] = solution.values["price"][own]
         if area.branch_limits:
             rows = [position[limit.place] for limit in area.branch_limits]
             branch_load[rows] = solution.values["branch_load"]
@@ -211,6 +218,7 @@ def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolut
         losses_kw=np.sum([solution.values["losses"] for solution in solutions], axis=0) * base_kva,
         line_losses_kw=lost[kinds == "line"].sum(axis=0),
         transformer_losses_kw=lost[kinds == "transformer"].sum(axis=0),
+        nodal_price=price[feeder.roots :] / (base_kva * case.horizon.dt) if priced else None,
         branch_kva=branch_load * base_kva,
     )
 

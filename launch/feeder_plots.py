@@ -193,22 +193,7 @@ def read_area_map(result: Result) -> str:
 
 def voltage_map(result: Result) -> Figure:
     """The feeder as one line, each bus coloured by its voltage farthest from 1 pu over phases and hours."""
-    case = result.case
-    buses, v = farthest(result)
-    figure, axes, xy = _map(result, "Voltage farthest from 1 pu")
-    shown = axes.scatter(
-        xy[buses, 0],
-        xy[buses, 1],
-        c=v,
-        cmap=COLOUR_MAP,
-        s=4 if len(xy) > _MANY else 22,
-        zorder=3,
-        edgecolors=GREY,
-        linewidths=0.3,
-    )
-    figure.colorbar(shown, ax=axes, label="voltage, pu", orientation="horizontal", pad=0.02, shrink=0.8)
-    _name_buses(axes, case, xy)
-    return figure
+    return _coloured_map(result, "Voltage farthest from 1 pu", *farthest(result), "voltage, pu")
 
 
 def farthest(result: Result) -> tuple[Ints, Floats]:
@@ -230,6 +215,31 @@ def read_voltage_map(result: Result) -> str:
     return (
         f"Bus {_buses(result.case)[buses[worst]]} is farthest from 1 pu, with {v[worst]:.4f} pu; the farthest "
         f"voltage is below 1 pu at {low} of {len(v)} buses."
+    )
+
+
+def price_map(result: Result) -> Figure:
+    """The feeder as one line, each bus coloured by its locational marginal price, the mean over phases and hours."""
+    return _coloured_map(result, "Locational marginal price", *mean_prices(result), "mean over the day, $/kWh")
+
+
+def mean_prices(result: Result) -> tuple[Ints, Floats]:
+    """The buses with limits, and of each the mean price over its phases and the day, $ per kWh."""
+    case, price = result.case, result.state.nodal_price
+    assert price is not None
+    chosen = limited(case)
+    buses, of_bus = np.unique(case.network.node_bus[case.network.roots :][chosen], return_inverse=True)
+    return buses, np.bincount(of_bus, price[chosen].mean(axis=1)) / np.bincount(of_bus)
+
+
+def read_price_map(result: Result) -> str:
+    buses, price = mean_prices(result)
+    names = _buses(result.case)
+    dear, cheap = int(price.argmax()), int(price.argmin())
+    return (
+        f"A kWh is worth most at bus {names[buses[dear]]}, {price[dear]:.4f} $ on average, and least at bus "
+        f"{names[buses[cheap]]}, {price[cheap]:.4f} $; from the substation it costs "
+        f"{result.case.horizon.price.mean():.4f} $."
     )
 
 
@@ -289,6 +299,17 @@ def _map(result: Result, title: str) -> tuple[Figure, Axes, Floats]:
     axes.autoscale_view()
     axes.set_axis_off()
     return figure, axes, where.xy
+
+
+def _coloured_map(result: Result, title: str, buses: Ints, values: Floats, label: str) -> Figure:
+    """The feeder as one line with a coloured mark at each of some buses."""
+    figure, axes, xy = _map(result, title)
+    x, y = xy[buses].T
+    size = 4 if len(xy) > _MANY else 22
+    shown = axes.scatter(x, y, c=values, cmap=COLOUR_MAP, s=size, zorder=3, edgecolors=GREY, linewidths=0.3)
+    figure.colorbar(shown, ax=axes, label=label, orientation="horizontal", pad=0.02, shrink=0.8)
+    _name_buses(axes, result.case, xy)
+    return figure
 
 
 def _ties(case: Case, of_bus: Ints) -> Ints:

@@ -62,6 +62,13 @@ PICTURES = (
     Picture("voltage_profile", "Voltage along the feeder", feeder_plots.profile, feeder_plots.read_profile),
     Picture("voltage_heat_map", "Voltage by place and hour", feeder_plots.heat_map, feeder_plots.read_heat_map),
     Picture("voltage_map", "Voltage on the map", feeder_plots.voltage_map, feeder_plots.read_voltage_map),
+    Picture(
+        "price_map",
+        "Locational marginal price on the map",
+        feeder_plots.price_map,
+        feeder_plots.read_price_map,
+        lambda r: r.state.nodal_price is not None,
+    ),
     Picture("area_map", "Areas", feeder_plots.area_map, feeder_plots.read_area_map),
     Picture(
         "convergence",

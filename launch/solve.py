@@ -85,6 +85,8 @@ def solve(
     gap, state = join_gap(case, parts, solutions), join_state(case, parts, solutions)
     if outcome.converged and not case.is_balanced:
         _refuse_overload(case, state, options.tolerance_pu)
+    if not outcome.converged:
+        state = replace(state, nodal_price=None)
     last = outcome.rounds[-1]
     schedule, doubt = join_schedule(case, parts, solutions), list(doubt)
     cost, model_error = last.cost, last.residuals.model_error

@@ -13,6 +13,7 @@ from opendssdirect import dss
 
 from common import circuit_engine
 from common.circuit import ImportedCircuit, import_circuit
+from common.circuit_engine import parsed
 from common.errors import CaseError
 
 HEAD = "clear\nnew circuit.small bus1=src basekv=12.47 pu=1.02 r1=0.1 x1=0.4 r0=0.2 x0=0.9\n"
@@ -376,3 +377,9 @@ def test_a_copy_with_other_voltages_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(circuit_text, "load", lambda record: right(record).replace("kvar=", "kvar=1"))
     with pytest.raises(CaseError, match=r"voltage at a\.\d is off .*load\.l"):
         import_circuit(model(tmp_path, "new load.l bus1=a kv=12.47 kw=500 kvar=100"))
+
+
+def test_what_is_no_number_in_a_matrix_that_nobody_gave_is_read_all_the_same() -> None:
+    (record,) = parsed('[{"Name":"nan,inf","CMatrix":[[0.0,-nan],[Inf,+Infinity]],"R":nan,"kW":1.0E+002}]')
+    assert record["Name"] == "nan,inf" and record["kW"] == 100
+    assert np.isnan([*record["CMatrix"][0][1:], *record["CMatrix"][1], record["R"]]).all()

@@ -1,13 +1,18 @@
-"""Curvature made convex: at least what it is, at least what it must be, and no more than scales make it."""
+"""Curvature made convex, and the prices that it is made of."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from areas.curvature import convex, symmetric
+from common.case import read_case
 from common.feeder import Floats
+from launch.solve import CENTRALIZED, Options, solve
 
 
 def random_forms(seed: int, n: int) -> tuple[Floats, Floats, Floats]:
@@ -41,3 +46,26 @@ def test_a_product_of_a_voltage_and_a_power_costs_voltages_and_hardly_powers() -
     assert found[1, 1] < 1.001
     # With nothing added to the power's, the voltage's must be 1.
     assert 0.99 < found[0, 0] < 1.01
+
+
+@pytest.mark.parametrize("changes", [{}, {"v_max_pu": 1.03}, {"weights": "energy=1,voltage_deviation=20,losses=0.1"}])
+def test_the_price_at_a_node_is_what_one_more_kwh_drawn_there_costs(changes: dict[str, object]) -> None:
+    case = read_case("ieee13", {"periods": 2, **changes})
+    whole, areas = (solve(case, Options(method, 1e-6, check=False)) for method in (CENTRALIZED, "admm"))
+    price, told = whole.state.nodal_price, areas.state.nodal_price
+    assert price is not None and told is not None
+    np.testing.assert_allclose(told, price, rtol=0, atol=1e-6)
+    node = case.network.node_names[case.network.roots :].index("611.3")
+    load = "new load.extra bus1=611.3 phases=1 kv=2.4 model=1 vminpu=0.5 vmaxpu=1.5"
+
+    def cost(kw: float) -> float:
+        changed = replace(case, circuit=f"{case.circuit}\n{load} kw={kw} kvar=0\n")
+        return solve(changed, Options(CENTRALIZED, 1e-9, check=False)).objective
+
+    drawn = case.horizon.load * case.horizon.dt
+    assert price[node] @ drawn == pytest.approx((cost(2.0) - cost(-2.0)) / 4, rel=1e-6)
+
+
+def test_what_has_not_converged_has_no_prices() -> None:
+    run = solve(read_case("ieee13", {"periods": 1}), Options(max_rounds=1, check=False))
+    assert not run.converged and run.state.nodal_price is None
