@@ -10,4 +10,5 @@ cd -- "$checkout"
 ruff check
 ruff format --check
 mypy
-pytest "$@"
+# Two at a time, whatever the machine has: many tests are several ranks themselves.
+pytest -n 2 --dist loadfile "$@"
