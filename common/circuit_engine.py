@@ -65,6 +65,22 @@ def compile_model(master: Path, commands: Sequence[str]) -> Engine:
     return engine
 
 
+def changed_circuit(circuit: str, commands: Sequence[str], where: str) -> str:
+    """The text of a circuit with ``commands`` after it. Raises CaseError, beginning with ``where``, for a command that
+    the engine refuses and for the edit of an element that is not there, over which the engine passes in silence."""
+    engine = new_context()
+    engine.Text.Commands(circuit)
+    for command in commands:
+        words = command.split()
+        if len(words) > 1 and words[0].lower() == "edit" and engine.Circuit.SetActiveElement(words[1]) < 0:
+            raise CaseError(f"{where}: the circuit has no '{words[1]}' to edit. Name an element that it has.")
+        try:
+            engine.Text.Command(command)
+        except dss.DSSException as error:
+            raise CaseError(f"{where}: OpenDSS refuses '{command}': {message(error)}") from None
+    return "\n".join([circuit.rstrip("\n"), "! changed by the study", *commands, ""])
+
+
 def settle(engine: Engine, master: Path, keep_controls: bool) -> list[str]:
     """Solve the snapshot until the controls rest; returns notes. Raises CaseError when there is no power flow."""
     solution, notes = engine.Solution, []

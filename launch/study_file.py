@@ -69,6 +69,8 @@ class StudyFile(Row):
     """empty: the command line must name it"""
     case_hint: str = ""
     """where to get such a feeder"""
+    commands: tuple[Word, ...] = ()
+    """of OpenDSS, that change the case's circuit"""
     method: str = "admm"
     areas: Areas | None = None
     tolerance: Annotated[float, Field(ge=1e-9, le=1)] = 1e-5

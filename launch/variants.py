@@ -97,7 +97,8 @@ def case_folder(study: StudyFile, asked: Asked) -> Path:
 def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Asked) -> Resolved:
     """Raises CaseError, naming file, variant and device, for what does not fit the case."""
     where = f"{study.path}, variant '{variant.name}'"
-    case = scaled(_read(study, variant, folder, asked, where), variant.load_factor)
+    case = commanded(_read(study, variant, folder, asked, where), study.commands, f"{study.path}, commands")
+    case = scaled(case, variant.load_factor)
     monitored = study.monitored_bus
     if monitored:
         check_bus(case, monitored, f"{study.path}, monitored_bus")
@@ -145,6 +146,18 @@ def peak_load_kw(case: Case) -> float:
     power = legs.s.real[:, None] * multipliers(legs, horizon.load, horizon.shapes) * case.settings.base_kva
     is_load = np.array([name.startswith("load.") for name in legs.name], bool)
     return float(power[is_load].sum(axis=0).max(initial=0.0))
+
+
+def commanded(case: Case, commands: Sequence[str], where: str) -> Case:
+    """The case with its circuit changed by OpenDSS commands. Raises CaseError for what OpenDSS refuses."""
+    if not commands:
+        return case
+    if case.is_balanced:
+        raise CaseError(f"{where}: case {case.name} is balanced and has no circuit. Remove them.")
+    # Loads OpenDSS.
+    from common.circuit_engine import changed_circuit
+
+    return replace(case, circuit=changed_circuit(case.circuit, commands, where))
 
 
 def scaled(case: Case, factor: float) -> Case:

@@ -228,3 +228,24 @@ def test_a_digest_feels_a_single_bit_and_where_lists_end() -> None:
     assert digest(case) == digest(replace(case)) != digest(replace(case, horizon=replace(case.horizon, load=load)))
     assert digest(("a", "b"), ()) != digest(("a",), ("b",))
     assert digest("1") != digest(1)
+
+
+def test_commands_change_the_circuit_and_those_that_do_nothing_are_refused(tmp_path: Path, small: Path) -> None:
+    def study(commands: str, case: str = "ieee13") -> Resolved:
+        path = tmp_path / "commands.toml"
+        path.write_text(f'case = "{case}"\ncommands = ["{commands}"]\n[[variants]]\nname = "v"\n')
+        (found,) = resolve(read_study_file(str(path)))
+        if isinstance(found, Unresolved):
+            raise found.error
+        return found
+
+    lower = study("edit transformer.reg1 taps=(1 1)")
+    assert abs(lower.case.network.v_no_load).max() < abs(IEEE13.network.v_no_load).max() - 0.03
+    for commands, message in (
+        ("edit transformer.reg9 taps=(1 1)", "commands: the circuit has no 'transformer.reg9' to edit"),
+        ("edit transformer.reg1 tops=1", "commands: OpenDSS refuses 'edit transformer.reg1 tops=1'"),
+    ):
+        with pytest.raises(CaseError, match=message):
+            study(commands)
+    with pytest.raises(CaseError, match="commands: case small is balanced and has no circuit"):
+        study("solve", str(small))
