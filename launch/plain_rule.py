@@ -114,7 +114,8 @@ def battery_power(case: Case, battery: Battery, rule: Rule) -> tuple[Floats, Flo
     still: Floats = np.zeros(len(case.horizon))
     if not (n_c and n_d):
         return still, still, still + start
-    stored = np.cumsum(charging / n_c - discharging / n_d)
+    # Rounded, for a sum that should end at zero may end below it.
+    stored = np.cumsum(charging / n_c - discharging / n_d).round(12)
     rise, fall = max(0.0, float(stored.max())), max(0.0, -float(stored.min()))
     room = [
         battery.p_rated_kw * battery.eta_charge * n_c * dt,

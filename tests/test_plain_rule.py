@@ -34,6 +34,14 @@ def test_a_battery_is_filled_and_emptied_again_at_constant_power() -> None:
     assert (energy[9], energy[13], energy[18]) == pytest.approx((200, 360, 200))
 
 
+def test_a_battery_that_begins_empty_is_filled_and_emptied_too() -> None:
+    # Six sixths less five fifths come to less than nothing.
+    unit = battery(soc_min=0.2, soc_initial=0.2)
+    charge, discharge, _ = battery_power(SMALL_DAY, unit, Rule(charge_hours=(10, 15), discharge_hours=(17, 21)))
+    assert charge[10:16] == pytest.approx(0.75 * 400 / (0.95 * 6))
+    assert discharge[17:22] == pytest.approx(0.95 * 0.75 * 400 / 5)
+
+
 def test_the_rated_power_limits_what_a_battery_moves() -> None:
     unit = battery(p_rated_kw=10, eta_discharge=0.5)
     charge, discharge, _ = battery_power(SMALL_DAY, unit, Rule(charge_hours=(8, 15), discharge_hours=(20, 20)))
