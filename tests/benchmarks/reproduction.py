@@ -1,0 +1,157 @@
+"""``python tests/benchmarks/reproduction.py FOLDER``: the tables of docs/reproduction.md that are computed, from the files
+``ieee123_*.h5`` in FOLDER that ``tieflow study`` has written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common.feeder import Floats
+from common.result import Result
+from common.schedule import NetworkState
+from common.study import StoredStudy
+from common.study_store import read_study
+from launch.kpis import shown_state
+from launch.study_figures import VariantFigures, figures
+
+STUDIES = ("ieee123_scenarios", "ieee123_penetration", "ieee123_battery", "ieee123_mixed")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    for line in (header, ["---"] * len(header), *rows):
+        print("|", " | ".join(str(cell) for cell in line), "|")
+    print()
+
+
+def volts(result: Result, bus: str) -> Floats:
+    """(phase, T) magnitudes to neutral, V."""
+    feeder = result.case.network
+    nodes = np.flatnonzero(feeder.node_bus == feeder.buses.index(bus))
+    state, _ = shown_state(result)
+    return np.asarray(state.v_pu[nodes - feeder.roots] * feeder.v_base[nodes, None])
+
+
+def swing(result: Result, bus: str) -> float:
+    """Half of the day's range of a bus's voltage, of the phase that varies most, V."""
+    return float(np.ptp(volts(result, bus), axis=1).max() / 2)
+
+
+def savings(found: Sequence[VariantFigures]) -> None:
+    rows = []
+    for variant in found:
+        own, rule = variant.optimized, variant.rule
+        assert own is not None
+        best, plain = own.kpis.kpis, None if rule is None else rule.kpis.kpis
+        if rule is None or plain is None:
+            continue
+        gain = 100 * (1 - own.objective / rule.objective)
+        lost = 100 * (best.losses_kwh / plain.losses_kwh - 1)
+        rows.append(
+            (
+                variant.name,
+                f"{own.objective:,.2f}",
+                f"{rule.objective:,.2f}",
+                f"{gain:.2f} %",
+                f"{best.energy_cost:,.2f}",
+                f"{plain.energy_cost:,.2f}",
+                f"{variant.saving:,.2f} ({variant.saving_percent:.2f} %)",
+                f"{best.losses_kwh:,.0f}",
+                f"{plain.losses_kwh:,.0f} ({lost:+.1f} %)",
+                f"{best.lowest_voltage_pu.value:.4f}..{best.highest_voltage_pu.value:.4f}",
+                len(variant.newly_outside or ()),
+                variant.verdict,
+            )
+        )
+    header = "variant | objective, $ | rule | less | energy, $ | rule | saved, $ | losses, kWh | rule (ours) | pu | newly outside"
+    table([*header.split(" | "), "verdict"], rows)
+
+
+def table_1(study: StoredStudy) -> None:
+    rows = []
+    for name, run in study.variants.items():
+        assert run.optimized is not None
+        bus = {"Test B": "89", "Test C": "67"}.get(name, "100")
+        by_rule = "" if run.rule is None else f"{swing(run.rule, '100'):.1f}"
+        rows.append((name, bus, f"{swing(run.optimized, '100'):.1f}", by_rule, f"{swing(run.optimized, bus):.1f}"))
+    table(("variant", "battery at", "bus 100, +-V", "by rule, +-V", "battery's bus, +-V"), rows)
+
+
+def table_2(result: Result) -> None:
+    state, _ = shown_state(result)
+    s = phase_1(result, state)
+    v = volts(result, "150")[0]
+    rows = [(t + 1, f"{s[t]:.1f}", f"{v[t]:.2f}", f"{1000 * s[t] / v[t]:.1f}") for t in (0, 9, 23)]
+    table(("hour", "S1, kVA", "V1, V", "I1, A"), rows)
+
+
+def phase_1(result: Result, state: NetworkState) -> Floats:
+    """(T,) apparent power out of the substation in phase 1, kVA."""
+    feeder = result.case.network
+    node = np.flatnonzero(feeder.node_bus == feeder.buses.index("150"))[0] - feeder.roots
+    return np.asarray(np.hypot(state.p_kw[node], state.q_kvar[node]))
+
+
+def table_3(found: Sequence[VariantFigures]) -> None:
+    rows = []
+    for variant in found:
+        assert variant.optimized is not None
+        k = variant.optimized.kpis.kpis
+        rows.append(
+            (
+                variant.name,
+                f"{k.losses_kwh / 24:.1f} (peak {k.peak_losses_kw:.0f})",
+                f"{k.peak_substation_kw.value:,.0f}",
+                f"{k.load_factor:.3f}",
+                f"{k.mean_voltage_deviation_percent:.2f} %, VPI {k.voltage_performance_index:.4f}",
+                f"{k.system_efficiency_percent:.2f}",
+            )
+        )
+    table(("variant", "losses, kW", "peak, kW", "load factor", "voltage deviation", "efficiency, %"), rows)
+
+
+def shapes(study: StoredStudy) -> None:
+    """What the pictures of the devices show, in numbers."""
+    monitored = study.head.monitored_bus
+    rows = []
+    for name, run in study.variants.items():
+        result = run.optimized
+        assert result is not None
+        plan = result.schedule
+        pv, wind = plan.pv["p_kw"].sum(axis=0), plan.wind["p_kw"].sum(axis=0)
+        battery = (plan.batteries["discharge_kw"] - plan.batteries["charge_kw"]).sum(axis=0)
+        flexible = plan.flexible_loads["p_kw"]
+        v = volts(result, monitored)[0]
+        rows.append(
+            (
+                name,
+                f"{pv.max(initial=0):,.0f} at {int(pv.argmax())}" if pv.any() else "",
+                f"{wind.max():,.0f} at {int(wind.argmax())}" if wind.any() else "",
+                "; ".join(f"{load.min():.0f}..{load.max():.0f}" for load in flexible),
+                f"{battery.min():.0f}..{battery.max():.0f}" if battery.any() else "",
+                f"{v.min():.0f}..{v.max():.0f} ({int(v.argmin())}, {int(v.argmax())} h)",
+            )
+        )
+    table(("variant", "PV peak, kW", "wind peak, kW", "flexible loads, kW", "battery, kW", f"V at {monitored}.1, V"), rows)
+
+
+def main(folder: Path) -> None:
+    studies = {name: read_study(folder / f"{name}.h5") for name in STUDIES}
+    for name, study in studies.items():
+        print(f"## {name}\n")
+        savings(figures(study))
+        shapes(study)
+    print("## Table 1\n")
+    table_1(studies["ieee123_battery"])
+    base = studies["ieee123_scenarios"].variants["base case"].optimized
+    assert base is not None
+    print("## Table 2\n")
+    table_2(base)
+    print("## Table 3\n")
+    table_3(figures(studies["ieee123_scenarios"]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
