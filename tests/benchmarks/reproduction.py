@@ -134,7 +134,9 @@ def shapes(study: StoredStudy) -> None:
                 f"{v.min():.0f}..{v.max():.0f} ({int(v.argmin())}, {int(v.argmax())} h)",
             )
         )
-    table(("variant", "PV peak, kW", "wind peak, kW", "flexible loads, kW", "battery, kW", f"V at {monitored}.1, V"), rows)
+    table(
+        ("variant", "PV peak, kW", "wind peak, kW", "flexible loads, kW", "battery, kW", f"V at {monitored}.1, V"), rows
+    )
 
 
 def main(folder: Path) -> None:
