@@ -1,4 +1,4 @@
-"""``python tests/benchmarks/ieee123_12kv.py FOLDER``: the shipped case ``ieee123_12kv``, made of ``ieee123_unbalanced``.
+"""``python tests/benchmarks/ieee123_12kv.py FOLDER``: the shipped case ``ieee123_12kv``, of ``ieee123_unbalanced``.
 
 The same lines, loads and capacitors rated at 12.47 kV instead of 4.16, regulators in neutral position, behind a 10 MVA
 substation transformer. Its high voltage, 115 kV, is of no consequence: its impedance is told in percent of its rating.
