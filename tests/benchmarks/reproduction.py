@@ -114,13 +114,14 @@ def table_3(found: Sequence[VariantFigures]) -> None:
             (
                 variant.name,
                 f"{k.losses_kwh / 24:.1f} (peak {k.peak_losses_kw:.0f})",
+                "" if k.line_losses_kwh is None else f"{k.line_losses_kwh / 24:.1f}",
                 f"{k.peak_substation_kw.value:,.0f}",
                 f"{k.load_factor:.3f}",
                 f"{k.mean_voltage_deviation_percent:.2f} %, VPI {k.voltage_performance_index:.4f}",
                 f"{k.system_efficiency_percent:.2f}",
             )
         )
-    table(("variant", "losses, kW", "peak, kW", "load factor", "voltage deviation", "efficiency, %"), rows)
+    table(("variant", "losses, kW", "of lines", "peak, kW", "load factor", "voltage deviation", "efficiency, %"), rows)
 
 
 def shapes(study: StoredStudy) -> None:
