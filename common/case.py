@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -70,10 +70,16 @@ class Case:
     @cached_property
     def network(self) -> MultiphaseFeeder:
         """The multi-phase feeder in per unit, from OpenDSS's own objects."""
-        # Loads OpenDSS, which balanced cases do without until they are checked.
-        from common.extraction import compiled, extract_feeder
+        return _network_of(self.circuit, self.settings.base_kva)
 
-        return extract_feeder(compiled(self.circuit), self.settings.base_kva)
+
+@lru_cache(maxsize=2)
+def _network_of(circuit: str, base_kva: float) -> MultiphaseFeeder:
+    """A large circuit takes seconds; a case with other devices has the same."""
+    # Loads OpenDSS, which balanced cases do without until they are checked.
+    from common.extraction import compiled, extract_feeder
+
+    return extract_feeder(compiled(circuit), base_kva)
 
 
 def find_case(name: str) -> Path:

@@ -10,5 +10,5 @@ cd -- "$checkout"
 ruff check
 ruff format --check
 mypy
-# Two at a time, whatever the machine has: many tests are several ranks themselves.
-pytest -n 2 --dist loadfile "$@"
+# Two files at a time, whatever the machine has: many tests are several ranks themselves.
+pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
