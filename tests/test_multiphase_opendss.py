@@ -194,7 +194,8 @@ def test_an_hour_that_collapses_fails_and_the_next_one_recovers() -> None:
     found = replay(heavy, schedule)
     assert found.failed_hours == (16, 18)
     for field, values in vars(found.state).items():
-        assert np.isnan(values[..., [1, 3]]).all(), field
+        # Prices are the optimizer's alone.
+        assert values is None or np.isnan(values[..., [1, 3]]).all(), field
     expected = power_flow(light, schedule)[0][light.network.roots :]
     np.testing.assert_allclose(found.v[:, ::2], expected[:, ::2], rtol=0, atol=1e-8)
 
