@@ -72,6 +72,7 @@ class Curvature:
         load = ends.power(point.v, point.i)
         self._load, self._direction = np.abs(load), direction(load)
         self._power = np.concatenate([prices.power, ends.total.T @ (prices.load * self._direction)])
+        self._of_v, self._of_i = self._gradient()
         self._across = incidence(*all_legs(flow, inputs), len(flow.feeder.node_bus))
         self._v = self._across @ point.v
         s, slope, bend = leg_powers(flow.feeder.legs, self._v[: len(flow.feeder.legs)], flow.multipliers, width)
@@ -105,13 +106,16 @@ class Curvature:
 
     def worth(self, t: int, factors: Factors) -> tuple[Complexes, Complexes]:
         """What changes of the root's voltage (root node,) and current drawn anywhere (node,) cost in period t."""
-        v, i = self._point.v[:, t], self._point.i[:, t]
-        of_power, of_losses, measured = self._power[:, t], self._prices.losses[t], self._measured
+        return factors.worth(self._of_v[:, t], self._of_i[:, t])
+
+    def _gradient(self) -> tuple[Complexes, Complexes]:
+        """(node, T) each: costs move by the real part of their products with dV and dI."""
+        v, i, measured = self._point.v, self._point.i, self._measured
         lost_v, lost_i = self._lost.gradient(v, i)
-        drawn = of_power * np.conj(v[measured.at])
-        of_v = np.conj(self._prices.voltage[:, t]) / v + measured.from_v.T @ drawn + of_losses * lost_v
-        np.add.at(of_v, measured.at, np.conj(of_power * (measured.from_v @ v + measured.from_i @ i)))
-        return factors.worth(of_v, measured.from_i.T @ drawn + of_losses * lost_i)
+        drawn = self._power * np.conj(v[measured.at])
+        of_v = np.conj(self._prices.voltage) / v + measured.from_v.T @ drawn + self._prices.losses * lost_v
+        np.add.at(of_v, measured.at, np.conj(self._power * (measured.from_v @ v + measured.from_i @ i)))
+        return of_v, measured.from_i.T @ drawn + self._prices.losses * lost_i
 
     def _of_loads(self, t: int, dv: Complexes, di: Complexes) -> Floats:
         """What the powers' magnitudes add: |S + dS| is |S| + Re d + (Im d)^2 / 2|S|, d = conj(S) / |S| dS."""

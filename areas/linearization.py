@@ -87,6 +87,7 @@ def linearize(
     through = ends.power(point.v, point.i)
     along = np.conj(direction(through))
     load = np.empty((periods, len(through), size))
+    of_v, of_i = lost.gradient(point.v, point.i)
     for t in range(periods):
         v, i = point.v[:, t], point.i[:, t]
         factors = system.at(by_v[:, t], by_conjugate[:, t])
@@ -95,8 +96,7 @@ def linearize(
         root_s[t] = measured.change(v[:, None], i[:, None], dv, di)
         load[t] = (along[:, [t]] * (ends.total @ ends.meters.change(v[:, None], i[:, None], dv, di))).real
         losses[t] = lost.of_changes(dv, di)
-        of_v, of_i = lost.gradient(v, i)
-        losses_slope[t] = (of_v @ dv + of_i @ di).real
+        losses_slope[t] = (of_v[:, t] @ dv + of_i[:, t] @ di).real
         if bent is not None:
             curvature[t] = bent.form(t, dv, di, factors)
     here = lost.at(point.v, point.i)

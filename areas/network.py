@@ -175,8 +175,8 @@ class Dissipation:
         return lost
 
     def gradient(self, v: Complexes, i: Complexes) -> tuple[Complexes, Complexes]:
-        """(node,) each, at voltages and currents (node,): losses move by the real part of their products with dV and
-        dI."""
+        """(node, T) each, at voltages and currents (node, T): losses move by the real part of their products with dV
+        and dI."""
         by_v = 2 * (self.conductance @ v) + self.cross @ i
         by_i = 2 * (self.resistance @ i) + self.cross.conj().T @ v
         return np.conj(by_v), np.conj(by_i)
