@@ -116,7 +116,8 @@ def study_table(found: Sequence[VariantFigures]) -> Table:
         *("cost\n$", "rule\n$", "saving\n$", "\n%", "losses\nkWh", "rule\nkWh", "peak\nkW", "rule\nkW"),
         *("voltage\npu", "flex.\n%", "cycles"),
     ):
-        table.add_column(name, justify="right")
+        # Numbers stay whole; names and verdicts may take several lines.
+        table.add_column(name, justify="right", no_wrap=True, min_width=14 if name.startswith("voltage") else 0)
     table.add_column("verdict")
     for variant in found:
         cells = _cells(variant)
@@ -220,8 +221,9 @@ def _cells(variant: VariantFigures) -> list[str]:
         by_rule(rule_goal),
         of(own, "{:,.2f}", "energy_cost"),
         by_rule(of(rule, "{:,.2f}", "energy_cost")),
-        "-" if variant.saving is None else f"{variant.saving:,.2f}",
-        "-" if variant.saving_percent is None else f"{variant.saving_percent:.2f}",
+        # Adding zero turns -0.0 into 0.0.
+        "-" if variant.saving is None else f"{round(variant.saving, 2) + 0.0:,.2f}",
+        "-" if variant.saving_percent is None else f"{round(variant.saving_percent, 2) + 0.0:.2f}",
         of(own, "{:,.1f}", "losses_kwh"),
         by_rule(of(rule, "{:,.1f}", "losses_kwh")),
         of(own, "{:,.0f}", "peak_substation_kw"),
