@@ -19,7 +19,7 @@ from areas.multiphase import (
     predicted_voltages,
     with_network,
 )
-from areas.network import Point, branch_ends, intake, power_legs
+from areas.network import Point, area_network
 from areas.prices import first_prices
 from common.boundary import ANGLE, P, Q, W
 from common.branch_limits import limited_branches
@@ -40,12 +40,12 @@ NARROWER = 0.3
 """factor on the width where it does"""
 STRIDE, MEMORY = 3.0, 0.5
 """how far a leg's voltage is expected to move at most, over its last step and over what was expected before"""
+FARTHEST, NEAREST = 0.02, 10.0
+"""bounds of that: per rated voltage, and over the width"""
 LEAST_CURVATURE = 0.1
 """of all that the network costs, over that of its losses alone"""
 VOLTAGE_SCALE = 0.01
 """logarithm of the root's voltage that counts as much as one per unit of power where curvature is made convex"""
-FARTHEST, NEAREST = 0.02, 10.0
-"""bounds of that: per rated voltage, and over the width"""
 
 
 class CorrectedModel:
@@ -55,9 +55,8 @@ class CorrectedModel:
         self.area, self._compiled = area, compiled
         feeder, horizon = area.feeder, area.horizon
         self._flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
-        self._a, self._b, self._shares = power_legs(compiled.inputs)
-        self._intake = intake(self._flow, compiled.inputs)
-        self._ends = branch_ends(feeder, limited_branches(feeder, area.branch_limits))
+        limited = limited_branches(feeder, area.branch_limits)
+        self._network = area_network(self._flow, compiled.inputs, limited)
         self._at: Linearization | None = None
         self._here = np.zeros(compiled.input_columns.shape)
         self.loss_price = prices(area.settings, horizon).curvature
@@ -148,7 +147,7 @@ class CorrectedModel:
         deviation = 4 * factors(self.area.settings).voltage_deviation * squared * (squared - 1)
         voltage = self.prices.voltage + np.where(self.area.feeder.limited[:, None], deviation, 0.0)
         priced = replace(self.prices, voltage=voltage)
-        return nodal_prices(self._flow, self._compiled.inputs, self._ends, point, priced)
+        return nodal_prices(self._network, point, priced)
 
     def solution(self, values: dict[str, Floats]) -> AreaSolution:
         """Values of variables, with the power flow of the last answer, per unit, no kink rounded."""
@@ -157,7 +156,7 @@ class CorrectedModel:
         if not self.is_flat:
             w = np.log(point.v[: self.roots] / self.area.feeder.v_no_load[: self.roots, None])
             point = self._find(w, point.device_s, point.tie_s)
-        given, drawn = (self._shares @ point.device_s).sum(axis=0), point.tie_s.sum(axis=0)
+        given, drawn = (self._network.shares @ point.device_s).sum(axis=0), point.tie_s.sum(axis=0)
         v = self._flow.load_incidence @ point.v
         served = (v * np.conj(leg_currents(self.area.feeder.legs, v, self._flow.multipliers))).sum(axis=0)
         losses = (self.root_s.sum(axis=0) + given - drawn - served).real
@@ -181,7 +180,7 @@ class CorrectedModel:
 
     def _loads(self, point: Point) -> Floats:
         """(branch, T) apparent power of limited branches."""
-        return np.abs(self._ends.power(point.v, point.i))
+        return np.abs(self._network.ends.power(point.v, point.i))
 
     def _merge(self, w: Complexes, device_s: Complexes, tie_s: Complexes) -> Floats:
         """What ``split`` splits."""
@@ -190,7 +189,7 @@ class CorrectedModel:
     def _correct(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float) -> bool:
         if self.is_flat:
             if self._at is None:
-                flat = linearize_flat(self._flow, self._compiled.inputs)
+                flat = linearize_flat(self._network)
                 self._at = replace(flat, curvature=self.loss_price[:, None, None] * flat.losses)
                 root = np.zeros((self.roots, len(self.area.horizon)), complex)
                 self._here = self._merge(root, self._at.point.device_s, self._at.point.tie_s)
@@ -204,7 +203,7 @@ class CorrectedModel:
             return False
         if self._at is None or width != self.width or np.abs(point.v - self._at.point.v).max() > SAME_POINT:
             self._expect_steps(point, width)
-            found = linearize(self._flow, self._compiled.inputs, self._ends, point, self.prices, width, self._reach)
+            found = linearize(self._network, point, self.prices, width, self._reach)
             least = LEAST_CURVATURE * self.loss_price[:, None, None] * found.losses
             self._at = replace(found, curvature=convex(found.curvature, least, self._scale))
             self._here = self._merge(w, device_s, tie_s)
@@ -224,7 +223,7 @@ class CorrectedModel:
     def _find(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float = 0.0) -> Point:
         """The power flow of an answer."""
         self._answer = self._power_flow(w, device_s, tie_s, width)
-        self.root_s = self._intake.power(self._answer.v, self._answer.i)
+        self.root_s = self._network.intake.power(self._answer.v, self._answer.i)
         return self._answer
 
     def _power_flow(self, w: Complexes, device_s: Complexes, tie_s: Complexes, width: float) -> Point:
@@ -233,10 +232,11 @@ class CorrectedModel:
         v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], len(self.area.horizon), axis=1)
         if len(w):
             v_root = v_root * np.exp(w)
+        a, b = self._network.device_ends
         injections = Injections(
-            a=np.concatenate([self._a, inputs.tie_nodes]),
-            b=np.concatenate([self._b, np.full(len(inputs.tie_nodes), GROUND)]),
-            s=np.concatenate([self._shares @ device_s, -tie_s]),
+            a=np.concatenate([a, inputs.tie_nodes]),
+            b=np.concatenate([b, np.full(len(inputs.tie_nodes), GROUND)]),
+            s=np.concatenate([self._network.shares @ device_s, -tie_s]),
         )
         start = None if self._answer is None else self._answer.v
         v, i = self._flow.solve(v_root, injections, start, width)

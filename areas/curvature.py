@@ -11,26 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
 
-from areas.network import (
-    BranchEnds,
-    Factors,
-    Inputs,
-    Point,
-    System,
-    all_legs,
-    direction,
-    dissipation,
-    intake,
-    joined,
-    leg_derivatives,
-    power_legs,
-)
+from areas.network import Factors, Network, Point, direction, joined, leg_derivatives
 from common.feeder import Complexes, Floats
 from common.load_law import kink_curvature, leg_powers
-from common.multiphase import incidence
-from common.power_flow import PowerFlow
 
 SMALLEST_LOAD = 1e-3
 """apparent power, pu, below which its magnitude counts as no more curved: it is far from any limit"""
@@ -55,44 +39,35 @@ class Curvature:
 
     def __init__(
         self,
-        flow: PowerFlow,
-        inputs: Inputs,
-        ends: BranchEnds,
+        network: Network,
         point: Point,
         prices: NetworkPrices,
         width: float,
         reach: Floats | None,
     ) -> None:
         """``reach`` (leg, T), per rated voltage: the kinks of loads that are counted."""
-        self._flow, self._point, self._prices = flow, point, prices
+        self._network, self._point, self._prices = network, point, prices
         self._width, self._reach = width, reach
-        self._lost, self._ends = dissipation(flow, inputs), ends
-        self._measured = joined(intake(flow, inputs), ends.meters)
+        flow, ends = network.flow, network.ends
+        self._measured = joined(network.intake, ends.meters)
         # |S| moves by the real part of conj(S) / |S| times dS.
         load = ends.power(point.v, point.i)
         self._load, self._direction = np.abs(load), direction(load)
         self._power = np.concatenate([prices.power, ends.total.T @ (prices.load * self._direction)])
         self._of_v, self._of_i = self._gradient()
-        self._across = incidence(*all_legs(flow, inputs), len(flow.feeder.node_bus))
-        self._v = self._across @ point.v
+        self._v = network.across @ point.v
         s, slope, bend = leg_powers(flow.feeder.legs, self._v[: len(flow.feeder.legs)], flow.multipliers, width)
-        shares = power_legs(inputs)[2]
-        given = np.concatenate([-(shares @ point.device_s), point.tie_s])
+        given = np.concatenate([-(network.shares @ point.device_s), point.tie_s])
         none = np.zeros(given.shape)
         self._s = np.concatenate([s, given])
         self._slope, self._bend = np.concatenate([slope, none]), np.concatenate([bend, none])
-        # What a unit of each input adds to the power that a leg draws.
-        of_device, of_tie = shares.toarray(), np.eye(len(inputs.tie_nodes))
-        own = block_diag(np.hstack([-of_device, -1j * of_device]), np.hstack([of_tie, 1j * of_tie]))
-        self._ds = np.zeros((len(self._v), inputs.count(flow.feeder.roots)), complex)
-        self._ds[len(s) :, self._ds.shape[1] - own.shape[1] :] = own
 
     def form(self, t: int, dv: Complexes, di: Complexes, factors: Factors) -> Floats:
         """(input, input) in period t, whose inputs change V and I by ``dv`` and ``di`` (node, input)."""
         v, measured = self._point.v[:, t], self._measured
         of_voltage, of_power, at = np.conj(self._prices.voltage[:, t]), self._power[:, t], measured.at
         at_root, of_drawn = self.worth(t, factors)
-        found = self._prices.losses[t] * self._lost.of_changes(dv, di)
+        found = self._prices.losses[t] * self._network.lost.of_changes(dv, di)
         # Power is V conj(I), ln V bends by itself, and so does the root's voltage, given by its logarithm.
         current_moved = measured.from_v @ dv + measured.from_i @ di
         found = found + (dv[at].T @ (np.conj(of_power)[:, None] * np.conj(current_moved))).real
@@ -102,7 +77,8 @@ class Curvature:
         roots = dv[: len(at_root)] / v[: len(at_root), None]
         found += (roots.T @ ((at_root * v[: len(at_root)])[:, None] * roots)).real / 2
         found += self._of_loads(t, dv, di)
-        return symmetric(found + self._of_legs(t, (self._across @ dv) / self._v[:, t, None], self._across @ of_drawn))
+        across = self._network.across
+        return symmetric(found + self._of_legs(t, (across @ dv) / self._v[:, t, None], across @ of_drawn))
 
     def worth(self, t: int, factors: Factors) -> tuple[Complexes, Complexes]:
         """What changes of the root's voltage (root node,) and current drawn anywhere (node,) cost in period t."""
@@ -111,7 +87,7 @@ class Curvature:
     def _gradient(self) -> tuple[Complexes, Complexes]:
         """(node, T) each: costs move by the real part of their products with dV and dI."""
         v, i, measured = self._point.v, self._point.i, self._measured
-        lost_v, lost_i = self._lost.gradient(v, i)
+        lost_v, lost_i = self._network.lost.gradient(v, i)
         drawn = self._power * np.conj(v[measured.at])
         of_v = np.conj(self._prices.voltage) / v + measured.from_v.T @ drawn + self._prices.losses * lost_v
         np.add.at(of_v, measured.at, np.conj(self._power * (measured.from_v @ v + measured.from_i @ i)))
@@ -119,8 +95,8 @@ class Curvature:
 
     def _of_loads(self, t: int, dv: Complexes, di: Complexes) -> Floats:
         """What the powers' magnitudes add: |S + dS| is |S| + Re d + (Im d)^2 / 2|S|, d = conj(S) / |S| dS."""
-        v, i, meters = self._point.v[:, [t]], self._point.i[:, [t]], self._ends.meters
-        moved = self._ends.total @ meters.change(v, i, dv, di)
+        ends = self._network.ends
+        moved = ends.total @ ends.meters.change(self._point.v[:, [t]], self._point.i[:, [t]], dv, di)
         across = (np.conj(self._direction[:, [t]]) * moved).imag
         weight = self._prices.load[:, t] / (2 * np.maximum(self._load[:, t], SMALLEST_LOAD))
         found: Floats = across.T @ (weight[:, None] * across)
@@ -134,13 +110,13 @@ class Curvature:
         by_real = (price * (bend / 2 - 1.5 * slope + s)).real
         by_imaginary = (price * (slope / 2 - s)).real
         by_both = (1j * price * (slope - 2 * s)).real
-        legs = self._flow.feeder.legs
+        flow = self._network.flow
         if self._reach is not None:
-            count = len(legs)
+            count = len(flow.feeder.legs)
             by_real[:count] += kink_curvature(
-                legs,
+                flow.feeder.legs,
                 self._v[:count, [t]],
-                self._flow.multipliers[:, [t]],
+                flow.multipliers[:, [t]],
                 self._width,
                 self._reach[:, [t]],
                 price[:count, None],
@@ -148,17 +124,17 @@ class Curvature:
         real, imaginary = moved.real, moved.imag
         found: Floats = real.T @ (by_real[:, None] * real + by_both[:, None] * imaginary)
         found += imaginary.T @ (by_imaginary[:, None] * imaginary)
-        found -= ((price[:, None] * np.conj(self._ds)).T @ np.conj(moved)).real
+        found -= ((price[:, None] * np.conj(self._network.drawn)).T @ np.conj(moved)).real
         return found
 
 
-def nodal_prices(flow: PowerFlow, inputs: Inputs, ends: BranchEnds, point: Point, prices: NetworkPrices) -> Complexes:
+def nodal_prices(network: Network, point: Point, prices: NetworkPrices) -> Complexes:
     """(node, T) what a unit of real, and as imaginary part of reactive, power drawn at a node costs at an optimum: the
     distribution locational marginal price. Nothing at a child area's own root, which the parent prices."""
-    costs = Curvature(flow, inputs, ends, point, prices, 0.0, None)
-    system = System(flow, *all_legs(flow, inputs))
-    by_v, by_conjugate = leg_derivatives(flow, inputs, point, 0.0)
-    of_drawn = [costs.worth(t, system.at(by_v[:, t], by_conjugate[:, t]))[1] for t in range(point.v.shape[1])]
+    costs = Curvature(network, point, prices, 0.0, None)
+    by_v, by_conjugate = leg_derivatives(network, point, 0.0)
+    factors = (network.system.at(by_v[:, t], by_conjugate[:, t]) for t in range(point.v.shape[1]))
+    of_drawn = [costs.worth(t, at)[1] for t, at in enumerate(factors)]
     found: Complexes = np.array(of_drawn).T / np.conj(point.v)
     return found
 

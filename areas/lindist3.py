@@ -11,22 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from areas.linearization import Linearization
-from areas.network import (
-    Inputs,
-    Point,
-    System,
-    all_legs,
-    dissipation,
-    input_currents,
-    intake,
-    root_changes,
-)
+from areas.network import Network, Point, input_currents, root_changes
 from common.load_law import leg_currents
-from common.power_flow import PowerFlow
 
 
-def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
+def linearize_flat(network: Network) -> Linearization:
     """The same derivatives in every period, around a feeder to which nothing is connected."""
+    flow, inputs, system = network.flow, network.inputs, network.system
     feeder = flow.feeder
     nodes, periods = len(feeder.node_bus), flow.multipliers.shape[1]
     v_root = feeder.v_no_load[: feeder.roots, None]
@@ -36,9 +27,8 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
     np.add.at(drawn_below, inputs.tie_nodes, np.conj(tie_s / feeder.v_no_load[inputs.tie_nodes, None]))
     v, i = flow.linear(v_root, drawn_below)
     idle = Point(v, i, np.zeros((len(inputs.device_legs), 1), complex), tie_s)
-    pushed, pulled = (per_unit[0] for per_unit in input_currents(flow, inputs, idle))
-    dv_root, drawn = root_changes(feeder, inputs, v[:, 0], pushed, pulled)
-    system = System(flow, *all_legs(flow, inputs))
+    pushed, pulled = (per_unit[0] for per_unit in input_currents(network, idle))
+    dv_root, drawn = root_changes(network, v[:, 0], pushed, pulled)
     # Only what children draw at no load depends on the voltage, as a power that is given.
     by_v = np.zeros(system.legs, complex)
     by_conjugate = by_v.copy()
@@ -47,17 +37,16 @@ def linearize_flat(flow: PowerFlow, inputs: Inputs) -> Linearization:
     dv, di = factors.respond(dv_root, drawn)
     load = flow.load_incidence.T @ leg_currents(feeder.legs, flow.load_incidence @ v, flow.multipliers)
     dv_load, di_load = factors.respond(np.zeros((feeder.roots, periods), complex), load)
-    measured = intake(flow, inputs)
     size = inputs.count(feeder.roots)
-    lost = dissipation(flow, inputs)
     # The load of a period beside the inputs: what it loses by itself, and what an input adds to that.
     forms = [
-        lost.of_changes(np.column_stack([dv, dv_load[:, t]]), np.column_stack([di, di_load[:, t]]))
+        network.lost.of_changes(np.column_stack([dv, dv_load[:, t]]), np.column_stack([di, di_load[:, t]]))
         for t in range(periods)
     ]
     losses = np.array(forms).reshape(periods, size + 1, size + 1)
     device_s, child_s = (np.repeat(s, periods, axis=1) for s in (idle.device_s, idle.tie_s))
     point = Point(v * np.exp(dv_load / v), i + di_load, device_s, child_s)
+    measured = network.intake
     return Linearization(
         point=point,
         voltage=np.broadcast_to(dv / v, (periods, nodes, size)),

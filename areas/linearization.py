@@ -13,21 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from areas.curvature import Curvature, NetworkPrices
-from areas.network import (
-    BranchEnds,
-    Inputs,
-    Point,
-    System,
-    all_legs,
-    direction,
-    dissipation,
-    input_currents,
-    intake,
-    leg_derivatives,
-    root_changes,
-)
+from areas.network import Network, Point, direction, input_currents, leg_derivatives, root_changes
 from common.feeder import Complexes, Floats
-from common.power_flow import PowerFlow
 
 
 @dataclass(frozen=True)
@@ -60,26 +47,20 @@ class Linearization:
 
 
 def linearize(
-    flow: PowerFlow,
-    inputs: Inputs,
-    ends: BranchEnds,
+    network: Network,
     point: Point,
     prices: NetworkPrices | None = None,
     width: float = 0.0,
     reach: Floats | None = None,
 ) -> Linearization:
-    """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``; ``ends`` are those
-    of the limited branches. At ``prices`` also the curvature, with that of the kinks within ``reach`` (leg, T) of a
-    leg's voltage."""
-    feeder = flow.feeder
-    nodes, periods = len(feeder.node_bus), point.v.shape[1]
-    size = inputs.count(feeder.roots)
-    lost = dissipation(flow, inputs)
-    measured = intake(flow, inputs)
-    system = System(flow, *all_legs(flow, inputs))
-    bent = None if prices is None else Curvature(flow, inputs, ends, point, prices, width, reach)
-    by_v, by_conjugate = leg_derivatives(flow, inputs, point, width)
-    pushed, pulled = input_currents(flow, inputs, point)
+    """All derivatives at a point of the area's power flow, the loads' kinks rounded over ``width``. At ``prices`` also
+    the curvature, with that of the kinks within ``reach`` (leg, T) of a leg's voltage."""
+    nodes, periods = point.v.shape
+    lost, measured, ends = network.lost, network.intake, network.ends
+    size = network.drawn.shape[1]
+    bent = None if prices is None else Curvature(network, point, prices, width, reach)
+    by_v, by_conjugate = leg_derivatives(network, point, width)
+    pushed, pulled = input_currents(network, point)
     voltage = np.empty((periods, nodes, size), complex)
     root_s = np.empty((periods, len(measured.at), size), complex)
     losses, losses_slope = np.empty((periods, size, size)), np.empty((periods, size))
@@ -90,8 +71,8 @@ def linearize(
     of_v, of_i = lost.gradient(point.v, point.i)
     for t in range(periods):
         v, i = point.v[:, t], point.i[:, t]
-        factors = system.at(by_v[:, t], by_conjugate[:, t])
-        dv, di = factors.respond(*root_changes(feeder, inputs, v, pushed[t], pulled[t]))
+        factors = network.system.at(by_v[:, t], by_conjugate[:, t])
+        dv, di = factors.respond(*root_changes(network, v, pushed[t], pulled[t]))
         voltage[t] = dv / v[:, None]
         root_s[t] = measured.change(v[:, None], i[:, None], dv, di)
         load[t] = (along[:, [t]] * (ends.total @ ends.meters.change(v[:, None], i[:, None], dv, di))).real

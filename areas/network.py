@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
+from scipy.linalg import block_diag
 
 from common.feeder import Complexes, Floats, Ints
 from common.load_law import leg_sensitivities
@@ -62,12 +63,60 @@ def power_legs(inputs: Inputs) -> tuple[Ints, Ints, sp.csr_array]:
     return a, b, sp.csr_array((shares, (np.arange(len(a)), owner)), shape=(len(a), len(counts)))
 
 
-def root_changes(
-    feeder: MultiphaseFeeder, inputs: Inputs, v: Complexes, pushed: Complexes, pulled: Complexes
-) -> tuple[Complexes, Complexes]:
+@dataclass(frozen=True)
+class Network:
+    """An area's feeder and where its inputs enter it: all that does not depend on the operating point."""
+
+    flow: PowerFlow
+    inputs: Inputs
+    device_ends: tuple[Ints, Ints]
+    """(device leg,) nodes between which devices inject"""
+    shares: sp.csr_array
+    """(device leg, device) of a device's power"""
+    devices: sp.csr_array
+    """(device leg, node) voltages across them"""
+    across: sp.csr_array
+    """(leg, node) voltages across the legs of loads, devices and ties to children, whose power is constant or nearly"""
+    drawn: Complexes
+    """(leg, input) power that a leg draws more for a unit of each input"""
+    intake: Meters
+    """where the area's power is measured"""
+    ends: BranchEnds
+    """of the limited branches"""
+    lost: Dissipation
+    system: System
+
+
+def area_network(flow: PowerFlow, inputs: Inputs, limited: Ints) -> Network:
+    """The network of an area whose branches ``limited`` (branch,) have limits."""
+    nodes, legs = len(flow.feeder.node_bus), flow.feeder.legs
+    a, b, shares = power_legs(inputs)
+    ground = np.full(len(inputs.tie_nodes), GROUND)
+    ends = np.concatenate([legs.a, a, inputs.tie_nodes]), np.concatenate([legs.b, b, ground])
+    of_device, of_tie = shares.toarray(), np.eye(len(inputs.tie_nodes))
+    own = block_diag(np.hstack([-of_device, -1j * of_device]), np.hstack([of_tie, 1j * of_tie]))
+    drawn = np.zeros((len(ends[0]), inputs.count(flow.feeder.roots)), complex)
+    drawn[len(legs) :, drawn.shape[1] - own.shape[1] :] = own
+    return Network(
+        flow=flow,
+        inputs=inputs,
+        device_ends=(a, b),
+        shares=shares,
+        devices=incidence(a, b, nodes),
+        across=incidence(*ends, nodes),
+        drawn=drawn,
+        intake=intake(flow, inputs),
+        ends=branch_ends(flow.feeder, limited),
+        lost=dissipation(flow, inputs),
+        system=System(flow, *ends),
+    )
+
+
+def root_changes(network: Network, v: Complexes, pushed: Complexes, pulled: Complexes) -> tuple[Complexes, Complexes]:
     """What a unit of each input does by itself: (root, input) to the roots' voltages, (node, input) to the currents
     drawn from the nodes; ``pushed`` and ``pulled`` as ``input_currents`` tells."""
-    roots, size = feeder.roots, inputs.count(feeder.roots)
+    inputs, roots = network.inputs, network.flow.feeder.roots
+    size = inputs.count(roots)
     dv_root = np.zeros((roots, size), complex)
     if inputs.root_varies:
         dv_root[:, : 2 * roots] = np.hstack([np.diag(v[:roots]), 1j * np.diag(v[:roots])])
@@ -201,35 +250,25 @@ def dissipation(flow: PowerFlow, inputs: Inputs) -> Dissipation:
     )
 
 
-def all_legs(flow: PowerFlow, inputs: Inputs) -> tuple[Ints, Ints]:
-    """Ends of all pairs of nodes across which power is constant or nearly so: loads, devices, ties to children."""
-    a, b, _ = power_legs(inputs)
-    legs, ground = flow.feeder.legs, np.full(len(inputs.tie_nodes), GROUND)
-    return np.concatenate([legs.a, a, inputs.tie_nodes]), np.concatenate([legs.b, b, ground])
-
-
-def leg_derivatives(flow: PowerFlow, inputs: Inputs, point: Point, width: float) -> tuple[Complexes, Complexes]:
+def leg_derivatives(network: Network, point: Point, width: float) -> tuple[Complexes, Complexes]:
     """(leg, T) derivatives of the current that each of all legs draws, by its voltage and its conjugate."""
-    feeder, nodes = flow.feeder, len(flow.feeder.node_bus)
-    a, b, shares = power_legs(inputs)
-    by_v, by_conjugate = leg_sensitivities(feeder.legs, flow.load_incidence @ point.v, flow.multipliers, width)
-    v_device, v_tie = incidence(a, b, nodes) @ point.v, point.v[inputs.tie_nodes]
+    flow = network.flow
+    by_v, by_conjugate = leg_sensitivities(flow.feeder.legs, flow.load_incidence @ point.v, flow.multipliers, width)
+    v_device, v_tie = network.devices @ point.v, point.v[network.inputs.tie_nodes]
     # The current conj(s / v) of a constant power s; devices push it.
-    of_devices = np.conj((shares @ point.device_s) / v_device**2)
+    of_devices = np.conj((network.shares @ point.device_s) / v_device**2)
     of_ties = -np.conj(point.tie_s / v_tie**2)
     none = np.zeros((len(of_devices) + len(of_ties), point.v.shape[1]))
     return np.concatenate([by_v, none]), np.concatenate([by_conjugate, of_devices, of_ties])
 
 
-def input_currents(flow: PowerFlow, inputs: Inputs, point: Point) -> tuple[Complexes, Complexes]:
+def input_currents(network: Network, point: Point) -> tuple[Complexes, Complexes]:
     """(T, node, device) and (T, node, tie conductor) current 1 / conj(v) of a unit of real power."""
-    nodes = len(flow.feeder.node_bus)
-    a, b, shares = power_legs(inputs)
-    devices = incidence(a, b, nodes)
-    unit = 1 / np.conj(devices @ point.v)
-    pushed = np.array([(devices.T @ sp.diags_array(column) @ shares).toarray() for column in unit.T])
-    pulled = np.zeros((point.v.shape[1], nodes, len(inputs.tie_nodes)), complex)
-    for k, node in enumerate(inputs.tie_nodes):
+    tie_nodes, to_nodes = network.inputs.tie_nodes, network.devices.T
+    unit = 1 / np.conj(network.devices @ point.v)
+    pushed = np.array([(to_nodes @ sp.diags_array(column) @ network.shares).toarray() for column in unit.T])
+    pulled = np.zeros((*point.v.T.shape, len(tie_nodes)), complex)
+    for k, node in enumerate(tie_nodes):
         pulled[:, node, k] = 1 / np.conj(point.v[node])
     return pushed, pulled
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from common.errors import counted
 from common.study import Placement, VariantRun
-from launch.kpis import KpiReport, Kpis
+from launch.kpis import Kpis
 from launch.report import SHOWN_VIOLATIONS, doubts, in_words
 from launch.study_figures import RunFigures, VariantFigures
 from launch.variants import Resolved, Unresolved
@@ -235,8 +235,7 @@ def _cells(variant: VariantFigures) -> list[str]:
 
 
 def _kpis(run: RunFigures | None) -> Kpis | None:
-    report: KpiReport | None = None if run is None else run.kpis
-    return None if report is None else report.kpis
+    return None if run is None else run.kpis.kpis
 
 
 def _verdict(variant: VariantFigures) -> Text:

@@ -10,6 +10,7 @@ import pytest
 from areas.lindist3 import linearize_flat
 from areas.linearization import Linearization
 from areas.multiphase import build_multiphase
+from areas.network import area_network
 from common.case import Case, read_case
 from common.errors import CaseError
 from common.multiphase import multipliers
@@ -29,7 +30,8 @@ def flat_and_exact(case: Case, share: float) -> tuple[Linearization, np.ndarray]
     bare = replace(case, pv=(), batteries=(), horizon=replace(case.horizon, load=share * case.horizon.load))
     area = one_area(bare).areas[0]
     flow = PowerFlow(area.feeder, multipliers(area.feeder.legs, area.horizon.load, area.horizon.shapes))
-    return linearize_flat(flow, build_multiphase(area).inputs), idle_power_flow(bare, flow)[0]
+    network = area_network(flow, build_multiphase(area).inputs, np.zeros(0, np.int64))
+    return linearize_flat(network), idle_power_flow(bare, flow)[0]
 
 
 def test_its_error_falls_with_the_square_of_the_load(case: Case) -> None:

@@ -15,7 +15,7 @@ from multiphase_feeders import random_circuits, random_multiphase_cases
 from areas.curvature import NetworkPrices
 from areas.linearization import Linearization, linearize
 from areas.multiphase import build_multiphase
-from areas.network import Inputs, Point, branch_ends, intake, power_legs
+from areas.network import Inputs, Point, area_network, power_legs
 from common.case import Case
 from common.extraction import compiled, extract_feeder
 from common.feeder import Complexes, Floats
@@ -47,7 +47,7 @@ class Model:
         self.inputs = inputs
         self.flow = PowerFlow(feeder, multiplier)
         # As if every branch were limited.
-        self.ends = branch_ends(feeder, np.arange(len(feeder.branches)))
+        self.network = area_network(self.flow, inputs, np.arange(len(feeder.branches)))
         self.size = inputs.count(feeder.roots)
 
     def point(self, x: Floats) -> Point:
@@ -71,17 +71,17 @@ class Model:
         return Point(v, i, device_s, tie_s)
 
     def linearization(self, x: Floats) -> Linearization:
-        return linearize(self.flow, self.inputs, self.ends, self.point(x))
+        return linearize(self.network, self.point(x))
 
     def outputs(self, x: Floats) -> Complexes:
         """ln V of all nodes, then the powers at the root."""
         point = self.point(x)
-        return np.concatenate([np.log(point.v), intake(self.flow, self.inputs).power(point.v, point.i)])
+        return np.concatenate([np.log(point.v), self.network.intake.power(point.v, point.i)])
 
     def loads(self, x: Floats) -> Floats:
         """Apparent power at the parent's ends of all branches."""
         point = self.point(x)
-        return np.abs(self.ends.power(point.v, point.i))
+        return np.abs(self.network.ends.power(point.v, point.i))
 
     def losses(self, x: Floats) -> Floats:
         return self.lost(self.point(x).v)
@@ -253,7 +253,7 @@ def test_the_curvature_is_the_second_difference_of_what_the_network_costs(case: 
         if not model.size:
             continue
         x, way = operating_point(model, rng), rng.uniform(-1, 1, model.size)
-        nodes, roots = len(area.feeder.node_bus), len(intake(model.flow, model.inputs).at)
+        nodes, roots = len(area.feeder.node_bus), len(model.network.intake.at)
         voltage, power = (rng.normal(size=(n, 1)) + 1j * rng.normal(size=(n, 1)) for n in (nodes, roots))
         # A power's magnitude has no derivative where it is zero.
         loads = rng.uniform(0, 1, (len(area.feeder.branches), 1)) * (model.loads(x) > LOADED)
@@ -266,6 +266,6 @@ def test_the_curvature_is_the_second_difference_of_what_the_network_costs(case: 
 
         around = cost(x[:, None] + STEP * way[:, None] * np.arange(-2, 3))
         second = around @ np.array([-1, 16, -30, 16, -1]) / (12 * STEP**2)
-        form = linearize(model.flow, model.inputs, model.ends, model.point(x), prices).curvature[0]
+        form = linearize(model.network, model.point(x), prices).curvature[0]
         scale = max(1.0, np.abs(form).max())
         assert 2 * way @ form @ way == pytest.approx(second, rel=1e-4, abs=1e-4 * scale)
