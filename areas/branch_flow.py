@@ -28,6 +28,8 @@ class BranchFlow:
     q: cp.Variable
     l: cp.Variable  # noqa: E741 - the field's symbol
     """(impedance, T) squared current magnitude of the branches that are not switches"""
+    balance: cp.Constraint
+    """(bus, T) real power of each bus: what flows in and is injected, less what flows out, is zero"""
     constraints: list[cp.Constraint]
 
 
@@ -67,8 +69,9 @@ def branch_flow(
         spread = _selection(has_current, branch_count).T
         r, x = sp.diags_array(feeder.r) @ spread, sp.diags_array(feeder.x) @ spread
         z2 = sp.diags_array(feeder.r**2 + feeder.x**2) @ spread
+        balance = into @ (p - r @ squared_current) - out_of @ p + p_injected == 0
         constraints += [
-            into @ (p - r @ squared_current) - out_of @ p + p_injected == 0,
+            balance,
             into @ (q - x @ squared_current) - out_of @ q + q_injected == 0,
             (into - out_of).T @ v + 2 * (sp.diags_array(feeder.r) @ p + sp.diags_array(feeder.x) @ q)
             == z2 @ squared_current,
@@ -76,8 +79,9 @@ def branch_flow(
         constraints += _current(feeder, has_current, v, p, q, squared_current)
         constraints += _power(feeder, p, q, r @ squared_current, x @ squared_current)
     else:
-        constraints += [p_injected == 0, q_injected == 0]
-    return BranchFlow(v=v, p=p, q=q, l=squared_current, constraints=constraints)
+        balance = p_injected == 0
+        constraints += [balance, q_injected == 0]
+    return BranchFlow(v=v, p=p, q=q, l=squared_current, balance=balance, constraints=constraints)
 
 
 def relaxation_gap(feeder: Feeder, v: Floats, p: Floats, q: Floats, squared_current: Floats) -> Floats:

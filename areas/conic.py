@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import clarabel
 import cvxpy as cp
@@ -43,6 +43,8 @@ class ConicProblem:
     """columns of each named variable, in the variable's shape"""
     soft: int = 0
     """slack columns, the last ones: each relaxes one of as many rows, after which come the slacks' bounds below"""
+    rows: Mapping[str, Ints] = field(default_factory=dict)
+    """rows of each named equality, in its shape"""
 
     def cost(self, x: Floats) -> float:
         """The problem's own cost at x."""
@@ -72,10 +74,18 @@ class ConicSolution:
     seconds: float
 
 
-def compile_problem(problem: cp.Problem, variables: Mapping[str, cp.Variable]) -> ConicProblem:
-    """Canonicalize a cvxpy problem without parameters; ``variables`` are those whose values are wanted later."""
+def compile_problem(
+    problem: cp.Problem,
+    variables: Mapping[str, cp.Variable],
+    equalities: Mapping[str, cp.Constraint] | None = None,
+) -> ConicProblem:
+    """Canonicalize a cvxpy problem without parameters; ``variables`` are those whose values, ``equalities`` those whose
+    duals are wanted later."""
     data, _, _ = problem.get_problem_data(cp.CLARABEL)
     offsets = data[cvxpy_names.PARAM_PROB].var_id_to_col
+    constraints = data[cvxpy_names.PARAM_PROB].constraints
+    ends = np.cumsum([constraint.size for constraint in constraints])
+    row_of = {constraint.id: end - constraint.size for constraint, end in zip(constraints, ends, strict=True)}
     dims = data["dims"]
     if dims.exp or dims.psd or dims.p3d:
         raise SolverError(
@@ -100,6 +110,10 @@ def compile_problem(problem: cp.Problem, variables: Mapping[str, cp.Variable]) -
         ],
         counts=(dims.zero, dims.nonneg),
         columns=columns,
+        rows={
+            name: row_of[equality.id] + np.arange(equality.size).reshape(equality.shape, order="F")
+            for name, equality in (equalities or {}).items()
+        },
     )
 
 

@@ -96,7 +96,7 @@ def model(area: AreaCase[Feeder]) -> AreaModel:
 def build(area: AreaCase[Feeder]) -> ConicProblem:
     """Write the area's problem and compile it."""
     written = model(area)
-    return compile_problem(written.problem, written.variables())
+    return compile_problem(written.problem, written.variables(), {"balance": written.network.balance})
 
 
 def device_models(area: AreaCase[Any]) -> dict[str, DeviceModel]:

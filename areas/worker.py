@@ -44,19 +44,25 @@ class AreaWorker:
         self.area = area
         self._conic = build(area)
         self._x = np.zeros(len(self._conic.c))
+        self._dual = np.zeros(len(self._conic.b))
 
     def respond(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal."""
         started = time.perf_counter()
         answer, status = solve_at(self.area, self._conic, proposal)
-        self._x = answer.x
+        self._x, self._dual = answer.x, answer.dual
         value = answer.x[boundary_columns(self._conic, proposal)]
         slope = slope_at(self.area, proposal, answer, value)
         return AreaResponse(value, slope, answer.sensitivity, self._report(answer, status, started))
 
     def solution(self) -> AreaSolution:
-        """The last answer, every variable by name, per unit."""
+        """The last answer, every variable by name, per unit, and what power costs at each bus.
+
+        A unit more that is drawn at a bus raises the optimal cost by the dual of the bus's balance: Papavasiliou,
+        "Analysis of distribution locational marginal prices" (2018).
+        """
         values = {name: self._x[columns] for name, columns in self._conic.columns.items()}
+        values["price"] = -self._dual[self._conic.rows["balance"]]
         return AreaSolution(values=values, relaxation_gap=self._gap())
 
     def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:

@@ -58,8 +58,8 @@ class NetworkState:
     transformer_losses_kw: Floats | None = None
     """(T,) those of transformers, regulators among them; the rest is lost in reactors and capacitors"""
     nodal_price: Floats | None = None
-    """(node, T) multi-phase, where a schedule has converged: distribution locational marginal price, $ per kWh that is
-    drawn at the node"""
+    """(bus or node, T) distribution locational marginal price, $ per kWh that is drawn there; None where areas
+    have not converged, or not to the optimum (``enapp``), or the cone relaxation is loose"""
     branch_kva: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     """(branch limit, T) multi-phase: apparent power of each limited branch, in the order of ``case.branch_limits``"""
 
@@ -71,8 +71,8 @@ class AreaSolution:
     values: Mapping[str, NDArray[Any]]
     """every variable by name: ``pv.q_kvar``, ... (``p_kw`` where some unit may be curtailed); balanced: ``v``,
     ``p``, ``q``, ``l``, ``substation``, ``boundary``; multi-phase: complex ``v`` and ``i`` by node, ``root_s``,
-    ``losses``, ``branch_load`` by branch limit, ``price`` of power by node where it is known. A variable of
-    size zero is left out."""
+    ``losses``, ``branch_load`` by branch limit; ``price`` of power by bus or node where it is known.
+    A variable of size zero is left out."""
     relaxation_gap: Floats
     """(branch, T)"""
 
@@ -160,9 +160,13 @@ def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) 
     feeder, settings, periods = case.feeder, case.settings, len(case.horizon)
     v = np.zeros((len(feeder.buses), periods))
     p, q, squared_current = np.zeros((3, len(feeder.parent), periods))
+    price, priced = np.zeros(v.shape), all("price" in solution.values for solution in solutions)
     for area, solution in zip(parts.areas, solutions, strict=True):
         buses, branches = _places(case, area)
-        v[buses] = solution.values["v"][len(area.feeder.buses) - len(buses) :]
+        own = slice(len(area.feeder.buses) - len(buses), None)
+        v[buses] = solution.values["v"][own]
+        if priced:
+            price[buses] = solution.values["price"][own]
         if len(branches):
             p[branches], q[branches] = solution.values["p"], solution.values["q"]
         with_current = branches[~area.feeder.is_switch]
@@ -180,6 +184,7 @@ def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) 
         substation_p_kw=substation[0],
         substation_q_kvar=substation[1],
         losses_kw=losses * settings.base_kva,
+        nodal_price=price / (settings.base_kva * case.horizon.dt) if priced else None,
     )
     return told_apart(case, state)
 

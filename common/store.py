@@ -53,7 +53,7 @@ _UNITS = {
 _AXES = {
     ("battery_energy_kwh", 2): "battery, period",
     ("branch_kva", 2): "branch limit, period",
-    ("nodal_price", 2): "node, period",
+    ("nodal_price", 2): "bus, period",
     ("batteries", 2): "battery, period",
     ("flexible_loads", 2): "flexible load, period",
     ("history", 1): "round",
@@ -190,6 +190,8 @@ def save_result(group: h5py.Group, result: Result) -> None:
     group.attrs["format_version"] = FORMAT_VERSION
     group.create_group("summary")
     save_fields(group, Result, result)
+    if not result.case.is_balanced:
+        group.visititems(_name_nodes)
     _save_axes(group.create_group("axes"), result)
 
 
@@ -205,6 +207,12 @@ def _completed(result: Result) -> Result:
     if check is not None:
         check = replace(check, state=told_apart(case, check.state))
     return replace(result, schedule=completed(case, result.schedule), state=told_apart(case, result.state), check=check)
+
+
+def _name_nodes(_: str, item: h5py.Group | h5py.Dataset) -> None:
+    """A multi-phase feeder's voltages and flows are those of nodes."""
+    if item.attrs.get("axes") in ("bus, period", "branch, period"):
+        item.attrs["axes"] = "node, period"
 
 
 def _save_axes(group: h5py.Group, result: Result) -> None:

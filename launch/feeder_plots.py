@@ -201,7 +201,7 @@ def farthest(result: Result) -> tuple[Ints, Floats]:
     case = result.case
     _, v = limited_voltages(case, shown_state(result)[0])
     chosen = limited(case)
-    of_row = np.flatnonzero(chosen) if case.is_balanced else case.network.node_bus[case.network.roots :][chosen]
+    of_row = _of_row(case, chosen)
     worst = v[np.arange(len(v)), np.abs(v - V_REFERENCE_PU).argmax(axis=1)]
     order = np.lexsort((-np.abs(worst - V_REFERENCE_PU), of_row))
     buses, first = np.unique(of_row[order], return_index=True)
@@ -225,10 +225,9 @@ def price_map(result: Result) -> Figure:
 
 def mean_prices(result: Result) -> tuple[Ints, Floats]:
     """The buses with limits, and of each the mean price over its phases and the day, $ per kWh."""
-    case, price = result.case, result.state.nodal_price
+    price, chosen = result.state.nodal_price, limited(result.case)
     assert price is not None
-    chosen = limited(case)
-    buses, of_bus = np.unique(case.network.node_bus[case.network.roots :][chosen], return_inverse=True)
+    buses, of_bus = np.unique(_of_row(result.case, chosen), return_inverse=True)
     return buses, np.bincount(of_bus, price[chosen].mean(axis=1)) / np.bincount(of_bus)
 
 
@@ -320,6 +319,11 @@ def _ties(case: Case, of_bus: Ints) -> Ints:
 
 def _buses(case: Case) -> tuple[str, ...]:
     return case.feeder.buses if case.is_balanced else case.network.buses
+
+
+def _of_row(case: Case, chosen: Bools) -> Ints:
+    """The bus of each chosen row of a state's voltages."""
+    return np.flatnonzero(chosen) if case.is_balanced else case.network.node_bus[case.network.roots :][chosen]
 
 
 def _first_bus(case: Case) -> int:

@@ -85,7 +85,9 @@ def solve(
     gap, state = join_gap(case, parts, solutions), join_state(case, parts, solutions)
     if outcome.converged and not case.is_balanced:
         _refuse_overload(case, state, options.tolerance_pu)
-    if not outcome.converged:
+    # ENApp's areas do not know what their power loses upstream; a loose relaxation's prices are those of no feeder.
+    is_unpriced = (options.method == "enapp" and bool(parts.ties)) or gap.max(initial=0.0) > LOOSE_PU
+    if is_unpriced or not outcome.converged:
         state = replace(state, nodal_price=None)
     last = outcome.rounds[-1]
     schedule, doubt = join_schedule(case, parts, solutions), list(doubt)

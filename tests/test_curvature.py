@@ -66,6 +66,12 @@ def test_the_price_at_a_node_is_what_one_more_kwh_drawn_there_costs(changes: dic
     assert price[node] @ drawn == pytest.approx((cost(2.0) - cost(-2.0)) / 4, rel=1e-6)
 
 
-def test_what_has_not_converged_has_no_prices() -> None:
-    run = solve(read_case("ieee13", {"periods": 1}), Options(max_rounds=1, check=False))
+@pytest.mark.parametrize("name", ["ieee13", "ieee123"])
+def test_what_has_not_converged_has_no_prices(name: str) -> None:
+    run = solve(read_case(name, {"periods": 1}), Options(max_rounds=1, check=False))
     assert not run.converged and run.state.nodal_price is None
+
+
+def test_enapp_has_no_prices() -> None:
+    run = solve(read_case("ieee13", {"periods": 1}), Options("enapp", check=False))
+    assert run.converged and run.state.nodal_price is None

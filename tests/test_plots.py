@@ -50,8 +50,7 @@ def lines(axes: Any) -> dict[str, Any]:
 
 def test_every_picture_of_a_run_has_a_heading_and_a_reading_of_one_sentence(result: Result) -> None:
     names = [picture.name for picture in pictures(result)]
-    lacking = {"flexible_loads", "wind"} | ({"price_map"} if result.case.is_balanced else set())
-    assert set(names) == {picture.name for picture in PICTURES} - lacking
+    assert set(names) == {picture.name for picture in PICTURES} - {"flexible_loads", "wind"}
     for picture in pictures(result):
         figure = picture.draw(result)
         assert figure.get_suptitle().endswith(f": {result.case.name}, admm")

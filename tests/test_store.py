@@ -158,13 +158,17 @@ def test_a_case_of_several_phases_comes_back_with_circuit_shapes_and_places(path
     feeder = case.network
     result = make_result(case)
     nodes = len(feeder.node_bus) - feeder.roots
-    state = replace(result.state, **{name: np.ones((nodes, 2)) for name in ("v_pu", "p_kw", "q_kvar", "i_a")})
+    of_nodes = "v_pu", "p_kw", "q_kvar", "i_a", "nodal_price"
+    state = replace(result.state, **{name: np.ones((nodes, 2)) for name in of_nodes})
     round_trip(path, replace(result, state=state))
     assert read_result(path).case.pv[-1].place == "684.1-3"
     with h5py.File(path) as file:
         axes = {name: file["axes"][name].asstr()[()].tolist() for name in ("node", "pv")}
+        along = {name: file[f"state/{name}"].attrs["axes"] for name in (*of_nodes, "branch_kva", "losses_kw")}
     assert axes["node"] == list(feeder.node_names[feeder.roots :])
     assert axes["pv"] == [unit.place for unit in pv]
+    by_node = dict.fromkeys(of_nodes, "node, period")
+    assert along == by_node | {"branch_kva": "branch limit, period", "losses_kw": "period"}
 
 
 def test_the_shipped_case_comes_back_with_its_devices_and_areas(path: Path) -> None:

@@ -11,8 +11,9 @@ from feeders import agree
 
 from areas.worker import AreaWorker
 from common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, Q, W, make_boundary
-from common.case import read_case
+from common.case import Case, read_case
 from common.partition import AreaCase, one_area, partition
+from launch.solve import CENTRALIZED, Options, solve
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,52 @@ def test_each_area_is_canonicalized_once(monkeypatch: pytest.MonkeyPatch) -> Non
     outcome, _ = agree(read_case("ieee123"), "admm")
     assert len(outcome.rounds) > 1
     assert len(compiled) == 4
+
+
+def with_row(case: Case, table: str, at: int, **changes: float) -> Case:
+    rows = list(getattr(case, table))
+    rows[at] = rows[at].model_copy(update=changes)
+    return replace(case, **{table: tuple(rows)})
+
+
+@pytest.mark.parametrize("limit", [{}, {"v_min_pu": 1.0088}, {"i_max_a": 380.0}, {"s_max_kva": 940.0}])
+def test_the_price_at_a_bus_is_what_one_more_kwh_drawn_there_costs(limit: dict[str, float]) -> None:
+    settings = {key: value for key, value in limit.items() if key == "v_min_pu"}
+    case = read_case("ieee123", {"der_fraction": 0.35, **settings})
+    if limit != settings:
+        trunk = next(i for i, row in enumerate(case.branches) if {row.from_bus, row.to_bus} == {"2", "3"})
+        case = with_row(case, "branches", trunk, **limit)
+    price = solve(case, Options(CENTRALIZED, check=False)).state.nodal_price
+    assert price is not None
+    at = next(i for i, row in enumerate(case.buses) if row.bus == "66")
+
+    def cost(kw: float) -> float:
+        changed = with_row(case, "buses", at, p_load_kw=case.buses[at].p_load_kw + kw)
+        return solve(changed, Options(CENTRALIZED, check=False)).objective
+
+    drawn = case.horizon.load * case.horizon.dt
+    # The solver's accuracy of the two costs, 1e-8 of each, leaves five digits of their difference.
+    assert price[case.feeder.index["66"]] @ drawn == pytest.approx((cost(1.0) - cost(-1.0)) / 2, rel=1e-5)
+
+
+def test_areas_that_agree_at_the_optimum_have_its_prices_at_buses() -> None:
+    case = read_case("ieee123", {"der_fraction": 0.35, "v_min_pu": 1.007})
+    methods = (CENTRALIZED, "admm", "dlmp")
+    whole, *areas = (solve(case, Options(method, 1e-6, check=False)).state.nodal_price for method in methods)
+    assert whole is not None
+    for told in areas:
+        assert told is not None
+        np.testing.assert_allclose(told, whole, rtol=0, atol=1e-6)
+
+
+def test_areas_that_do_not_know_what_their_power_loses_upstream_have_no_prices() -> None:
+    case = read_case("ieee123", {"der_fraction": 0.35, "periods": 2})
+    run = solve(case, Options("enapp", check=False))
+    assert run.converged and run.state.nodal_price is None
+    assert solve(replace(case, areas=()), Options("enapp", check=False)).state.nodal_price is not None
+
+
+def test_a_loose_relaxation_has_no_prices() -> None:
+    case = read_case("ieee123", {"periods": 1, "pv_percent": 100, "der_fraction": 3, "battery_percent": 0})
+    run = solve(case, Options(CENTRALIZED, check=False))
+    assert run.converged and run.relaxation_gap_pu > 1e-6 and run.state.nodal_price is None
