@@ -20,14 +20,14 @@ from areas.multiphase import (
     with_network,
 )
 from areas.network import Point, area_network
-from areas.prices import first_prices
+from areas.prices import first_prices, network_prices
 from common.boundary import ANGLE, P, Q, W
 from common.branch_limits import limited_branches
 from common.errors import SolverError
 from common.feeder import Complexes, Floats
 from common.load_law import leg_currents, rounded_off
 from common.multiphase import GROUND, MultiphaseFeeder, multipliers
-from common.objective import factors, prices
+from common.objective import prices
 from common.partition import AreaCase
 from common.power_flow import Injections, PowerFlow
 from common.schedule import AreaSolution
@@ -112,6 +112,11 @@ class CorrectedModel:
         v, load = (predicted(self.at, self._here, inputs) for predicted in (predicted_voltages, predicted_loads))
         return self._compiled.limits.beyond(v, load)
 
+    def price(self, inputs: Floats, parts: Parts, equality_dual: Floats, dual: Floats) -> None:
+        """Note what the network costs at an answer (T, input), as predicted, by the duals of the problem's rows."""
+        v = predicted_voltages(self.at, self._here, inputs)
+        self.prices = network_prices(self.area, self._compiled, parts, v, equality_dual, dual)
+
     def verify(self, inputs: Floats) -> float:
         """Run the power flow of an answer (T, input) and compare: the largest difference of voltages, of the power
         at the root and of that of limited branches, pu. A flat model is taken at its word here: its error is told of
@@ -141,13 +146,8 @@ class CorrectedModel:
 
     def nodal_prices(self) -> Complexes:
         """(node, T) of power drawn at the last answer; see ``areas.curvature.nodal_prices``."""
-        point = self._answer
-        assert point is not None
-        squared = np.abs(point.v) ** 2
-        deviation = 4 * factors(self.area.settings).voltage_deviation * squared * (squared - 1)
-        voltage = self.prices.voltage + np.where(self.area.feeder.limited[:, None], deviation, 0.0)
-        priced = replace(self.prices, voltage=voltage)
-        return nodal_prices(self._network, point, priced)
+        assert self._answer is not None
+        return nodal_prices(self._network, self._answer, self.prices)
 
     def solution(self, values: dict[str, Floats]) -> AreaSolution:
         """Values of variables, with the power flow of the last answer, per unit, no kink rounded."""

@@ -181,7 +181,9 @@ def _network_cost(
         # In a model that is not corrected |V|^2 - 1 is 2 ln |V|, linear for areas and whole alike.
         deviation = 2 * log_v if at.is_lossless else np.exp(2 * log_v) - 1
         moved = moved if at.is_lossless else np.exp(2 * log_v)[..., None] * moved
-        quadratic = quadratic + 2 * weight * np.einsum("tni,tnj->tij", moved, moved)
+        # |V|^2 bends in ln |V| too; how ln |V| bends in the inputs is in the curvature.
+        bent = moved if at.is_lossless else np.maximum(2 - np.exp(-2 * log_v), 0.0)[..., None] * moved
+        quadratic = quadratic + 2 * weight * np.einsum("tni,tnj->tij", bent, moved)
         linear = linear + 2 * weight * np.einsum("tni,tn->ti", moved, deviation)
         constant += weight * float(voltage_deviation(1 + deviation))
     counted = parts == COST

@@ -14,7 +14,6 @@ from areas.conic import ConicProblem, ConicSolution
 from areas.corrected_model import CorrectedModel
 from areas.limits import Parts, approached, revised
 from areas.multiphase import build_multiphase, carried
-from areas.prices import network_prices
 from areas.proposals import attempt, slope_at, solve_at, terms
 from common.boundary import INFEASIBLE, SOLVED, AreaProposal, AreaReport, AreaResponse
 from common.errors import SolverError
@@ -164,7 +163,7 @@ class MultiphaseWorker:
             spent += answer.seconds
         if answer.status in ACCEPTED:
             duals = np.split(answer.dual, [problem.counts[0]])
-            self._model.prices = network_prices(self.area, self._compiled, self._parts, *duals)
+            self._model.price(answer.x[self._compiled.input_columns], self._parts, *duals)
         return _Solved(answer, status, problem, constant, spent)
 
     def _follow(self, proposal: AreaProposal) -> tuple[bool, _Solved]:
@@ -188,8 +187,9 @@ class MultiphaseWorker:
             self._parts, possible = before, True
             point = further(start, way, length)
             stepped = time.perf_counter()
-            self._model.prices = network_prices(self.area, self._compiled, before, point.equality_dual, point.dual)
-            corrected = self._model.correct(point.x[self._compiled.input_columns], self._width_at(proposal.barrier))
+            inputs = point.x[self._compiled.input_columns]
+            self._model.price(inputs, before, point.equality_dual, point.dual)
+            corrected = self._model.correct(inputs, self._width_at(proposal.barrier))
             started += time.perf_counter() - stepped
             beyond = self._beyond(point.x)
             self._parts = approached(before, beyond, self._limits)

@@ -9,7 +9,7 @@ from areas.limits import COST, ROW, Parts, split
 from areas.multiphase import MultiphaseModel
 from common.feeder import Floats
 from common.multiphase import MultiphaseFeeder
-from common.objective import prices
+from common.objective import factors, prices
 from common.partition import AreaCase
 
 
@@ -26,9 +26,15 @@ def first_prices(area: AreaCase[MultiphaseFeeder], model: MultiphaseModel) -> Ne
 
 
 def network_prices(
-    area: AreaCase[MultiphaseFeeder], model: MultiphaseModel, parts: Parts, equality_dual: Floats, dual: Floats
+    area: AreaCase[MultiphaseFeeder],
+    model: MultiphaseModel,
+    parts: Parts,
+    v: Floats,
+    equality_dual: Floats,
+    dual: Floats,
 ) -> NetworkPrices:
-    """By the duals of the equalities and inequalities of ``areas.multiphase.with_network``, in their order there."""
+    """At voltage magnitudes (node, T), by the duals of the equalities and inequalities of
+    ``areas.multiphase.with_network``, in their order there."""
     periods, first = len(area.horizon), first_prices(area, model)
     voltage, power = np.zeros_like(first.voltage), np.zeros_like(first.power)
     at = 0
@@ -55,4 +61,7 @@ def network_prices(
     limit, period = np.nonzero(parts == ROW)
     of_limits[limit, period] = dual[own : own + len(limit)]
     of_ln_v, of_load = split(len(voltage), of_limits)
+    # (|V|^2 - 1)^2 by ln |V|
+    deviation = np.where(area.feeder.limited[:, None], 4 * v**2 * (v**2 - 1), 0.0)
+    of_ln_v = of_ln_v + factors(area.settings).voltage_deviation * deviation
     return NetworkPrices(voltage + of_ln_v, power, first.losses, of_load)

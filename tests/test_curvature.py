@@ -6,12 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from areas.corrected_model import CorrectedModel
 from areas.curvature import convex, symmetric
+from areas.multiphase import build_multiphase, predicted_voltages, with_network
 from common.case import read_case
 from common.feeder import Floats
+from common.objective import voltage_deviation
+from common.partition import one_area
 from launch.solve import CENTRALIZED, Options, solve
 
 
@@ -46,6 +51,27 @@ def test_a_product_of_a_voltage_and_a_power_costs_voltages_and_hardly_powers() -
     assert found[1, 1] < 1.001
     # With nothing added to the power's, the voltage's must be 1.
     assert 0.99 < found[0, 0] < 1.01
+
+
+def test_a_problem_bends_with_the_voltage_deviation_as_its_predicted_voltages_do() -> None:
+    weighted, free = (
+        one_area(read_case("ieee13", {"periods": 1, "weights": weights})).areas[0]
+        for weights in ("energy=1,voltage_deviation=1", "energy=1")
+    )
+    compiled = build_multiphase(weighted)
+    model, columns = CorrectedModel(weighted, compiled), compiled.input_columns[0]
+    here, none = np.zeros((1, len(columns))), np.zeros((len(compiled.limits.exists), 1), np.int8)
+    model.correct(here, 0.03)
+    upper, of_free = (with_network(area, compiled, model.at, here, none)[0].p for area in (weighted, free))
+    form = symmetric((2 * (upper - of_free) - sp.diags_array((upper - of_free).diagonal())).toarray())
+    way = np.random.default_rng(0).uniform(-1, 1, len(columns))
+
+    def deviation(step: float) -> float:
+        v = predicted_voltages(model.at, here, here + step * way)
+        return float(voltage_deviation(v[weighted.feeder.limited] ** 2))
+
+    second = (deviation(1e-3) + deviation(-1e-3) - 2 * deviation(0)) / 1e-6
+    assert way @ form[np.ix_(columns, columns)] @ way == pytest.approx(second, rel=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{}, {"v_max_pu": 1.03}, {"weights": "energy=1,voltage_deviation=20,losses=0.1"}])
