@@ -7,6 +7,7 @@ phases a single-phase one, otherwise in wye to ground.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from common.branch_limits import branch_numbers, limited_branches
 from common.case import Case
 from common.circuit_engine import new_context
 from common.circuit_text import quoted
-from common.device_elements import COLLAPSE_PU, flexible_load_element, pv_element, storage_element, wind_element
+from common.device_elements import COLLAPSE_PU, device_commands, setpoint_commands
 from common.devices import Device
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.multiphase import FIXED, GROUND, TRANSFORMERS, connection, incidence
@@ -29,6 +30,8 @@ REST_PU = 1e-9
 ATTEMPTS = 15
 WRITTEN_ATTEMPTS = 3
 """how often a written circuit repeats a solution: a script cannot look whether it rests"""
+_ELEMENTS = {"pv": "pv", "batteries": "battery", "flexible_loads": "tieflow_flexible", "wind": "tieflow_wind"}
+"""names of devices' elements, before their number"""
 _AGAIN = "_solvenocontrol"
 """Solves at the present time and stored energy. Once ``solve`` has moved the energy, a battery that has just become
 full or empty would be off in another solution, so all repeats come before it."""
@@ -136,13 +139,7 @@ def circuit_commands(case: Case) -> list[str]:
         f"edit {quoted(name)} status=variable daily=tieflow{shape_of[shape]}"
         for name, shape in dict(zip(legs.name, legs.shape, strict=True)).items()
     ]
-    commands += ["", "! devices", *(pv_element(f"pv{i + 1}", _at(case, pv), pv) for i, pv in enumerate(case.pv))]
-    commands += [storage_element(f"battery{i + 1}", _at(case, unit), unit) for i, unit in enumerate(case.batteries)]
-    commands += [
-        flexible_load_element(f"tieflow_flexible{i + 1}", _at(case, load), load)
-        for i, load in enumerate(case.flexible_loads)
-    ]
-    commands += [wind_element(f"tieflow_wind{i + 1}", _at(case, wind), wind) for i, wind in enumerate(case.wind)]
+    commands += ["", "! devices", *device_commands(case, _elements(case), partial(_at, case))]
     # Only the time modes move stored energy. An odd number of iterations shows voltages that alternate.
     return [
         *commands,
@@ -157,24 +154,13 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
 
 
 def _setpoints(case: Case, schedule: Schedule, t: int) -> list[str]:
-    commands = [f"edit loadshape.tieflow{i} mult=({values[t]})" for i, values in enumerate(_shapes(case).values())]
-    for i, pv in enumerate(case.pv):
-        # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see pv_element.
-        irradiance = _finite(schedule.pv["p_kw"][i, t], "PV", pv.place) / pv.s_rated_kva
-        kvar = _finite(schedule.pv["q_kvar"][i, t], "PV", pv.place)
-        commands.append(f"edit pvsystem.pv{i + 1} irradiance={irradiance} kvar={kvar}")
-    for i, battery in enumerate(case.batteries):
-        net = schedule.batteries["discharge_kw"][i, t] - schedule.batteries["charge_kw"][i, t]
-        kw = _finite(net, "battery", battery.place)
-        kvar = _finite(schedule.batteries["q_kvar"][i, t], "battery", battery.place)
-        commands.append(f"edit storage.battery{i + 1} kw={kw} kvar={kvar}")
-    for i, load in enumerate(case.flexible_loads):
-        kw = _finite(schedule.flexible_loads["p_kw"][i, t], "flexible load", load.place)
-        commands.append(f"edit load.tieflow_flexible{i + 1} kw={kw} kvar={kw * load.q_kvar / load.p_kw}")
-    for i, wind in enumerate(case.wind):
-        kw, kvar = (_finite(schedule.wind[name][i, t], "turbine", wind.place) for name in ("p_kw", "q_kvar"))
-        commands.append(f"edit generator.tieflow_wind{i + 1} kw={kw} kvar={kvar}")
-    return commands
+    shapes = [f"edit loadshape.tieflow{i} mult=({values[t]})" for i, values in enumerate(_shapes(case).values())]
+    return shapes + setpoint_commands(case, schedule, t, _elements(case))
+
+
+def _elements(case: Case) -> list[str]:
+    """Names of the devices' elements."""
+    return [f"{name}{i + 1}" for kind, name in _ELEMENTS.items() for i in range(len(getattr(case, kind)))]
 
 
 def _shapes(case: Case) -> dict[str, Floats]:
@@ -198,13 +184,6 @@ def _at(case: Case, unit: Device) -> str:
         volts = feeder.v_base[a[0]] * (np.sqrt(3) if len(a) in (2, 3) else 1)
     bus = quoted(".".join(map(str, [unit.bus, *nodes])))
     return f"bus1={bus} phases={len(a)} kv={volts / 1000}"
-
-
-def _finite(value: float, device: str, place: str) -> float:
-    # OpenDSS reads 'nan' as 0 without a word.
-    if not np.isfinite(value):
-        raise ValueError(f"the setpoint of the {device} at bus '{place}' is {value}")
-    return value
 
 
 def _settle(engine: Any, nodes: Ints, v_base: Floats) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 from opendssdirect import dss
 
 from common.case import Case
-from common.device_elements import COLLAPSE_PU, SPAN, flexible_load_element, pv_element, storage_element, wind_element
+from common.device_elements import COLLAPSE_PU, SPAN, device_commands, setpoint_commands
+from common.devices import FlexibleLoad
 from common.feeder import BranchRow, BusRow, Feeder, Floats
 from common.schedule import NetworkState, Schedule, told_apart
 from common.settings import Settings
@@ -122,14 +123,7 @@ def circuit_commands(case: Case) -> list[str]:
     for name, bus in zip(names, feeder.buses, strict=True):
         commands += _shunts(name, rows[bus], kv, settings)
     bus_name = dict(zip(feeder.buses, names, strict=True))
-    at = {bus: f"bus1={name} phases=1 kv={kv}" for bus, name in bus_name.items()}
-    commands += [pv_element(bus_name[pv.bus], at[pv.bus], pv) for pv in case.pv]
-    commands += [storage_element(bus_name[battery.bus], at[battery.bus], battery) for battery in case.batteries]
-    # No bus has a hyphen here.
-    commands += [
-        flexible_load_element(f"{bus_name[load.bus]}-flexible", at[load.bus], load) for load in case.flexible_loads
-    ]
-    commands += [wind_element(bus_name[wind.bus], at[wind.bus], wind) for wind in case.wind]
+    commands += device_commands(case, _elements(case), lambda unit: f"bus1={bus_name[unit.bus]} phases=1 kv={kv}")
     # Only the time modes move stored energy. No element has a load shape, so each solve is one period as set.
     return [
         *commands,
@@ -139,25 +133,15 @@ def circuit_commands(case: Case) -> list[str]:
 
 def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
     """The OpenDSS commands that apply the setpoints of period ``t`` and solve it. Raises ValueError for a NaN."""
-    names = dict(zip(case.feeder.buses, _bus_names(case.feeder), strict=True))
-    commands = [f"set loadmult={case.horizon.load[t]}"]
-    for i, pv in enumerate(case.pv):
-        # The panel is as large as the inverter, for OpenDSS cuts irradiance above 1; see pv_element.
-        irradiance = _setpoint(schedule.pv["p_kw"][i, t], "PV", pv.bus) / pv.s_rated_kva
-        kvar = _setpoint(schedule.pv["q_kvar"][i, t], "PV", pv.bus)
-        commands.append(f"edit pvsystem.{names[pv.bus]} irradiance={irradiance} kvar={kvar}")
-    for i, battery in enumerate(case.batteries):
-        net = schedule.batteries["discharge_kw"][i, t] - schedule.batteries["charge_kw"][i, t]
-        kw = _setpoint(net, "battery", battery.bus)
-        kvar = _setpoint(schedule.batteries["q_kvar"][i, t], "battery", battery.bus)
-        commands.append(f"edit storage.{names[battery.bus]} kw={kw} kvar={kvar}")
-    for i, load in enumerate(case.flexible_loads):
-        kw = _setpoint(schedule.flexible_loads["p_kw"][i, t], "flexible load", load.bus)
-        commands.append(f"edit load.{names[load.bus]}-flexible kw={kw} kvar={kw * load.q_kvar / load.p_kw}")
-    for i, wind in enumerate(case.wind):
-        kw, kvar = (_setpoint(schedule.wind[name][i, t], "turbine", wind.bus) for name in ("p_kw", "q_kvar"))
-        commands.append(f"edit generator.{names[wind.bus]} kw={kw} kvar={kvar}")
-    return [*commands, "solve"]
+    setpoints = setpoint_commands(case, schedule, t, _elements(case))
+    return [f"set loadmult={case.horizon.load[t]}", *setpoints, "solve"]
+
+
+def _elements(case: Case) -> list[str]:
+    """Names of the devices' elements, each that of its bus."""
+    bus_name = dict(zip(case.feeder.buses, _bus_names(case.feeder), strict=True))
+    # The bus may have a load already, and no bus has a hyphen here.
+    return [bus_name[unit.bus] + "-flexible" * isinstance(unit, FlexibleLoad) for unit in case.devices]
 
 
 def _line(parent: str, child: str, row: BranchRow, stiff_ohm: float) -> str:
@@ -199,13 +183,6 @@ def _bus_names(feeder: Feeder) -> tuple[str, ...]:
     if plain and len({bus.lower() for bus in feeder.buses}) == len(feeder.buses):
         return feeder.buses
     return tuple(f"b{i}" for i in range(len(feeder.buses)))
-
-
-def _setpoint(value: float, device: str, bus: str) -> float:
-    # OpenDSS reads 'nan' as 0 without a word.
-    if not np.isfinite(value):
-        raise ValueError(f"the setpoint of the {device} at bus '{bus}' is {value}")
-    return value
 
 
 def _volts(case: Case) -> float:
