@@ -189,6 +189,11 @@ def abort(comm: Comm) -> NoReturn:
     """Tell the unexpected error that is being handled, and end all ranks: the others would wait forever."""
     traceback.print_exc()
     print(f"tieflow: rank {comm.rank} failed; all ranks end.", file=sys.stderr, flush=True)
+    end_all(comm)
+
+
+def end_all(comm: Comm) -> NoReturn:
+    """End all ranks at once, whatever they are at."""
     # A launcher may drop what it has not passed on yet when it is told to abort.
     time.sleep(0.5)
     # MPI's own words about an abort would bury the message.

@@ -16,7 +16,7 @@ from common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError, d
 from common.partition import area_numbers
 from common.store import check_writable, write_result
 from common.study_store import read_run
-from common.transport import abort, dismiss, launched_rank, work, world
+from common.transport import abort, dismiss, end_all, launched_rank, work, world
 from launch.benchmark import compare
 from launch.options import given_settings, in_areas_of, json_option, print_json, run_options, settings_options, together
 from launch.partition import describe, partition_report, write_areas
@@ -278,6 +278,11 @@ def main() -> None:
             return
         code = _command(comm)
         dismiss(comm)
+    except KeyboardInterrupt:
+        # Launchers pass it on to the ranks, which then wait for each other in vain.
+        if comm is not None:
+            end_all(comm)
+        sys.exit(EXIT_ERROR)
     except Exception:
         if comm is not None:
             abort(comm)
@@ -298,7 +303,7 @@ def _command(comm: Comm | None) -> int:
         error.show()
         return EXIT_ERROR
     except click.Abort:
-        return EXIT_ERROR
+        raise KeyboardInterrupt from None
 
 
 def _say(error: TieflowError) -> None:

@@ -74,7 +74,14 @@ class Launch:
             self._err = stack.enter_context(tempfile.TemporaryFile())
             self._streams = stack.pop_all()
         self._process = subprocess.Popen(
-            command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err
+            command,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+            # Tests that run in the background ignore Ctrl-C, and would pass that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def __enter__(self) -> Launch:
@@ -110,6 +117,10 @@ class Launch:
         ]
         assert ranks, f"no process says that it is rank {rank}"
         return min(ranks)
+
+    def interrupt(self) -> None:
+        """Ctrl-C at the launcher, once."""
+        self._process.send_signal(signal.SIGINT)
 
     def wait_for_rounds(self, count: int, timeout_s: float = 60.0) -> None:
         until = time.monotonic() + timeout_s

@@ -373,6 +373,21 @@ def test_a_rank_that_is_killed_in_mid_run_ends_all(tmp_path: Path, rank: int) ->
     assert contents(tmp_path) == before
 
 
+def test_one_ctrl_c_ends_all_ranks(tmp_path: Path) -> None:
+    (tmp_path / "run.h5").write_bytes(OLD_RESULT)
+    before = contents(tmp_path)
+    endless = ("--periods", "24", "--tolerance", "1e-9", "--max-rounds", "100000")
+    command = mpirun(2, "tieflow", "solve", "ieee123", *endless, "--output", "run.h5")
+    with Launch(command, tmp_path) as launch:
+        launch.wait_for_rounds(1)
+        launch.interrupt()
+        ended = launch.finish(timeout_s=WITHIN_S)
+    assert ended.code != 0
+    assert "Traceback" not in ended.text
+    assert ended.left_over == ()
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize(("size", "rank"), [("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")])
 def test_a_launcher_of_another_mpi_is_refused_by_rank_0_alone(tmp_path: Path, size: str, rank: str) -> None:
     # What such a launcher makes: processes that each believe to be alone. Three of the five.
