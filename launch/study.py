@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,10 +44,13 @@ def run_study(
     """Run what is not stored in ``path`` yet, or with ``force`` everything, and store it there.
 
     Rank 0 of ``comm`` calls this while the other ranks ``work``. A variant that fails is stored with its reason, and
-    the others go on. Raises TieflowError for a file that cannot be written and for more groups than ranks.
+    the others go on. Raises TieflowError for a file that cannot be written, for more groups than ranks, and, unless
+    ``force``, before anything is run where a variant that does not fit its case would replace a stored run.
     """
     check_writable(path)
     stored = stored_digests(path)
+    if not force:
+        _check_kept(path, variants, stored)
     jobs = to_run(variants, {} if force else stored)
     running = {job.name for job in jobs}
     kept = {v.name: v.placements for v in variants if isinstance(v, Resolved) and v.name not in running}
@@ -70,6 +73,17 @@ def run_study(
 
     if jobs:
         run_jobs(comm, count, size, jobs, run_variant, lambda job: watcher.started(job.name), done)
+
+
+def _check_kept(path: Path, variants: Sequence[Resolved | Unresolved], stored: Mapping[str, str]) -> None:
+    """A slip in a study file costs no stored run."""
+    for variant in variants:
+        # What never ran has no digest.
+        if isinstance(variant, Unresolved) and stored.get(variant.name):
+            raise TieflowError(
+                f"{path}: nothing was run, for variant '{variant.name}', whose run is stored there, would be lost: "
+                f"{variant.error} Then run again, or name another file with --output, or give up the run with --force."
+            )
 
 
 def run_variant(job: Resolved, comm: Comm | None, between: Callable[[], None]) -> VariantRun:

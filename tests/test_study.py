@@ -21,7 +21,7 @@ from launch import api, study
 from launch.kpis import kpi_report
 from launch.plain_rule import PLAIN_RULE
 from launch.study_figures import figures, newly_outside, worst_code
-from launch.variants import resolve
+from launch.variants import Unresolved, resolve
 
 Run = Callable[..., tuple[int, str, str]]
 TROUBLE = """
@@ -161,6 +161,18 @@ def test_a_second_run_skips_what_is_stored_and_runs_what_has_changed(done: Path,
     told = again("is not here", "is elsewhere")
     assert not told.ran
     assert read_study(path).variants["with PV"].placements[0].note == "the source's bus is elsewhere"
+
+
+def test_a_slip_in_the_study_costs_no_stored_run_unless_it_is_forced(done: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.h5"
+    path.write_bytes(done.read_bytes())
+    file = read(done.parent, "p_kw = 10", "p_kw = 11")
+    slipped = [*resolve(file)[:2], Unresolved("full", TieflowError("no bus 'z'."))]
+    with pytest.raises(TieflowError, match=r"nothing was run, for variant 'full', .* lost: no bus 'z'\. Then"):
+        study.run_study(file, slipped, path, Told())
+    assert path.read_bytes() == done.read_bytes()
+    study.run_study(file, slipped, path, Told(), force=True)
+    assert read_study(path).variants["full"].failure == "no bus 'z'."
 
 
 def test_a_killed_run_keeps_the_variants_that_were_done(
