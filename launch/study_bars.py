@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Found = Sequence[VariantFigures]
 _THICK = 0.38
 NOT_SOLVED = "not solved"
+SAME_SHARE = 1e-6
+"""of what the plain rule costs or loses: less than this apart, both are the same"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_pairs(study: StoredStudy, found: Found, value: Callable[[Kpis], float],
     if least == most:
         return f"{noun} of {least} are {ours[least]:,.1f} {words}."
     rules = {variant.name: value(variant.rule.kpis.kpis) for variant in found if variant.rule and variant.optimized}
-    below = sum(ours[name] < rule for name, rule in rules.items())
+    below = sum(rule - ours[name] > SAME_SHARE * abs(rule) for name, rule in rules.items())
     beside = f"; in {below} of {len(rules)} variants they are below the plain rule's" if rules else ""
     return (
         f"{noun} of the optimized schedules lie between {ours[least]:,.1f} ({least}) and {ours[most]:,.1f} {words} "

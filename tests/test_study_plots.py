@@ -227,6 +227,14 @@ def test_bars_of_cost_are_those_of_the_replay_and_say_what_is_missing(study: Sto
     assert reading.endswith("in 1 of 1 variants they are below the plain rule's.")
 
 
+def test_a_variant_that_costs_what_the_plain_rule_costs_is_not_below_it(study: StoredStudy) -> None:
+    full = study.variants["full"]
+    assert full.optimized is not None
+    same = replace(study, variants={**study.variants, "full": replace(full, rule=full.optimized)})
+    (costs, *_) = study_pictures(same, figures(same))
+    assert costs.read().endswith("in 0 of 1 variants they are below the plain rule's.")
+
+
 def test_the_saving_is_what_the_plain_rule_costs_more(study: StoredStudy) -> None:
     full = study.variants["full"]
     assert full.optimized is not None
