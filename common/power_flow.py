@@ -224,7 +224,10 @@ class PowerFlow:
                     return v, i
                 if not np.isfinite(change):
                     break
-        raise SolverError(f"the power flow did not converge in {ITERATIONS} iterations (last change {change:.1e} pu).")
+        raise SolverError(
+            f"the power flow did not converge in {ITERATIONS} iterations (last change {change:.1e} pu). There may be "
+            "more load than the feeder can carry: lower it."
+        )
 
 
 def tableau(ports: TwoPorts, roots: int) -> sp.csc_array:

@@ -83,6 +83,8 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key}: missing. Give it a value."
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    # Files know lists only.
+    message = message.replace("a valid tuple", "a list")
     if first["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key}: must be {message} (got {first['input']!r})."

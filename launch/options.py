@@ -65,7 +65,10 @@ def in_areas_of(case: Case, areas: str | None, folder: Path | None = None) -> Ca
         return in_areas(case, int(areas))
     if not areas.strip():
         raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
-    return replace(case, areas=tuple(read_table((folder or Path()) / areas, AreaRow)))
+    path = (folder or Path()) / areas
+    if not path.is_file():
+        raise CaseError(f"areas: {path}: no such file. Give a number of areas, or the path of an areas.csv.")
+    return replace(case, areas=tuple(read_table(path, AreaRow)))
 
 
 def run_stem(file: Path, variant: str | None, rule: bool) -> str:

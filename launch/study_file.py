@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from common.devices import PV, Battery, Device, FlexibleLoad, Wind
 from common.errors import CaseError, did_you_mean
@@ -19,7 +19,6 @@ from launch.solve import METHODS
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Word = Annotated[str, Field(min_length=1)]
-Areas = Annotated[int, Field(ge=1)] | Word
 
 KINDS: dict[str, tuple[str, type[Device]]] = {
     "pv": ("pv", PV),
@@ -30,6 +29,16 @@ KINDS: dict[str, tuple[str, type[Device]]] = {
 """of devices, as study files call them: the field of ``Case`` and the row class"""
 ABOUT = ("kind", "place", "named", "note")
 """keys of a device that its row class does not have"""
+
+
+def _number_or_file(value: Any) -> Any:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_number and not (isinstance(value, str) and value):
+        raise ValueError(f"must be a number of areas, or the path of an areas.csv (got {value!r}).")
+    return value
+
+
+Areas = Annotated[int | str, BeforeValidator(_number_or_file)]
 
 
 class Place(Row):
@@ -164,6 +173,9 @@ def _check_study(study: StudyFile) -> None:
     path, names = study.path, [variant.name for variant in study.variants]
     check_names(study.settings, f"{path}, [settings]")
     _check_device_entries(study)
+    own = study.profiles_path
+    if own is not None and not own.is_file():
+        raise CaseError(f"{path}, [profiles]: csv: {own}: no such file. The path begins at the study file.")
     for name in names:
         if names.count(name) > 1:
             raise CaseError(f"{path}: two variants are called '{name}'. Give each its own name.")

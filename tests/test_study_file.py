@@ -67,6 +67,9 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "studies.md"
         ('title = "A', 'method = "dlpm"\ntitle = "A', r"study\.toml: method 'dlpm' is unknown\. Did you mean 'dlmp'\?"),
         ('title = "A', 'settings = 3\ntitle = "A', r"study\.toml: settings: must be a valid dictionary"),
         ('title = "A', "title = ", r"study\.toml: not valid TOML"),
+        ('title = "A', 'areas = 0\ntitle = "A', r"study\.toml: areas: must be a number of areas, or the path of an a"),
+        ('title = "A', 'commands = "solve"\ntitle = "A', r"study\.toml: commands: must be a list \(got 'solve'\)"),
+        ("[rule]", '[profiles]\ncsv = "none.csv"\n\n[rule]', r"\[profiles\]: csv: .*none\.csv: no such file\. The pat"),
         (
             "[rule]",
             "[settings]\nperiod = 3\n\n[rule]",
