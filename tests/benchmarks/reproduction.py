@@ -124,6 +124,20 @@ def table_3(found: Sequence[VariantFigures]) -> None:
     table(("variant", "losses, kW", "of lines", "peak, kW", "load factor", "voltage deviation", "efficiency, %"), rows)
 
 
+def table_4(found: Sequence[VariantFigures]) -> None:
+    known = {variant.name: variant for variant in found}
+    own = known["full integration"]
+    others = {name: known[name].optimized for name in known if name in ("base case", "with PV", "with PV and wind")}
+    rows = []
+    for name, run in {**others, "the rule": own.rule}.items():
+        assert own.optimized is not None and run is not None
+        ours, theirs = own.optimized.kpis.kpis, run.kpis.kpis
+        kinds = ("losses_kwh", "transformer_losses_kwh", "line_losses_kwh")
+        less = [1 - getattr(ours, kind) / getattr(theirs, kind) for kind in kinds]
+        rows.append((name, *[f"{100 * share:.1f} %" for share in less]))
+    table(("full integration against", "total less", "transformers", "lines"), rows)
+
+
 def shapes(study: StoredStudy) -> None:
     """What the pictures of the devices show, in numbers."""
     monitored = study.head.monitored_bus
@@ -166,6 +180,9 @@ def main(folder: Path) -> None:
     table_2(base)
     print("## Table 3\n")
     table_3(figures(studies["ieee123_scenarios"]))
+    print("## Table 4\n")
+    table_4(figures(studies["ieee123_scenarios"]))
+    table_4(figures(studies["ieee123_mixed"]))
 
 
 if __name__ == "__main__":
