@@ -56,8 +56,8 @@ def app() -> None:
     """Distributed multi-area optimal power flow of distribution feeders, confirmed by OpenDSS.
 
     CASE is a shipped case (ieee123, ieee13, ieee123_unbalanced, ieee123_12kv) or a case folder. Exit codes: 0 converged
-    and confirmed, 2 not converged, 3 infeasible, 4 not confirmed by OpenDSS, 5 confirmed with overstepped voltage
-    limits, 1 anything else.
+    and confirmed, 2 not converged, 3 infeasible, 4 not confirmed by OpenDSS, 5 confirmed with overstepped limits
+    of voltages or branches, 1 anything else.
     """
 
 

@@ -126,14 +126,19 @@ def study_table(found: Sequence[VariantFigures]) -> Table:
 
 
 def remarks(variant: VariantFigures, base: str, is_told: bool = False) -> list[Text]:
-    """What does not fit into a row: why it failed, notes, and voltages that it is to blame for."""
+    """What does not fit into a row: why it failed, limits overstepped, notes, and voltages that it is to blame for."""
     said = []
     if variant.failure and not is_told:
         said.append(Text(f"{variant.name} FAILED: {variant.failure}", style="bold red"))
     if variant.rule_failure:
         said.append(Text(f"{variant.name}: no run by the plain rule: {variant.rule_failure}", style="yellow"))
     for run, words in ((variant.optimized, ""), (variant.rule, " by the plain rule")):
-        said += [Text(f"{variant.name}{words}: {note}", style="yellow") for note in (run.notes if run else ())]
+        if run is None:
+            continue
+        # A saving tells little where limits are overstepped on one side only.
+        if beyond := run.kpis.kpis.violations:
+            said.append(Text(f"{variant.name}{words}: {counted(beyond, 'limit')} overstepped", style="yellow"))
+        said += [Text(f"{variant.name}{words}: {note}", style="yellow") for note in run.notes]
     if variant.newly_outside is None:
         if variant.optimized is not None:
             said.append(Text(f"{variant.name}: base '{base}' has no run to compare voltages with", style="yellow"))

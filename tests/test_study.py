@@ -20,7 +20,8 @@ from common.study_store import is_study, read_run, read_study, write_variant
 from launch import api, study
 from launch.kpis import kpi_report
 from launch.plain_rule import PLAIN_RULE
-from launch.study_figures import figures, newly_outside, worst_code
+from launch.study_figures import RunFigures, figures, newly_outside, worst_code
+from launch.study_report import remarks
 from launch.variants import Unresolved, resolve
 
 Run = Callable[..., tuple[int, str, str]]
@@ -231,6 +232,21 @@ def test_the_table_has_a_row_for_every_variant_and_the_csv_full_precision(run: R
     assert float(cost[0]["value"]) == kpi_report(full).kpis.energy_cost
     assert {r["run"] for r in table} == {"", "optimized", "rule"}
     assert {r["variant"] for r in table} == {"base", "with PV", "full"}
+
+
+def test_limits_that_either_run_oversteps_are_counted_below_the_table(done: Path) -> None:
+    full = figures(read_study(done))[2]
+    assert remarks(full, "base") == []
+    assert full.optimized is not None and full.rule is not None
+
+    def with_violations(run: RunFigures, count: int) -> RunFigures:
+        return replace(run, kpis=replace(run.kpis, kpis=replace(run.kpis.kpis, violations=count)))
+
+    beyond = replace(full, optimized=with_violations(full.optimized, 1), rule=with_violations(full.rule, 12))
+    assert [str(line) for line in remarks(beyond, "base")] == [
+        "full: 1 limit overstepped",
+        "full by the plain rule: 12 limits overstepped",
+    ]
 
 
 def test_a_dry_run_shows_variants_and_placements_and_writes_nothing(run: Run, small: Path) -> None:
