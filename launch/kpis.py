@@ -209,7 +209,7 @@ def rows(report: KpiReport) -> Iterator[Row]:
         text = _text(value, item.metadata["unit"], item.metadata["digits"])
         other = None if report.optimizer is None else getattr(report.optimizer, item.name)
         own = "" if other is None else _text(other, item.metadata["unit"], item.metadata["digits"])
-        yield Row(item.name, item.metadata["label"], text, "" if own.split(" at ")[0] == text.split(" at ")[0] else own)
+        yield Row(item.name, item.metadata["label"], text, "" if _alone(own) == _alone(text) else own)
 
 
 def lines(report: KpiReport) -> Iterator[tuple[object, ...]]:
@@ -233,6 +233,11 @@ def _text(value: Any, unit: str, digits: int) -> str:
         return text
     where = "" if value.place == SUBSTATION else f" at {value.place}"
     return f"{text}{where} in hour {value.hour}"
+
+
+def _alone(text: str) -> str:
+    """The number and its unit, without place and hour: of two equal ones noise decides which is the first."""
+    return text.split(" in hour ")[0].split(" at ")[0]
 
 
 def _energy(power: Floats | None, dt: float) -> float | None:

@@ -123,12 +123,12 @@ def json_ready(value: Any) -> Any:
 def print_result(console: Console, result: Result) -> None:
     """The table of a run, OpenDSS's verdict and everything that the user should know."""
     console.print(_overview(result))
-    console.print(_verdict(result.check))
+    console.print(_verdict(result.check), soft_wrap=True)
     if result.oversteps:
         for line in _overstepped(result.oversteps):
-            console.print(line)
+            console.print(line, soft_wrap=True)
     for note in result.notes:
-        console.print(Text(f"Note: {note}", style="yellow"))
+        console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
     if not result.converged:
         console.print(
             Text(
@@ -136,7 +136,8 @@ def print_result(console: Console, result: Result) -> None:
                 f"{result.max_mismatch_pu:.1e} pu. This is not a schedule to use. Allow more --max-rounds, or try "
                 "another --method.",
                 style="bold red",
-            )
+            ),
+            soft_wrap=True,
         )
 
 

@@ -46,6 +46,8 @@ def kpis(file: Path, variant: str | None, rule: bool, as_json: bool, as_csv: boo
     else:
         console = Console()
         table = Table.grid(padding=(0, 2))
+        for _ in range(3):
+            table.add_column(no_wrap=True, overflow="ignore")
         for row in rows(report):
             table.add_row(row.label, row.value, f"optimizer: {row.optimizer}" if row.optimizer else "")
         console.print(Text(f"Source: {report.source}{'; powers and energies per phase' if report.per_phase else ''}"))
@@ -124,4 +126,4 @@ def _study_doubts(study: StoredStudy) -> list[str]:
 
 def _warn(console: Console, wrong: Sequence[str]) -> None:
     for doubt in wrong:
-        console.print(Text(doubt, style="bold red"))
+        console.print(Text(doubt, style="bold red"), soft_wrap=True)

@@ -140,7 +140,8 @@ def test_what_is_not_there_has_no_indicator_and_no_row() -> None:
 
 def test_the_optimizers_value_stands_beside_only_where_the_two_differ() -> None:
     found = by_hand()
-    other = replace(found, losses_kwh=2.5, lowest_voltage_pu=Extreme(0.97, "a", 8))
+    peak = replace(found.peak_substation_kw, hour=23)
+    other = replace(found, losses_kwh=2.5, lowest_voltage_pu=Extreme(0.97, "a", 8), peak_substation_kw=peak)
     shown = {row.name: row for row in rows(KpiReport("OpenDSS replay", True, found, other))}
     assert (shown["losses_kwh"].value, shown["losses_kwh"].optimizer) == ("2.00 kWh", "2.50 kWh")
     assert shown["lowest_voltage_pu"].value == "0.9700 pu at b in hour 7"

@@ -26,8 +26,8 @@ from launch.report import (
 from launch.solve import LOOSE_PU
 
 
-def printed(result: Result) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def printed(result: Result, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
     print_result(console, result)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
@@ -40,6 +40,10 @@ def verdict(result: Result) -> Check:
 def refuted(result: Result, violations: int = 1) -> Result:
     found = tuple(Violation("voltage", f"bus{i}", 11, 0.94, 0.95, "pu") for i in range(violations))
     return replace(result, check=replace(verdict(result), passed=False, violations=found))
+
+
+def test_a_violation_is_one_line_however_narrow_the_log(small_result: Result) -> None:
+    assert "violated: voltage at bus0, hour 11: 0.94000 pu, limit 0.95000 pu\n" in printed(refuted(small_result), 40)
 
 
 def test_a_converged_and_confirmed_result_ends_with_0(small_result: Result) -> None:
