@@ -211,7 +211,7 @@ def _write(engine: Engine, records: Records, master: Path, profiles: Iterable[st
     bases = sorted({round(kv * np.sqrt(3), 9) for _, kv, _ in buses if kv})
     groups = {
         "load shapes": [text.load_shape(record) for record in shapes],
-        "lines: matrices in ohm and nF of the whole line": [text.line(r, frequency) for r in records["Line"]],
+        "lines: matrices in ohm and nF per unit of length": [text.line(r, frequency) for r in records["Line"]],
         "transformers": [text.transformer(r, frequency) for r in records["Transformer"]],
         "autotransformers": [text.autotransformer(r, frequency) for r in records["AutoTrans"]],
         "reactors": shunts("Reactor", text.reactor),

@@ -58,19 +58,21 @@ def source(record: Record, circuit: str, y: Callable[[], Complexes]) -> list[str
 
 
 def line(record: Record, frequency: float) -> str:
-    """The impedances of the whole line, so that no code, geometry or unit remains."""
+    """The impedances per unit of length and the length, so that no code or geometry remains."""
     words = [_new("line", record), *_words(record, {"Phases": None}), *_buses(record)]
-    matrices = {key[0]: np.array(record[key]) * record["Length"] for key in ("RMatrix", "XMatrix", "CMatrix")}
+    matrices = {key[0]: np.array(record[key]) for key in ("RMatrix", "XMatrix", "CMatrix")}
+    length = _words(record, {"Length": None})
     if record["Switch"] and all(_is_balanced(matrix) for matrix in matrices.values()):
         # 'switch=yes' resets length and impedances, so it must come before them. It overrules matrices anywhere.
-        words += ["switch=yes", "length=1"]
+        words += ["switch=yes", *length]
         for letter, matrix in matrices.items():
             own, mutual = float(matrix[0, 0]), float(matrix[0, -1]) if len(matrix) > 1 else 0.0
             words += [f"{letter.lower()}1={value(own - mutual)}", f"{letter.lower()}0={value(own + 2 * mutual)}"]
     else:
         # OpenDSS assumes a capacitance when none is given, so zeros are written out too.
-        words += ["length=1", *(f"{letter.lower()}matrix={_triangle(matrix)}" for letter, matrix in matrices.items())]
-    return " ".join([*words, *_words(record, {"NormAmps": None, "BaseFreq": frequency})])
+        words += [*length, *(f"{letter.lower()}matrix={_triangle(matrix)}" for letter, matrix in matrices.items())]
+    # Impedances reset the unit of length, so it must come after them.
+    return " ".join([*words, *_words(record, {"Units": "none", "NormAmps": None, "BaseFreq": frequency})])
 
 
 def transformer(record: Record, frequency: float) -> str:

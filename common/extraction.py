@@ -36,6 +36,8 @@ UNGROUNDED = 1e5
 """ratio of phase-to-phase to phase-to-ground admittance above which a secondary counts as ungrounded"""
 FLOATING_PU = 1e9
 """voltage that currents of about 1 pu into every node cause where nothing but rounding ties a node to ground"""
+KM_PER_UNIT = (np.nan, 1.609344, 0.3048, 1.0, 1e-3, 0.3048e-3, 0.0254e-3, 1e-5, 1e-6)
+"""by OpenDSS's number of a unit of length: none, mi, kft, km, m, ft, in, cm, mm"""
 _TABLES = {"pvsystem": "pv.csv", "storage": "batteries.csv"}
 """where tieflow has what OpenDSS models by an element of the class"""
 
@@ -51,6 +53,8 @@ class _Read:
     """the primitive admittance matrix in siemens, column by column, real and imaginary parts in turn"""
     is_switch: bool | None
     """None: its impedance tells"""
+    length_km: float
+    """of a line, NaN without a unit; else 0"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class _Raw:
     nodes: tuple[Node, ...]
     y: Complexes
     is_switch: bool = False
+    length_km: float = 0.0
 
     def buses(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(bus for bus, _ in self.nodes))
@@ -111,7 +116,8 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
 
     def element(raw: _Raw) -> Element:
         at = np.array([index[node] for node in raw.nodes], np.int64)
-        return Element(raw.name, at, raw.y * (root_scale[at, None] * root_scale[at]), raw.is_switch)
+        y = raw.y * (root_scale[at, None] * root_scale[at])
+        return Element(raw.name, at, y, raw.is_switch, raw.length_km)
 
     y = source.y
     copies = tuple((SOURCE, phase) for _, phase in source.nodes)
@@ -190,10 +196,13 @@ def _read(engine: Any, name: str, kind: str) -> _Read:
     buses = [bus.split(".")[0].lower() for bus in active.BusNames()]
     conductors = active.NumConductors()
     nodes = tuple((buses[i // conductors], int(node)) for i, node in enumerate(active.NodeOrder()))
-    is_switch: bool | None = False
-    if kind == "line":
-        is_switch = str(engine.Properties.Value("switch")).lower().startswith(("y", "t")) or None
-    return _Read(name, nodes, active.YPrim(), is_switch)
+    y = active.YPrim()
+    if kind != "line":
+        return _Read(name, nodes, y, is_switch=False, length_km=0.0)
+    is_switch = str(engine.Properties.Value("switch")).lower().startswith(("y", "t")) or None
+    lines = engine.Lines
+    lines.Name(name.split(".", 1)[1])
+    return _Read(name, nodes, y, is_switch, lines.Length() * KM_PER_UNIT[lines.Units()])
 
 
 def _raws(read: Sequence[_Read]) -> list[_Raw]:
@@ -213,7 +222,8 @@ def _raws(read: Sequence[_Read]) -> list[_Raw]:
             gather = np.equal.outer(places, own).astype(float)
             y = gather.T @ y @ gather
         for i, matrix, switch in zip(chosen, y, switches.tolist(), strict=True):
-            raws[i] = _Raw(read[i].name, kept[i], matrix, switch)
+            length = read[i].length_km
+            raws[i] = _Raw(read[i].name, kept[i], matrix, switch, 0.0 if switch and np.isnan(length) else length)
     return [raws[i] for i in range(len(read))]
 
 
@@ -260,7 +270,8 @@ def _parallel(raws: Sequence[_Raw]) -> _Raw:
     for raw in raws:
         at = [nodes.index(node) for node in raw.nodes]
         y[np.ix_(at, at)] += raw.y
-    return _Raw("+".join(raw.name for raw in raws), tuple(nodes), y, all(raw.is_switch for raw in raws))
+    length = float(np.max([raw.length_km for raw in raws]))
+    return _Raw("+".join(raw.name for raw in raws), tuple(nodes), y, all(raw.is_switch for raw in raws), length)
 
 
 def _parent_first(raw: _Raw, parent: str) -> _Raw:

@@ -7,7 +7,7 @@ Node 0 of OpenDSS is ground and never appears.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,8 @@ class Element:
     y: Complexes
     """(conductor, conductor) primitive admittance"""
     is_switch: bool = False
+    length_km: float = 0.0
+    """of a line; NaN where the circuit gives its length without a unit. 0 of a switch without one and of all else"""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,14 @@ def path_impedance(feeder: MultiphaseFeeder) -> Complexes:
     return found
 
 
+def path_length(feeder: MultiphaseFeeder) -> Floats:
+    """(bus,) length of the lines from bus 0 to each bus, km; NaN behind a line of unknown length."""
+    found = np.zeros(len(feeder.buses))
+    for k, (parent, branch) in enumerate(zip(feeder.parent, feeder.branches, strict=True)):
+        found[k + 1] = found[parent] + branch.length_km
+    return found
+
+
 def multipliers(legs: Legs, load: Floats, shapes: Mapping[str, Floats]) -> Floats:
     """(leg, T) what each leg's rated power is multiplied with; ``load`` and each shape are (T,)."""
     known = {"": load, FIXED: np.ones_like(load), **shapes}
@@ -238,7 +248,7 @@ def part_of(feeder: MultiphaseFeeder, buses: Ints, root: Ints | None) -> Multiph
     branches = [k - 1 for k in all_buses[1:]]
 
     def moved(element: Element) -> Element:
-        return Element(element.name, node_at[element.nodes], element.y, element.is_switch)
+        return replace(element, nodes=node_at[element.nodes])
 
     return MultiphaseFeeder(
         buses=tuple(feeder.buses[bus] for bus in all_buses),

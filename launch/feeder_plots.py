@@ -10,6 +10,7 @@ import numpy as np
 from common.case import Case
 from common.errors import counted
 from common.feeder import Bools, Floats, Ints
+from common.multiphase import path_length
 from common.partition import area_numbers
 from common.result import Result
 from common.schedule import limited
@@ -31,11 +32,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+IMPEDANCE = "impedance from the substation, ohm"
+LENGTH = "distance from the substation, km"
+BRANCHES = "branches from the substation"
 _MARKERS = "osD^vP*X"
 _NAMED_BUSES = 20
 _NAMED_ROWS = 45
 _LEGEND_AREAS = 24
 _PHASE_APART = 0.22
+_PHASE_APART_OF_ALL = 0.004
+"""of the distance to the farthest bus"""
 _MANY = 600
 """buses or nodes beyond which marks are made smaller, to be told apart"""
 _AREA_COLOURS = PALETTE[:-1]
@@ -58,7 +64,7 @@ def profile(result: Result) -> Figure:
     _, v = limited_voltages(case, state)
     figure = new_figure(result, "Voltage along the feeder", 3.6)
     axes = figure.subplots()
-    x, phase = distance(case)
+    x, phase, away = distance(case)
     for number in np.unique(phase):
         chosen = phase == number
         color = BLUE if case.is_balanced else PALETTE[(number - 1) % len(PALETTE)]
@@ -70,26 +76,28 @@ def profile(result: Result) -> Figure:
         axes.plot(x[chosen], np.median(v[chosen], axis=1), ".", color=color, markersize=1 if many else 3)
         axes.plot([], [], color=color, linewidth=2, label=label)  # the legend shows it, however thin the lines
     limit_lines(axes, (case.settings.v_min_pu, case.settings.v_max_pu))
-    away = "impedance from the substation, ohm" if case.is_balanced else "branches from the substation"
     axes.set(xlabel=away, ylabel="voltage, pu")
     legend_below(figure, axes)
     return figure
 
 
-def distance(case: Case) -> tuple[Floats, Ints]:
-    """How far every bus or node with limits lies from the substation, and its phase (0 in a balanced case).
+def distance(case: Case) -> tuple[Floats, Ints, str]:
+    """How far every bus or node with limits lies from the substation, its phase (0 in a balanced case), and in what.
 
-    Balanced: magnitude of the path's impedance, ohm. Multi-phase, whose branches have matrices and voltage levels:
-    number of branches, the phases of a bus side by side.
+    Balanced: magnitude of the path's impedance. Multi-phase: length of the path's lines, or where the circuit does not
+    tell that of all lines, number of branches; the phases of a bus side by side.
     """
     chosen = limited(case)
     if case.is_balanced:
         r, x = case.feeder.path_impedance()
         ohm = (case.settings.voltage_kv / np.sqrt(3)) ** 2 * 1000 / case.settings.base_kva
-        return np.hypot(r, x)[chosen] * ohm, np.zeros(int(chosen.sum()), np.int64)
+        return np.hypot(r, x)[chosen] * ohm, np.zeros(int(chosen.sum()), np.int64), IMPEDANCE
     feeder = case.network
     bus, phase = (array[feeder.roots :][chosen] for array in (feeder.node_bus, feeder.node_phase))
-    return hops(feeder.parent)[bus] + _PHASE_APART * (phase - 2.0), phase
+    km = path_length(feeder)
+    if np.isfinite(km).all() and km.any():
+        return km[bus] + _PHASE_APART_OF_ALL * km.max() * (phase - 2.0), phase, LENGTH
+    return hops(feeder.parent)[bus] + _PHASE_APART * (phase - 2.0), phase, BRANCHES
 
 
 def hops(parent: Ints) -> Ints:

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from common.circuit import import_circuit
+from common.circuit_engine import name_list
 from common.devices import PV, Battery
 from common.errors import CaseError, TieflowError
 from common.extraction import extract_feeder, solved
@@ -65,7 +68,19 @@ def import_feeder(
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise TieflowError(f"{error.filename or folder}: cannot be written ({error.strerror}).") from error
-    return Imported(folder, feeder, len(circuit.pv), len(circuit.batteries), circuit.notes)
+    notes = (*circuit.notes, *_length_notes(feeder))
+    return Imported(folder, feeder, len(circuit.pv), len(circuit.batteries), notes)
+
+
+def _length_notes(feeder: MultiphaseFeeder) -> list[str]:
+    unknown = [branch.name for branch in feeder.branches if np.isnan(branch.length_km)]
+    if not unknown:
+        return []
+    return [
+        f"{len(unknown)} line(s) have a length without a unit, so pictures count branches in place of km: "
+        f"{name_list(unknown, 3)}. Import with a command such as 'edit {unknown[0].split('+')[0]} units=kft', or "
+        "'batchedit line..* units=kft' where no line has a unit."
+    ]
 
 
 def _case_toml(master: Path) -> str:

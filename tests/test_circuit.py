@@ -15,6 +15,7 @@ from common import circuit_engine
 from common.circuit import ImportedCircuit, import_circuit
 from common.circuit_engine import parsed
 from common.errors import CaseError
+from launch.import_feeder import import_feeder
 
 HEAD = "clear\nnew circuit.small bus1=src basekv=12.47 pu=1.02 r1=0.1 x1=0.4 r0=0.2 x0=0.9\n"
 LINE = "new line.feed bus1=src bus2=a length=2 r1=0.2 x1=0.4 r0=0.5 x0=1.1 c1=9 c0=4\n"
@@ -93,7 +94,7 @@ def test_the_copy_of_a_published_feeder_has_its_voltages(master: str, commands: 
 
 def test_the_copy_needs_no_other_file_and_has_no_codes_or_controls() -> None:
     copy = import_circuit(shipped("ieee123_dss/IEEE123Master.dss"), ("open line.sw7", "open line.sw8"))
-    for word in ("redirect", "linecode", "regcontrol", "units="):
+    for word in ("redirect", "linecode", "regcontrol"):
         assert word not in copy.text.lower()
     assert "reg1a = " in note_of(copy, "frozen")
     assert "line.sw7, line.sw8" in note_of(copy, "open")
@@ -227,7 +228,9 @@ def test_switches_and_line_codes_keep_their_impedance(tmp_path: Path) -> None:
         "new load.m bus1=e.3 phases=1 kv=7.2 kw=80",
     )
     copy = import_circuit(master)
-    assert "normamps=123" in line_of(copy, "new line.coded")
+    for words in ("length=3000", "units=ft normamps=123"):
+        assert words in line_of(copy, "new line.coded")
+    assert "units" not in line_of(copy, "new line.feed")
     assert "switch=yes" in line_of(copy, "new line.switch")
     original, found = engine(master.read_text()), engine(copy.text)
     for name in original.Lines.AllNames():
@@ -236,6 +239,15 @@ def test_switches_and_line_codes_keep_their_impedance(tmp_path: Path) -> None:
             context.Circuit.SetActiveElement(f"line.{name}")
             admittances.append(np.array(context.CktElement.YPrim()))
         np.testing.assert_allclose(admittances[1], admittances[0], rtol=1e-12, atol=1e-18)
+
+
+def test_lengths_without_a_unit_are_told_with_the_way_out(tmp_path: Path) -> None:
+    master = model(tmp_path, "new line.short bus1=a bus2=b units=m", "new line.switch bus1=b bus2=c switch=yes")
+    (told,) = [note for note in import_feeder(master, tmp_path / "mine").notes if "unit" in note]
+    assert told.startswith("1 line(s) have a length without a unit")
+    assert "branches in place of km: line.feed. Import with a command such as 'edit line.feed units=kft'" in told
+    notes = import_feeder(master, tmp_path / "mended", ("edit line.feed units=kft",)).notes
+    assert not [note for note in notes if "unit" in note]
 
 
 def test_what_is_open_is_left_out(tmp_path: Path) -> None:

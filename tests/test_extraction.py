@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from common.errors import CaseError
 from common.extraction import SOURCE, compiled, extract_feeder, load_shapes
 from common.feeder import Complexes
 from common.load_law import leg_currents
-from common.multiphase import FIXED, GROUND, Legs, MultiphaseFeeder, admittance, connection, multipliers
+from common.multiphase import FIXED, GROUND, Legs, MultiphaseFeeder, admittance, connection, multipliers, path_length
 from common.power_flow import PowerFlow
 
 HEAD = """\
@@ -197,6 +199,41 @@ def test_only_switches_are_switches() -> None:
 def test_a_switch_is_marked_as_one_or_has_next_to_no_impedance(line: str, expected: bool) -> None:
     feeder = feeder_of(f"new line.bc bus1=b bus2=c phases=3 {line}", "new line.cd bus1=c bus2=d length=1")
     assert [branch.is_switch for branch in feeder.branches] == [False, False, expected, False]
+
+
+@pytest.mark.parametrize(
+    ("line", "km"),
+    [
+        ("length=2 units=km", 2.0),
+        ("length=5280 units=ft", 1.609344),
+        ("length=0.5 units=mi", 0.804672),
+        ("length=3 units=kft", 0.9144),
+        ("length=150 units=m", 0.15),
+        ("length=2", np.nan),
+        ("switch=yes length=20 units=m", 0.02),
+        ("switch=yes", 0.0),
+    ],
+)
+def test_a_line_has_the_length_that_its_unit_tells(line: str, km: float) -> None:
+    feeder = feeder_of("edit line.ab units=km", f"new line.bc bus1=b bus2=c {line}", DELTA.replace("c)", "d)"))
+    away = dict(zip(feeder.buses, path_length(feeder), strict=True))
+    assert [away["a"], away["b"], away["d"]] == [0, 1, 1], "the source and transformers have no length"
+    assert away["c"] - away["b"] == pytest.approx(km, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "bus", "feet"),
+    [
+        # The published tables of segments, along the path.
+        ("ieee13/circuit.dss", "652", 2000 + 667 + 1333 + 300 + 800),
+        ("ieee123_unbalanced/circuit.dss", "33", 400 + 300 + 200 + 300 + 825 + 300 + 250 + 275 + 350 + 275 + 500),
+        ("34Bus/ieee34Mod1.dss", "816", 2580 + 1730 + 32230 + 37500 + 29730 + 10 + 310),
+    ],
+)
+def test_published_feeders_have_their_lengths(path: str, bus: str, feet: float) -> None:
+    own = Path(str(resources.files("launch") / "cases")) / path
+    feeder = extract_feeder(compiled(import_circuit(own if own.exists() else published(path)).text), 1000.0)
+    assert path_length(feeder)[feeder.index[bus]] == pytest.approx(feet * 0.3048e-3, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -167,16 +167,23 @@ def test_the_profile_says_where_voltages_lie_and_whether_limits_are_kept(small_r
     assert "passed at 2 of 4 buses" in feeder_plots.read_profile(replace(small_result, case=tight))
 
 
-def test_distance_is_the_paths_impedance_or_the_number_of_branches(small_result: Result, multiphase: Result) -> None:
-    ohm, _ = feeder_plots.distance(small_result.case)
+def test_distance_is_the_paths_impedance_its_length_or_the_number_of_branches(
+    small_result: Result, multiphase: Result
+) -> None:
+    ohm, _, away_in = feeder_plots.distance(small_result.case)
+    assert away_in == "impedance from the substation, ohm"
     # a; behind it b (0.15 + 0.3j) and d (0.25 + 0.2j); behind b then c (0.25 + 0.4j).
     expected = {"a": 0.05 + 0.1j, "b": 0.15 + 0.3j, "c": 0.25 + 0.4j, "d": 0.25 + 0.2j}
     buses = small_result.case.feeder.buses[1:]
     np.testing.assert_allclose(ohm, [abs(expected[bus]) for bus in buses], rtol=1e-12)
-    away, phase = feeder_plots.distance(multiphase.case)
-    names, _ = limited_voltages(multiphase.case, multiphase.state)
-    assert round(away[names.index("650.2")]) == 2, "behind the source impedance and the substation transformer"
+    case = multiphase.case
+    names, _ = limited_voltages(case, multiphase.state)
+    km, phase, away_in = feeder_plots.distance(case)
+    assert (km[names.index("650.2")], away_in) == (0, "distance from the substation, km")
+    assert km[names.index("652.1")] == pytest.approx(5100 * 0.3048e-3, rel=0.005), "phases stand side by side"
     assert {int(name.rpartition(".")[2]) for name in names} == set(phase.tolist())
+    away, _, away_in = feeder_plots.distance(replace(case, circuit=case.circuit.replace("units=ft", "")))
+    assert (round(away[names.index("650.2")]), away_in) == (2, "branches from the substation"), "source, transformer"
 
 
 def test_the_heat_map_has_every_place_and_hour(result: Result) -> None:
