@@ -9,11 +9,13 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.case import Case, read_case
-from common.multiphase import MultiphaseFeeder
+from common.multiphase import MultiphaseFeeder, path_length
 from common.study import Placement, StoredStudy
+from launch import feeder_plots
 from launch.import_feeder import import_feeder
 from launch.study import run_variant, study_head
 from launch.study_figures import figures
@@ -117,6 +119,15 @@ def test_the_12_kv_circuit_is_the_shipped_one_at_another_voltage() -> None:
     spec.loader.exec_module(script)
     made = script.at_12_kv(read_case("ieee123_unbalanced").circuit)
     assert made == read_case("ieee123_12kv").circuit
+
+
+@pytest.mark.parametrize("name", ["ieee13", "ieee123_unbalanced", "ieee123_12kv"])
+def test_shipped_feeders_are_drawn_to_scale(name: str) -> None:
+    case = read_case(name)
+    assert feeder_plots.layout(case).from_coordinates
+    known = np.isfinite(case.network.coordinates).all(axis=1)
+    assert {case.network.buses[bus] for bus in np.flatnonzero(~known)} <= {"(source)", "substation"}
+    assert np.isfinite(path_length(case.network)).all()
 
 
 def test_full_integration_costs_less_than_the_plain_rule_and_keeps_every_bus_that_the_base_keeps() -> None:
