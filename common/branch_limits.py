@@ -46,18 +46,19 @@ def limited_branches(feeder: MultiphaseFeeder, limits: Sequence[BranchLimit]) ->
     return np.array([known[limit.place] for limit in limits], np.int64)
 
 
-def check_branch_limits(feeder: MultiphaseFeeder, limits: Sequence[BranchLimit]) -> None:
-    """Raises CaseError for a limit of a branch that the feeder lacks, and for a second one of the same branch."""
+def check_branch_limits(feeder: MultiphaseFeeder, limits: Sequence[BranchLimit], where: str = TABLE) -> None:
+    """Raises CaseError, beginning with ``where`` the limits stand, for one of a branch that the feeder lacks, and for a
+    second one of the same branch."""
     # Power through the source impedance is the substation's, which has a cap of its own.
     known = {name: k for name, k in branch_numbers(feeder).items() if k} if limits else {}
     taken: dict[int, str] = {}
     for limit in limits:
         if limit.place not in known:
-            raise CaseError(f"{TABLE}: unknown branch '{limit.branch}'.{did_you_mean(limit.place, known)}")
+            raise CaseError(f"{where}: unknown branch '{limit.branch}'.{did_you_mean(limit.place, known)}")
         number = known[limit.place]
         if number in taken:
             raise CaseError(
-                f"{TABLE}: '{limit.branch}' is the same branch as '{taken[number]}', which has a limit. Keep one line "
-                "for a branch and all that is in parallel with it."
+                f"{where}: '{limit.branch}' is the same branch as '{taken[number]}', which has a limit. Keep one for a "
+                "branch and all that is in parallel with it."
             )
         taken[number] = limit.branch

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from common.branch_limits import BranchLimit
 from common.devices import PV, Battery, Device, FlexibleLoad, Wind
 from common.errors import CaseError, did_you_mean
 from common.settings import Positive, Share, check_names
@@ -55,6 +56,7 @@ class Variant(Row):
     devices: tuple[str, ...] = ()
     change: dict[str, dict[str, Any]] = {}
     """keys of the catalogue's devices that are different in this variant, by device"""
+    branch_limits: tuple[BranchLimit, ...] = ()
     settings: dict[str, Any] = {}
     load_factor: Positive = 1.0
     pv_penetration: Positive | None = None
@@ -88,6 +90,7 @@ class StudyFile(Row):
     base: str = ""
     """the variant that others are compared with; empty: the first"""
     keep_devices: bool = False
+    branch_limits: tuple[BranchLimit, ...] = ()
     settings: dict[str, Any] = {}
     rule: Rule = Rule()
     devices: dict[str, dict[str, Any]] = {}

@@ -17,6 +17,7 @@ from common.horizon import PRICE, ProfileRow
 from common.multiphase import multipliers
 from common.study import Placement, digest
 from common.tables import read_header
+from launch.branch_limits import with_limits
 from launch.options import in_areas_of
 from launch.placement import check_bus, placed_bus, shown_phases
 from launch.plain_rule import Rule
@@ -99,6 +100,8 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
     where = f"{study.path}, variant '{variant.name}'"
     case = commanded(_read(study, variant, folder, asked, where), study.commands, f"{study.path}, commands")
     case = scaled(case, variant.load_factor)
+    case = with_limits(case, study.branch_limits, f"{study.path}, branch_limits")
+    case = with_limits(case, variant.branch_limits, f"{where}, branch_limits")
     monitored = study.monitored_bus
     if monitored:
         check_bus(case, monitored, f"{study.path}, monitored_bus")

@@ -1,0 +1,50 @@
+"""A study's limits on the apparent power of branches, over those that its case has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from common.branch_limits import BranchLimit, branch_numbers, check_branch_limits
+from common.case import Case
+from common.errors import CaseError, did_you_mean
+
+
+def with_limits(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
+    """The case with limits added, or put in place of those that its branches have.
+
+    A branch of a multi-phase case has the name of an element of the circuit; one of a balanced case is named by its
+    buses, such as ``a-b``, in any order. Raises CaseError, beginning with ``where``, for a branch that the feeder
+    lacks, a second limit of the same branch, and a model without limits of branches.
+    """
+    if not limits:
+        return case
+    if case.is_balanced:
+        return _balanced(case, limits, where)
+    if case.settings.model == "lindist3":
+        raise CaseError(
+            f"{where}: model = lindist3 knows no limits of branches. Use model = multiphase, or remove them."
+        )
+    check_branch_limits(case.network, limits, where)
+    known = branch_numbers(case.network)
+    replaced = {known[limit.place] for limit in limits}
+    kept = (limit for limit in case.branch_limits if known.get(limit.place) not in replaced)
+    return replace(case, branch_limits=(*kept, *limits))
+
+
+def _balanced(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
+    rows = list(case.branches)
+    known = {f"{row.to_bus}-{row.from_bus}": k for k, row in enumerate(rows)}
+    known |= {f"{row.from_bus}-{row.to_bus}": k for k, row in enumerate(rows)}
+    taken: dict[int, str] = {}
+    for limit in limits:
+        if limit.branch not in known:
+            raise CaseError(f"{where}: unknown branch '{limit.branch}'.{did_you_mean(limit.branch, known)}")
+        k = known[limit.branch]
+        if k in taken:
+            raise CaseError(
+                f"{where}: '{limit.branch}' is the same branch as '{taken[k]}', which has a limit. Keep one of them."
+            )
+        taken[k] = limit.branch
+        rows[k] = rows[k].model_copy(update={"s_max_kva": limit.s_max_kva})
+    return replace(case, branches=tuple(rows))
