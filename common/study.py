@@ -54,6 +54,8 @@ class VariantRun:
 class StudyHead:
     """What is stored about a study besides its variants."""
 
+    name: str
+    """the study file's, without its ending; empty in files that older versions have made"""
     title: str
     case: str
     """the name of the case"""

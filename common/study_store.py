@@ -2,7 +2,7 @@
 
 ::
 
-    /                      attributes format = "tieflow study", format_version, title, case, base, monitored_bus
+    /                      attributes format = "tieflow study", format_version, name, title, case, base, monitored_bus
     /order, /text          names of the variants in their order; the study file
     /variants/NAME         attributes name, digest, exit_code, failure, rule_failure
         placements         table of devices
@@ -35,7 +35,7 @@ from common.store import (
 )
 from common.study import Placement, StoredStudy, StudyHead, VariantRun
 
-_HEAD = ("title", "case", "base", "monitored_bus")
+_HEAD = ("name", "title", "case", "base", "monitored_bus")
 _PLAIN = ("name", "digest", "exit_code", "failure", "rule_failure")
 _RUNS = ("optimized", "rule")
 
@@ -96,6 +96,15 @@ def stored_digests(path: Path) -> dict[str, str]:
         return {str(group.attrs["name"]): str(group.attrs["digest"]) for group in file["variants"].values()}
 
 
+def stored_head(path: Path) -> StudyHead | None:
+    """What a study's file tells besides its variants; None when there is no file. Raises as ``stored_digests``."""
+    if not path.exists():
+        return None
+    with opened(path) as file:
+        check_format(path, file, STUDY_FORMAT)
+        return _load_head(file)
+
+
 def read_study(path: Path) -> StoredStudy:
     """All variants of the study file that are stored. Raises TieflowError as ``read_result`` does."""
     with opened(path) as file:
@@ -141,7 +150,8 @@ def _group_name(variant: str) -> str:
 
 
 def _load_head(file: h5py.File) -> StudyHead:
-    values = {name: str(file.attrs[name]) for name in _HEAD}
+    values = {name: str(file.attrs[name]) for name in _HEAD if name != "name"}
+    values["name"] = str(file.attrs.get("name", ""))
     return StudyHead(**values, order=tuple(file["order"].asstr()[()].tolist()), text=file["text"].asstr()[()])
 
 

@@ -10,7 +10,7 @@ from common.errors import TieflowError
 from common.farm import group_count, group_size, run_jobs
 from common.store import check_writable
 from common.study import StudyHead, VariantRun
-from common.study_store import stored_digests, write_head, write_variant
+from common.study_store import stored_digests, stored_head, write_head, write_variant
 from launch.plain_rule import run_rule
 from launch.report import exit_code
 from launch.solve import solve
@@ -45,11 +45,13 @@ def run_study(
 
     Rank 0 of ``comm`` calls this while the other ranks ``work``. A variant that fails is stored with its reason, and
     the others go on. Raises TieflowError for a file that cannot be written, for more groups than ranks, and, unless
-    ``force``, before anything is run where a variant that does not fit its case would replace a stored run.
+    ``force``, before anything is run where the file holds another study, or a variant that does not fit its case would
+    replace a stored run.
     """
     check_writable(path)
     stored = stored_digests(path)
     if not force:
+        check_same_study(path, study)
         _check_kept(path, variants, stored)
     jobs = to_run(variants, {} if force else stored)
     running = {job.name for job in jobs}
@@ -73,6 +75,17 @@ def run_study(
 
     if jobs:
         run_jobs(comm, count, size, jobs, run_variant, lambda job: watcher.started(job.name), done)
+
+
+def check_same_study(path: Path, study: StudyFile) -> None:
+    """Raises TieflowError where the file at ``path`` holds another study, whose variants may have the same names."""
+    stored, name = stored_head(path), study.path.stem
+    if stored is not None and stored.name not in ("", name):
+        raise TieflowError(
+            f"{path}: holds the study '{stored.name}' ({stored.title or 'no title'}), not '{name}' "
+            f"({study.title or 'no title'}): variants of the same names would be replaced. Name another file with "
+            "--output, or write over them with --force."
+        )
 
 
 def _check_kept(path: Path, variants: Sequence[Resolved | Unresolved], stored: Mapping[str, str]) -> None:
@@ -110,6 +123,7 @@ def study_head(study: StudyFile, variants: Sequence[Resolved | Unresolved]) -> S
     """What the file tells about the study."""
     cases = [variant.case.name for variant in variants if isinstance(variant, Resolved)]
     return StudyHead(
+        name=study.path.stem,
         title=study.title,
         case=cases[0] if cases else study.case,
         base=study.base_name,

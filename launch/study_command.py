@@ -14,7 +14,7 @@ from common.errors import EXIT_CONVERGED, TieflowError
 from common.store import check_writable, replace_file
 from common.study_store import read_study, stored_digests
 from launch.options import given_settings, json_option, print_json, settings_options
-from launch.study import run_study
+from launch.study import check_same_study, run_study
 from launch.study_figures import as_json as figures_as_json
 from launch.study_figures import figures, table_lines, worst_code
 from launch.study_file import read_study_file, shipped_studies
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--areas", metavar="N|FILE", help="Cut into N areas, or as FILE says, instead of as the study says.")
 @click.option("--groups", type=click.IntRange(1), help="Variants side by side. [default: ranks / (areas + 1)]")
 @click.option("--output", type=click.Path(path_type=Path), help="The HDF5 file. [default: STUDY.h5, here]")
-@click.option("--force", is_flag=True, help="Run again what is stored with the same inputs.")
+@click.option(
+    "--force", is_flag=True, help="Run again what is stored with the same inputs; write over another study's file."
+)
 @click.option("--dry-run", is_flag=True, help="Print variants and placements; solve and write nothing.")
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), metavar="FILE", help="Also write a tidy table.")
 @json_option
@@ -63,6 +65,8 @@ def study(
     variants = resolve(file, Asked(case_name, given_settings(periods, overrides), areas))
     placed = [(v.name, placement) for v in variants if isinstance(v, Resolved) for placement in v.placements]
     if dry_run:
+        if not force:
+            check_same_study(path, file)
         print_plan(console, variants, stored_digests(path))
         print_placements(console, placed)
         codes = [EXIT_CONVERGED if isinstance(v, Resolved) else v.error.exit_code for v in variants]

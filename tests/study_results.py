@@ -33,7 +33,7 @@ def solved_study() -> StoredStudy:
         VariantRun("full", "b", 0, "", "", placed, best, dearer(best)),
         VariantRun("too much", "c", 3, "area '1' <cannot> keep its limits.", "", placed, None, dearer(best)),
     )
-    head = StudyHead("DER & demand", "ieee13", "base", "675", ("base", "full", "too much"), "")
+    head = StudyHead("der", "DER & demand", "ieee13", "base", "675", ("base", "full", "too much"), "")
     return StoredStudy(head, {run.name: run for run in runs})
 
 

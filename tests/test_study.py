@@ -283,6 +283,36 @@ def test_the_study_file_is_never_written_over(run: Run, small: Path) -> None:
     assert result.read_text() == "mine"
 
 
+def test_another_studys_file_is_not_written_over_unless_forced(run: Run, done: Path, tmp_path: Path) -> None:
+    path = tmp_path / "stored.h5"
+    path.write_bytes(done.read_bytes())
+    other = done.parent / "other.toml"
+    other.write_text(
+        (done.parent / "study.toml").read_text().replace("A small study", "Another").split("[[variants")[0]
+    )
+    other.write_text(other.read_text() + '[[variants]]\nname = "base"\nload_factor = 1.1\n')
+    for flags in ((), ("--dry-run",)):
+        code, _, err = run("study", other, "--output", path, *flags)
+        assert code == 1
+        assert "holds the study 'study' (A small study), not 'other' (Another)" in err and "--force" in err
+        assert path.read_bytes() == done.read_bytes()
+    assert run("study", other, "--output", path, "--force")[0] == 0
+    found = read_study(path)
+    assert (found.head.name, list(found.variants)) == ("other", ["base"])
+    assert found.variants["base"].digest != read_study(done).variants["base"].digest
+
+
+def test_a_studys_file_of_an_older_version_has_no_name(done: Path, tmp_path: Path) -> None:
+    path = tmp_path / "older.h5"
+    path.write_bytes(done.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file.attrs["name"]
+    told, own = Told(), read(done.parent)
+    assert read_study(path).head.name == ""
+    study.run_study(own, resolve(own), path, told)
+    assert not told.ran and read_study(path).head.name == "study"
+
+
 def test_a_voltage_counts_as_newly_outside_only_where_the_base_keeps_it_inside(small_result: Result) -> None:
     assert small_result.check is not None
     v = small_result.check.state.v_pu.copy()
@@ -304,7 +334,7 @@ def test_the_worst_code_is_an_error_then_infeasible_then_what_solve_ends_with() 
 
 def test_many_variants_with_odd_names_are_stored_and_read_back(tmp_path: Path) -> None:
     names = ("a/b", "ä = 1", "x" * 200, ".")
-    head = StudyHead("t", "c", "a/b", "", names, "text " * 50_000)
+    head = StudyHead("s", "t", "c", "a/b", "", names, "text " * 50_000)
     for name in names:
         write_variant(tmp_path / "s.h5", head, VariantRun(name, "d", 1, "why", "", ()))
     stored = read_study(tmp_path / "s.h5")
