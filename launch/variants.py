@@ -109,12 +109,13 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
     units: dict[str, Any] = {field: getattr(case, field) for field, _ in KINDS.values()}
     for unit, placement in placed:
         units[KINDS[placement.kind][0]] += (_factored(unit, variant.load_factor),)
-    scale = 1.0
+    scale, scaled_by = 1.0, ""
     if variant.pv_penetration is not None:
         rated = sum(unit.p_rated_kw for unit in units["pv"])
         if not rated:
             raise CaseError(f"{where}: pv_penetration, but the variant has no PV. Add a device of kind pv.")
         scale = variant.pv_penetration / 100 * peak_load_kw(case) / rated
+        scaled_by = f"pv_penetration = {variant.pv_penetration:g}"
         units["pv"] = tuple(_rated(unit, scale) for unit in units["pv"])
     case = replace(case, **units)
     try:
@@ -127,14 +128,17 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
         case = in_areas_of(case, None if areas is None else str(areas), base)
     except CaseError as error:
         raise CaseError(f"{where}: {error}") from None
-    factors = {"pv": scale, "flexible_load": variant.load_factor}
+    factors = {
+        "pv": (scale, scaled_by),
+        "flexible_load": (variant.load_factor, f"load_factor = {variant.load_factor:g}"),
+    }
     return Resolved(
         name=variant.name,
         case=case,
         options=Options(variant.method or study.method, study.tolerance, study.max_rounds),
         rule=study.rule,
         placements=tuple(
-            replace(placement, rated_kw=placement.rated_kw * factors.get(placement.kind, 1.0))
+            _told(placement, *factors[placement.kind]) if placement.kind in factors else placement
             for _, placement in placed
         ),
     )
@@ -228,6 +232,15 @@ def _placed(study: StudyFile, variant: Variant, case: Case, name: str) -> tuple[
     rated = unit.p_kw if isinstance(unit, FlexibleLoad) else unit.p_rated_kw
     named = str(fields.get("named", ""))
     return unit, Placement(name, fields["kind"], rated, named, bus, shown_phases(case, unit, where), note)
+
+
+def _told(placement: Placement, factor: float, reason: str) -> Placement:
+    """The placement after a factor, which its note tells."""
+    if factor == 1.0:
+        return placement
+    note = f"{placement.rated_kw:g} kW times {factor:.4g}: {reason}"
+    note = "; ".join(text for text in (placement.note, note) if text)
+    return replace(placement, rated_kw=placement.rated_kw * factor, note=note)
 
 
 def _factored(unit: Device, factor: float) -> Device:

@@ -89,6 +89,9 @@ def test_a_factor_scales_every_load_and_the_studys_flexible_ones(small: Path) ->
     assert more.case.feeder.q_load == pytest.approx(1.5 * plain.feeder.q_load)
     assert more.case.flexible_loads[0].p_kw == 15
     assert [p.rated_kw for p in more.placements] == [30, 20, 15]
+    assert [p.note.rpartition("; ")[2] for p in more.placements] == [
+        "the source's bus is not here", "", "10 kW times 1.5: load_factor = 1.5"
+    ]  # fmt: skip
     assert more.case.horizon.load.tolist() == plain.horizon.load.tolist()
 
 
@@ -112,6 +115,8 @@ def test_penetration_rates_all_pv_at_a_share_of_the_peak_load(tmp_path: Path) ->
     assert rated[0] == pytest.approx(3 * rated[1])
     assert [unit.s_rated_kva / unit.p_rated_kw for unit in found.case.pv] == pytest.approx([1.2, 1.1])
     assert [p.rated_kw for p in found.placements] == pytest.approx(rated)
+    factor = rated[0] / 300
+    assert found.placements[0].note == f"300 kW times {factor:.4g}: pv_penetration = 20"
     # What the circuit's loads draw at rated voltage, times the profile.
     assert peak_load_kw(IEEE13) == pytest.approx(3466 * IEEE13.horizon.load.max())
     with pytest.raises(CaseError, match="pv_penetration, but the variant has no PV"):
