@@ -24,7 +24,8 @@ VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to
 CapacitorModel = Literal["constant_impedance", "constant_power"]
 Model = Literal["balanced", "multiphase", "lindist3"]
 Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
-
+COSTS = ("cost", "peak")
+"""objectives that are the energy cost"""
 
 BALANCED_ONLY = {
     *("voltage_kv", "substation_bus", "substation_v_pu", "switch_ohm", "capacitor_model"),

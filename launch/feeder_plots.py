@@ -14,6 +14,7 @@ from common.multiphase import path_length
 from common.partition import area_numbers
 from common.result import Result
 from common.schedule import limited
+from common.settings import COSTS
 from launch.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
 from launch.plot_style import (
     BLUE,
@@ -228,11 +229,12 @@ def read_voltage_map(result: Result) -> str:
 
 def price_map(result: Result) -> Figure:
     """The feeder as one line, each bus coloured by its locational marginal price, the mean over phases and hours."""
-    return _coloured_map(result, "Locational marginal price", *mean_prices(result), "mean over the day, $/kWh")
+    unit = "$/kWh" if _minimizes_cost(result.case) else "objective per kWh drawn"
+    return _coloured_map(result, "Locational marginal price", *mean_prices(result), f"mean over the day, {unit}")
 
 
 def mean_prices(result: Result) -> tuple[Ints, Floats]:
-    """The buses with limits, and of each the mean price over its phases and the day, $ per kWh."""
+    """The buses with limits, and of each the mean price over its phases and the day, in what is minimized per kWh."""
     price, chosen = result.state.nodal_price, limited(result.case)
     assert price is not None
     buses, of_bus = np.unique(_of_row(result.case, chosen), return_inverse=True)
@@ -243,11 +245,23 @@ def read_price_map(result: Result) -> str:
     buses, price = mean_prices(result)
     names = _buses(result.case)
     dear, cheap = int(price.argmax()), int(price.argmin())
+    if _minimizes_cost(result.case):
+        return (
+            f"A kWh is worth most at bus {names[buses[dear]]}, {price[dear]:.4f} $ on average, and least at bus "
+            f"{names[buses[cheap]]}, {price[cheap]:.4f} $; the mean price of energy is "
+            f"{result.case.horizon.price.mean():.4f} $."
+        )
+    settings = result.case.settings
+    unit = "kWh" if settings.weights is None and settings.objective == "losses" else "$"
     return (
-        f"A kWh is worth most at bus {names[buses[dear]]}, {price[dear]:.4f} $ on average, and least at bus "
-        f"{names[buses[cheap]]}, {price[cheap]:.4f} $; from the substation it costs "
-        f"{result.case.horizon.price.mean():.4f} $."
+        f"One more kWh drawn raises the objective, which is not the cost of energy alone, most at bus "
+        f"{names[buses[dear]]}, by {price[dear]:.4f} {unit} on average, and least at bus {names[buses[cheap]]}, by "
+        f"{price[cheap]:.4f} {unit}."
     )
+
+
+def _minimizes_cost(case: Case) -> bool:
+    return case.settings.weights is None and case.settings.objective in COSTS
 
 
 def layout(case: Case) -> Layout:

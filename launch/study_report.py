@@ -10,14 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import counted
+from common.settings import COSTS
 from common.study import Placement, VariantRun
 from launch.kpis import Kpis
 from launch.report import SHOWN_VIOLATIONS, doubts, in_words
 from launch.study_figures import RunFigures, VariantFigures
 from launch.variants import Resolved, Unresolved
 
-COSTS = ("cost", "peak")
-"""objectives that are the energy cost"""
 WIDTH = 150
 """columns that the table takes where the terminal does not say"""
 

@@ -209,6 +209,22 @@ def test_the_voltage_map_colours_buses_by_their_voltage_farthest_from_one(result
     assert f"Bus {worst} is farthest from 1 pu, with {expected[worst]:.4f} pu" in feeder_plots.read_voltage_map(result)
 
 
+def test_prices_are_told_in_dollars_of_energy_only_where_that_is_minimized(small_result: Result) -> None:
+    def told(**settings: object) -> tuple[str, str]:
+        case = replace(small_result.case, settings=small_result.case.settings.model_copy(update=settings))
+        result = replace(small_result, case=case)
+        return feeder_plots.read_price_map(result), feeder_plots.price_map(result).axes[1].get_xlabel()
+
+    for objective in ("cost", "peak"):
+        said, label = told(objective=objective)
+        assert f"the mean price of energy is {small_result.case.horizon.price.mean():.4f} $." in said
+        assert label == "mean over the day, $/kWh"
+    said, label = told(objective="losses")
+    assert "raises the objective, which is not the cost of energy alone" in said and said.endswith(" kWh.")
+    assert "price" not in said and label == "mean over the day, objective per kWh drawn"
+    assert told(weights={"energy": 1.0, "losses": 2.0})[0].endswith(" $.")
+
+
 def test_the_area_map_has_every_area_tie_and_bus(result: Result) -> None:
     figure = feeder_plots.area_map(result)
     axes = figure.axes[0]
