@@ -27,7 +27,7 @@ POWERLESS = (
 )  # fmt: skip
 """classes that carry no power; tieflow decides in their place"""
 _REST_PU = 1e-10
-_NO_NUMBER = re.compile(r"(?<=[\[,:])[+-]?(?:nan|inf(?:inity)?)(?=[,\]}])", re.IGNORECASE)
+_NO_NUMBER = re.compile(r"([\[,:])\s*[+-]?(?:nan|inf(?:inity)?)(?=[,\]}])", re.IGNORECASE)
 _OFF = -1
 _CONTROLS_MOVE = 485
 """the engine's error number when controls do not come to rest; it abandons the file that it reads"""
@@ -180,7 +180,7 @@ def export(engine: Engine, kind: str, options: int) -> list[Record]:
 
 def parsed(exported: str) -> Any:
     """What the engine exports as JSON. Matrices that nobody gave it may hold anything, also what is no number."""
-    return json.loads(_NO_NUMBER.sub("NaN", exported))
+    return json.loads(_NO_NUMBER.sub(r"\1NaN", exported))
 
 
 def export_shape(engine: Engine, name: str) -> Record:

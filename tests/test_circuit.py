@@ -392,6 +392,7 @@ def test_a_copy_with_other_voltages_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_what_is_no_number_in_a_matrix_that_nobody_gave_is_read_all_the_same() -> None:
-    (record,) = parsed('[{"Name":"nan,inf","CMatrix":[[0.0,-nan],[Inf,+Infinity]],"R":nan,"kW":1.0E+002}]')
+    matrix = "[[0.0,-nan],[Inf,+Infinity],[        Nan,0.0]]"  # padded as the engine does
+    (record,) = parsed(f'[{{"Name":"nan,inf","CMatrix":{matrix},"R":nan,"kW":1.0E+002}}]')
     assert record["Name"] == "nan,inf" and record["kW"] == 100
-    assert np.isnan([*record["CMatrix"][0][1:], *record["CMatrix"][1], record["R"]]).all()
+    assert np.isnan([*record["CMatrix"][0][1:], *record["CMatrix"][1], record["CMatrix"][2][0], record["R"]]).all()
