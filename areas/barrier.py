@@ -31,6 +31,9 @@ SHRINK = 0.2
 """products of slack and dual that a step aims at over those of the step before, until they reach the barrier"""
 STUCK = 1e-6
 """length of a step at which there is nowhere to go"""
+SOFT_SHARE = 0.3
+"""barrier of rows that may be overstepped, and of their slacks, over that of the others. There are thousands, most of
+them far from their limits: with the others' barrier their pull together would bend the path far from its end"""
 UNREGULARIZED = (0.0, *REGULARIZATIONS)
 LARGEST_CORRECTION = 10.0
 """of a product of slack and dual, over the product itself or the barrier"""
@@ -83,6 +86,8 @@ class CentralPath:
         self._e, self._g = problem.a[:equalities].tocsc(), problem.a[equalities:].tocsc()
         self._e_right, self._g_right = problem.b[:equalities], problem.b[equalities:]
         self._last: tuple[CentralPoint, Condensed] | None = None
+        self._weight = np.ones(len(self._g_right))
+        self._weight[len(self._weight) - 2 * problem.soft :] = SOFT_SHARE
         # All but the slack columns, and the rows that have none.
         own, hard = len(self._c) - problem.soft, problem.counts[1] - 2 * problem.soft
         self._hard = sp.csc_array(self._g[:hard, :own])
@@ -92,7 +97,7 @@ class CentralPath:
         """The path's point at a barrier, and whether it was reached in ITERATIONS."""
         slack = np.maximum(self._g_right, FIRST_SLACK)
         aim = max(barrier, FIRST_PRODUCT * self._scale)
-        point = CentralPoint(np.zeros(len(self._c)), slack, aim / slack, np.zeros(len(self._e_right)))
+        point = CentralPoint(np.zeros(len(self._c)), slack, aim * self._weight / slack, np.zeros(len(self._e_right)))
         length = 1.0
         for _ in range(ITERATIONS):
             if self._reached(point, linear, barrier):
@@ -108,19 +113,19 @@ class CentralPath:
 
     def direction(self, point: CentralPoint, linear: Floats, barrier: float) -> CentralPoint:
         """The Newton step towards the path, and where that gets further, with its second-order correction."""
-        aim = np.full(len(point.slack), barrier)
+        aim = barrier * self._weight
         plain = self._newton(point, linear, aim)
         length = longest(point, plain)
         if length == 1.0:
             return plain
         product = point.slack * point.dual
-        most = LARGEST_CORRECTION * np.maximum(product, barrier)
+        most = LARGEST_CORRECTION * np.maximum(product, aim)
         corrected = self._newton(point, linear, aim - np.clip(plain.slack * plain.dual, -most, most))
         return corrected if longest(point, corrected) > length else plain
 
     def ahead(self, point: CentralPoint, linear: Floats, barrier: float) -> tuple[Floats, Floats]:
         """Where a whole Newton step leads, and its derivative with respect to the barrier."""
-        here, twice = (self._newton(point, linear, np.full(len(point.slack), aim)).x for aim in (barrier, 2 * barrier))
+        here, twice = (self._newton(point, linear, aim * self._weight).x for aim in (barrier, 2 * barrier))
         return point.x + here, (twice - here) / barrier
 
     def sensitivity(self, point: CentralPoint, columns: Ints) -> Floats:
@@ -142,7 +147,7 @@ class CentralPath:
 
     def _reached(self, point: CentralPoint, linear: Floats, barrier: float) -> bool:
         residual = max(float(np.abs(part).max(initial=0.0)) for part in self._residuals(point, linear))
-        off_center = float(np.abs(point.slack * point.dual - barrier).max(initial=0.0))
+        off_center = float(np.abs(point.slack * point.dual / self._weight - barrier).max(initial=0.0))
         return residual < ACCURACY and off_center < CENTERED * barrier
 
     def _residuals(self, point: CentralPoint, linear: Floats) -> tuple[Floats, Floats, Floats]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from areas.barrier import CentralPath, CentralPoint, further, longest
+from areas.barrier import SOFT_SHARE, CentralPath, CentralPoint, further, longest
 from areas.conic import SOLVED as ACCEPTED
 from areas.conic import ConicProblem, ConicSolution
 from areas.corrected_model import CorrectedModel
@@ -44,7 +44,6 @@ class _Solved:
     constant: float
     """cost that the problem leaves out"""
     seconds: float
-    step: float = 1.0
     drift: Floats | None = None
 
 
@@ -55,12 +54,8 @@ class _OnPath:
     path: CentralPath
     problem: ConicProblem
     point: CentralPoint
-    start: CentralPoint | None
-    """the point before it"""
-    way: CentralPoint | None
-    """the whole step from there"""
-    before: Parts
-    """parts of the limits there"""
+    way: CentralPoint | None = None
+    """the whole step to what was proposed last"""
 
 
 class MultiphaseWorker:
@@ -76,6 +71,18 @@ class MultiphaseWorker:
         self._x = np.zeros(len(self._compiled.devices.c))
         self._path: _OnPath | None = None
         self._objective = np.inf
+        self._asked_s = 0.0
+
+    def reach(self, proposal: AreaProposal) -> float:
+        """The share of a Newton step towards a proposal with softened limits that these allow."""
+        started = time.perf_counter()
+        on = self._path
+        if on is None:
+            raise SolverError(f"area {self.area.name}: asked for a step before it has a point to go from.")
+        way = on.path.direction(on.point, terms(self.area, on.problem, proposal)[0], proposal.barrier)
+        self._path = replace(on, way=way)
+        self._asked_s += time.perf_counter() - started
+        return longest(on.point, way)
 
     def respond(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal, its model corrected at the proposed point."""
@@ -93,6 +100,7 @@ class MultiphaseWorker:
         slope = slope_at(self.area, proposal, answer, value)
         model_error = self._verify(answer.x[self._compiled.input_columns]) if is_answered else np.inf
         objective = solved.problem.cost(answer.x) + solved.constant
+        asked_s, self._asked_s = self._asked_s, 0.0
         report = AreaReport(
             status=solved.status,
             energy_cost=self._energy_cost(),
@@ -102,10 +110,9 @@ class MultiphaseWorker:
             model_error=model_error,
             change=self._change_of(objective),
             kept=float(not corrected),
-            step=solved.step,
             iterations=float(answer.iterations),
-            solve_s=solved.seconds,
-            area_s=time.perf_counter() - started,
+            solve_s=solved.seconds + asked_s,
+            area_s=time.perf_counter() - started + asked_s,
         )
         return AreaResponse(value, slope, answer.sensitivity, report, solved.drift)
 
@@ -174,18 +181,12 @@ class MultiphaseWorker:
         if last is None:
             corrected = self._correct(proposal)
             started = time.perf_counter()
-            start, way, length, before = None, None, 1.0, self._parts
             problem, constant, linear, path, point, possible = self._first_point(proposal)
         else:
-            start, way, length, before = last.start, last.way, proposal.length, last.before
-            if length == 1.0:
-                before, start = self._parts, last.point
-                way = last.path.direction(start, terms(self.area, last.problem, proposal)[0], proposal.barrier)
-                length = longest(start, way)
-            if start is None or way is None:
-                raise SolverError(f"area {self.area.name}: a step is to be taken again before any was taken.")
-            self._parts, possible = before, True
-            point = further(start, way, length)
+            if last.way is None:
+                raise SolverError(f"area {self.area.name}: a step is to be taken before its length was asked for.")
+            before, possible = self._parts, True
+            point = further(last.point, last.way, proposal.length)
             stepped = time.perf_counter()
             inputs = point.x[self._compiled.input_columns]
             self._model.price(inputs, before, point.equality_dual, point.dual)
@@ -193,7 +194,7 @@ class MultiphaseWorker:
             started += time.perf_counter() - stepped
             beyond = self._beyond(point.x)
             self._parts = approached(before, beyond, self._limits)
-            point = carried(self._limits, point, before, self._parts, beyond, proposal.barrier)
+            point = carried(self._limits, point, before, self._parts, beyond, SOFT_SHARE * proposal.barrier)
             problem, constant = self._problem()
             linear, quadratic = terms(self.area, problem, proposal)
             path = CentralPath(problem, quadratic)
@@ -211,10 +212,10 @@ class MultiphaseWorker:
             iterations=1,
             seconds=time.perf_counter() - started,
         )
-        self._path = _OnPath(path, problem, point, start, way, before)
+        self._path = _OnPath(path, problem, point)
         drift = drift[self._compiled.boundary_columns]
         status = SOLVED if possible else INFEASIBLE
-        return corrected, _Solved(answer, status, problem, constant, answer.seconds, length, drift)
+        return corrected, _Solved(answer, status, problem, constant, answer.seconds, drift)
 
     def _width_at(self, barrier: float) -> float:
         return WIDTH_ON_PATH * barrier / float(self._model.loss_price.mean())

@@ -46,6 +46,10 @@ class AreaWorker:
         self._x = np.zeros(len(self._conic.c))
         self._dual = np.zeros(len(self._conic.b))
 
+    def reach(self, proposal: AreaProposal) -> float:
+        """Whole steps: this area's limits are never softened."""
+        return 1.0
+
     def respond(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal."""
         started = time.perf_counter()
@@ -86,7 +90,6 @@ class AreaWorker:
             model_error=0.0,
             change=0.0,
             kept=0.0,
-            step=1.0,
             iterations=float(answer.iterations),
             solve_s=answer.seconds,
             area_s=time.perf_counter() - started,

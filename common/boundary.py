@@ -114,7 +114,7 @@ class AreaProposal:
     barrier: float = 0.0
     """$ of the logarithmic barrier that softens the area's limits; 0 for exact limits"""
     length: float = 1.0
-    """with softened limits, the share of the last step to take instead of what was taken; 1 for the next step"""
+    """with softened limits, the share of the step towards the proposal to take"""
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,6 @@ class AreaReport:
     corrected has no ties to tell by whether it has settled; inf the first time; else 0"""
     kept: float
     """1 where the power flow failed at the proposed point and the model was kept as it was"""
-    step: float
-    """share of a Newton step that limits allowed, where they are softened; else 1"""
     iterations: float
     solve_s: float
     """conic solver and sensitivities"""

@@ -23,9 +23,10 @@ class Command(IntEnum):
     """What the coordinator wants of the ranks; the first number of every message to them."""
 
     SOLVE = 0
-    SOLUTION = 1
-    DIAGNOSIS = 2
-    STOP = 3
+    REACH = 1
+    SOLUTION = 2
+    DIAGNOSIS = 3
+    STOP = 4
 
 
 HEADER = ("command", "sensitivities", "is_point", "barrier", "length")
@@ -52,7 +53,6 @@ RESPONSE_FIELDS: dict[str, tuple[str, ...]] = {
     "model_error": (),
     "change": (),
     "kept": (),
-    "step": (),
     "iterations": (),
     "solve_s": (),
     "area_s": (),

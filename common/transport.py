@@ -52,6 +52,8 @@ Item = TypeVar("Item")
 class Solver(Protocol):
     """What a transport needs of an area; ``areas.worker.AreaWorker`` is one."""
 
+    def reach(self, proposal: AreaProposal) -> float: ...
+
     def respond(self, proposal: AreaProposal) -> AreaResponse: ...
 
     def solution(self) -> AreaSolution: ...
@@ -64,6 +66,9 @@ class Transport(Protocol):
 
     def exchange(self, proposals: Sequence[AreaProposal]) -> list[AreaResponse]:
         """One round."""
+
+    def reaches(self, proposals: Sequence[AreaProposal]) -> list[float]:
+        """The share of a step towards its proposal that each area could take."""
 
     def busy_s(self, responses: Sequence[AreaResponse]) -> float:
         """Time that the busiest rank spent on these answers."""
@@ -83,6 +88,9 @@ class InProcess:
 
     def exchange(self, proposals: Sequence[AreaProposal]) -> list[AreaResponse]:
         return [solver.respond(proposal) for solver, proposal in zip(self._solvers, proposals, strict=True)]
+
+    def reaches(self, proposals: Sequence[AreaProposal]) -> list[float]:
+        return [solver.reach(proposal) for solver, proposal in zip(self._solvers, proposals, strict=True)]
 
     def busy_s(self, responses: Sequence[AreaResponse]) -> float:
         return sum(response.report.area_s for response in responses)
@@ -104,13 +112,17 @@ class OverMpi:
         self._layouts = [[Layout.of(areas[i]) for i in own] for own in owned]
         self._sent = _Vectors([proposal_message_size(layouts) for layouts in self._layouts])
         self._got = _Vectors([response_message_size(layouts) for layouts in self._layouts])
+        self._shares = _Vectors([len(own) for own in owned])
 
     def exchange(self, proposals: Sequence[AreaProposal]) -> list[AreaResponse]:
         self._tell(Command.SOLVE, proposals)
-        vector = self._got
-        wait(self._comm.Igatherv(np.zeros(0), [vector.data, vector.counts, vector.starts, _double()], root=0))
-        answers = [unpack_responses(part, layouts) for part, layouts in zip(vector.parts(), self._layouts, strict=True)]
+        parts = self._gather(self._got)
+        answers = [unpack_responses(part, layouts) for part, layouts in zip(parts, self._layouts, strict=True)]
         return _by_area(self._owned, answers)
+
+    def reaches(self, proposals: Sequence[AreaProposal]) -> list[float]:
+        self._tell(Command.REACH, proposals)
+        return _by_area(self._owned, [part.tolist() for part in self._gather(self._shares)])
 
     def busy_s(self, responses: Sequence[AreaResponse]) -> float:
         return max(sum(responses[i].report.area_s for i in own) for own in self._owned)
@@ -132,6 +144,10 @@ class OverMpi:
         wait(
             self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(len(HEADER)), root=0)
         )
+
+    def _gather(self, vector: _Vectors) -> list[np.ndarray]:
+        wait(self._comm.Igatherv(np.zeros(0), [vector.data, vector.counts, vector.starts, _double()], root=0))
+        return vector.parts()
 
     def _collect(self, command: Command, proposals: Sequence[AreaProposal]) -> list[Any]:
         # Once, after the rounds: pickled.
@@ -215,6 +231,10 @@ def _serve(comm: Comm, areas: Sequence[AreaCase[Any]], make_solver: Callable[[Ar
                 responses = [solver.respond(proposal) for solver, proposal in zip(solvers, proposals, strict=True)]
                 pack_responses(answer, layouts, responses)
                 wait(comm.Igatherv(answer, None, root=0))
+            case Command.REACH:
+                proposals = unpack_proposals(message, layouts)
+                shares = [solver.reach(proposal) for solver, proposal in zip(solvers, proposals, strict=True)]
+                wait(comm.Igatherv(np.array(shares), None, root=0))
             case Command.SOLUTION:
                 comm.gather([solver.solution() for solver in solvers], root=0)
             case Command.DIAGNOSIS:

@@ -106,6 +106,8 @@ def run(
     converged = False
     while not converged and len(rounds) < max_rounds:
         sent = time.perf_counter()
+        if isinstance(state, admm.State):
+            state = admm.within_reach(state, lambda proposal: transport.reaches(proposal.split(boundary)))
         answers = transport.exchange(state.proposal.split(boundary))
         received = time.perf_counter()
         response = join(boundary, answers)

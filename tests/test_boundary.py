@@ -41,7 +41,6 @@ REPORT = AreaReport(
     model_error=0.0,
     change=0.0,
     kept=0.0,
-    step=1.0,
     iterations=0.0,
     solve_s=0.0,
     area_s=0.0,

@@ -10,14 +10,15 @@ answers jump between limits, and a larger S holds them. Good steps bring the pen
 
 Where areas can soften their limits by a logarithmic barrier, their answers have no kinks, and areas and coordinator
 together take the steps of one interior point method on the whole feeder: in each round every area goes one Newton step
-towards the proposal, as far as its limits allow, and tells where the next would lead, which is linear in proposal and
-barrier; the coordinator chooses the barrier and the proposal at which the areas' next steps agree (Wright, "Primal-Dual
-Interior-Point Methods" (1997), chapters 5 and 6).
+towards the proposal and tells where the next would lead, which is linear in proposal and barrier; the coordinator
+proposes the point at which the areas' next steps agree, asks how much of these their limits allow, with one barrier
+after another until that is enough, and has all areas take the least share (Wright, "Primal-Dual Interior-Point Methods"
+(1997), chapters 5 and 6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,12 +50,11 @@ WORSE_SHARE = 0.1
 MAX_RAISE = 1e5
 SOFT_RAISE = 100.0
 """factor on the penalties with softened limits: it keeps first answers near the forecast and changes no Newton step"""
-FIRST_BARRIER = 0.03
+FIRST_BARRIER = 0.1
 """barrier of the first softened round, over the price of losses"""
-UNEVEN = 0.3
-"""least share over the largest one at which all areas take the least"""
-FALLS = ((0.9, 0.2), (0.5, 0.5), (0.0, 1.0))
-"""factors on the barrier, by the least share of their steps that all areas could take"""
+FALLS = ((0.1, 0.9), (0.2, 0.8), (0.5, 0.5), (0.75, 0.4), (1.0, 0.0))
+"""factors on the barrier, in the order in which they are tried, and the least share of their steps that all areas must
+be able to take with each"""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class State:
     reference: Reference | None = None
     barrier: float = 0.0
     """$; what limits are softened by"""
-    length: float = 1.0
-    """share of the last step that areas are asked to take again; 1 for a new step"""
+    ends: tuple[tuple[Floats, Floats], tuple[Floats, Floats]] | None = None
+    """the next points (z, price) without a barrier and with the present one; None where the proposal is ready"""
     failing: str | None = None
     """always None: ADMM does not give up"""
 
@@ -151,21 +151,34 @@ def update(state: State, response: Response) -> State:
     return _at(state, state.z + newton_z, state.price + newton_price)
 
 
+def within_reach(state: State, reaches: Callable[[Proposal], Sequence[float]]) -> State:
+    """The state with the next proposal and step of a common interior point method: its barrier as small as all areas
+    can follow well, and the share of the step that every one of them can take. Unequal shares would tear the ties."""
+    if state.ends is None:
+        return state
+    (z_without, price_without), (z_with, price_with) = state.ends
+    for fall, enough in FALLS:
+        share = max(fall, min(state.boundary.least_barrier / state.barrier, 1.0))
+        z = z_without + share * (z_with - z_without)
+        price = price_without + share * (price_with - price_without)
+        tried = _at(replace(state, barrier=share * state.barrier, ends=None), z, price)
+        length = min(reaches(tried.proposal))
+        if length >= enough or share == 1.0:
+            break
+    return replace(tried, proposal=replace(tried.proposal, length=length))
+
+
 def _follow(state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats) -> State:
-    """The next step of the common interior point method, its barrier as small as the last step allows. Where one area
-    could go far less of its way than another, all take the least share first: else the ties would be torn."""
-    lengths = [report.step for report in response.reports]
-    least = min(lengths)
-    if state.length == 1.0 and least < UNEVEN * max(lengths):
-        return _at(replace(state, length=least), state.z, state.price)
-    fall = next(factor for share, factor in FALLS if least >= share)
-    barrier = max(state.barrier * fall, state.boundary.least_barrier)
-    # What the areas would have answered with the new barrier.
-    change = (barrier - state.barrier) * response.drift
-    step_z = step_z + change.mean(axis=1)
-    step_price = step_price - penalty * (change[:, PARENT] - change[:, CHILD]) / 2
-    newton_z, newton_price = _newton(state, response, penalty, step_z, step_price)
-    return _at(replace(state, barrier=barrier, length=1.0), state.z + newton_z, state.price + newton_price)
+    """Where the areas' next steps agree, for any barrier: that is linear in it."""
+    ends = []
+    for barrier in (0.0, state.barrier):
+        # What the areas would have answered with another barrier.
+        change = (barrier - state.barrier) * response.drift
+        moved_z = step_z + change.mean(axis=1)
+        moved_price = step_price - penalty * (change[:, PARENT] - change[:, CHILD]) / 2
+        newton_z, newton_price = _newton(state, response, penalty, moved_z, moved_price)
+        ends.append((state.z + newton_z, state.price + newton_price))
+    return replace(state, ends=(ends[0], ends[1]))
 
 
 def _newton(
@@ -246,7 +259,6 @@ def _at(state: State, z: Floats, price: Floats) -> State:
         sensitivities=bool(state.boundary.ties),
         is_point=True,
         barrier=state.barrier,
-        length=state.length,
     )
     return replace(state, proposal=proposal)
 
