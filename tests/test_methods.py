@@ -9,15 +9,30 @@ import pytest
 import scipy.sparse as sp
 from feeders import agree, objective, optimum
 
-from common.boundary import BALANCED, CHILD, PARENT, SOLVED, AreaProposal, AreaReport, AreaResponse, Boundary, P, Q
+from areas.multiphase_worker import MultiphaseWorker
+from common.boundary import (
+    BALANCED,
+    CHILD,
+    PARENT,
+    SOLVED,
+    AreaProposal,
+    AreaReport,
+    AreaResponse,
+    Boundary,
+    P,
+    Proposal,
+    Q,
+    join,
+    make_boundary,
+)
 from common.case import read_case
 from common.feeder import Floats
-from common.partition import Tie
+from common.partition import Tie, partition
 from common.schedule import AreaSolution
 from common.transport import InProcess
 from coordinator.anderson import Anderson, accelerate
 from coordinator.loop import METHODS, Outcome, lower_bound, run
-from coordinator.methods import enapp
+from coordinator.methods import admm, enapp
 
 PERIODS = 3
 Z = 0.01 + 0.02j
@@ -31,6 +46,9 @@ class QuadraticArea:
     center: Floats
     stiffness: Floats
     has_root: bool
+
+    def reach(self, proposal: AreaProposal) -> float:
+        return 1.0
 
     def respond(self, proposal: AreaProposal) -> AreaResponse:
         curvature = proposal.curvature.copy()
@@ -52,7 +70,6 @@ class QuadraticArea:
             model_error=0.0,
             change=0.0,
             kept=0.0,
-            step=1.0,
             iterations=1,
             solve_s=0.0,
             area_s=0.0,
@@ -164,6 +181,29 @@ def test_a_method_starts_from_the_forecast(method: str) -> None:
     state = METHODS[method].start(boundary)
     assert np.all(state.proposal.target == 0)
     assert state.failing is None
+
+
+@pytest.mark.parametrize(
+    ("shares", "fall", "asked"),
+    [((1.0, 0.95), 0.1, 1), ((0.6, 1.0), 0.5, 3), ((1.0, 0.45), 0.75, 4), ((0.3, 0.2), 1, 5)],
+)
+def test_the_barrier_falls_as_far_as_all_areas_can_follow(shares: tuple[float, ...], fall: float, asked: int) -> None:
+    parts = partition(read_case("ieee13", {"periods": 1}))
+    boundary = make_boundary(parts)
+    state = admm.start(boundary)
+    workers = InProcess([MultiphaseWorker(area) for area in parts.areas])
+    state = admm.update(state, join(boundary, workers.exchange(state.proposal.split(boundary))))
+    barriers: list[float] = []
+
+    def reaches(proposal: Proposal) -> tuple[float, ...]:
+        barriers.append(proposal.barrier)
+        return shares
+
+    found = admm.within_reach(state, reaches)
+    assert found.barrier == found.proposal.barrier == barriers[-1] == pytest.approx(fall * state.barrier)
+    assert len(barriers) == asked
+    assert found.proposal.length == min(shares)
+    assert admm.within_reach(found, reaches) is found
 
 
 def test_anderson_solves_a_linear_fixed_point_in_as_many_steps_as_it_has_dimensions() -> None:

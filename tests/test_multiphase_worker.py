@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from areas.multiphase_worker import MultiphaseWorker
-from common.boundary import ANGLE, CHILD, INFEASIBLE, P, Q, W, make_boundary
+from common.boundary import ANGLE, CHILD, INFEASIBLE, AreaProposal, AreaResponse, P, Q, W, make_boundary
 from common.case import Case, read_case
+from common.errors import SolverError
 from common.partition import one_area, partition
 from common.transport import InProcess
 from coordinator.loop import run
@@ -68,53 +69,71 @@ def test_a_point_without_a_power_flow_leaves_the_model_as_it_was(case: Case) -> 
     assert worker.respond(replace(proposal, target=target)).report.kept == 1
 
 
+def step(worker: MultiphaseWorker, proposal: AreaProposal) -> AreaResponse:
+    """As far towards a proposal as the area can go."""
+    return worker.respond(replace(proposal, length=worker.reach(proposal)))
+
+
 def test_steps_of_an_area_alone_lead_to_its_exact_answer_as_the_barrier_vanishes(case: Case) -> None:
     parts = partition(replace(case, settings=case.settings.model_copy(update={"v_max_pu": 1.02})))
     boundary = make_boundary(parts)
     proposal = replace(admm.start(boundary).proposal.split(boundary)[1], is_point=False)
     worker = MultiphaseWorker(parts.areas[1])
     barrier, least = 1.0, boundary.least_barrier
+    worker.respond(replace(proposal, barrier=barrier))
     while barrier > least:
-        response = worker.respond(replace(proposal, barrier=barrier))
         barrier = max(barrier * 0.2, least)
+        step(worker, replace(proposal, barrier=barrier))
     for _ in range(5):
-        response = worker.respond(replace(proposal, barrier=least))
-    assert response.report.step == 1.0
+        response = step(worker, replace(proposal, barrier=least))
+    assert worker.reach(replace(proposal, barrier=least)) == 1.0
     exact = worker.respond(replace(proposal, barrier=0.0))
     # Both at models corrected where their own last answers were, which are the same.
     np.testing.assert_allclose(response.value, exact.value, atol=1e-5)
 
 
-def test_a_step_taken_again_stops_at_the_share_asked_for(case: Case) -> None:
+def test_an_area_steps_as_far_as_it_is_told_however_often_it_was_asked(case: Case) -> None:
     parts = partition(case)
     boundary = make_boundary(parts)
     proposal = admm.start(boundary).proposal.split(boundary)[1]
-    first, again = MultiphaseWorker(parts.areas[1]), MultiphaseWorker(parts.areas[1])
-    moved = replace(proposal, price=proposal.price * 1.3)
-    for worker in (first, again):
+    moved, far = (replace(proposal, price=proposal.price * factor) for factor in (1.3, 100.0))
+    asked, once, shorter = workers = [MultiphaseWorker(parts.areas[1]) for _ in range(3)]
+    for worker in workers:
         worker.respond(proposal)
-    whole = first.respond(moved)
-    once = again.respond(moved)
-    np.testing.assert_array_equal(whole.value, once.value)
-    again.respond(replace(moved, length=0.25))
-    repeated = again.respond(replace(moved, length=0.25))
-    assert repeated.report.step == 0.25
-    # The same share of the same step, not a further one; and by the next step the area is where it would have been.
-    np.testing.assert_array_equal(again.respond(replace(moved, length=0.25)).value, repeated.value)
-    assert np.abs(repeated.value - whole.value).max() > 0
+    assert asked.reach(far) < 1.0
+    whole = step(asked, moved)
+    np.testing.assert_array_equal(step(once, moved).value, whole.value)
+    share = shorter.reach(moved)
+    assert np.abs(shorter.respond(replace(moved, length=share / 4)).value - whole.value).max() > 1e-9
+
+
+def test_a_step_before_the_first_point_is_refused(case: Case) -> None:
+    parts = partition(case)
+    boundary = make_boundary(parts)
+    proposal = admm.start(boundary).proposal.split(boundary)[1]
+    worker = MultiphaseWorker(parts.areas[1])
+    with pytest.raises(SolverError, match="before it has a point"):
+        worker.reach(proposal)
+    worker.respond(proposal)
+    with pytest.raises(SolverError, match="before its length was asked for"):
+        worker.respond(proposal)
 
 
 def test_the_drift_tells_what_another_barrier_would_have_changed(case: Case) -> None:
     parts = partition(case)
     boundary = make_boundary(parts)
     proposal = admm.start(boundary).proposal.split(boundary)[1]
-    worker = MultiphaseWorker(parts.areas[1])
-    worker.respond(proposal)
-    told = worker.respond(replace(proposal, price=proposal.price * 1.1))
-    stay = replace(proposal, price=proposal.price * 1.1, length=told.report.step * (1 - 1e-12))
-    other = worker.respond(replace(stay, barrier=proposal.barrier * 0.9))
+    values = []
+    for factor in (1.0, 0.9):
+        worker = MultiphaseWorker(parts.areas[1])
+        worker.respond(proposal)
+        moved = replace(proposal, price=proposal.price * 1.1)
+        # The same step, and another barrier where the next one is told.
+        length = worker.reach(moved)
+        told = worker.respond(replace(moved, length=length, barrier=factor * proposal.barrier))
+        values.append(told.value)
     assert told.drift is not None
-    np.testing.assert_allclose(other.value - told.value, -0.1 * proposal.barrier * told.drift, atol=1e-7)
+    np.testing.assert_allclose(values[1] - values[0], -0.1 * proposal.barrier * told.drift, atol=1e-7)
 
 
 def test_an_area_without_a_feasible_schedule_says_so_in_the_first_round(case: Case) -> None:

@@ -30,6 +30,7 @@ from common.boundary import join, make_boundary
 from common.case import read_case
 from common.partition import partition
 from common.transport import areas_at_work, dismiss, work, world
+from coordinator.methods import admm
 from launch.solve import make_solver
 
 def rounds(comm, areas, boundary, method):
@@ -37,6 +38,9 @@ def rounds(comm, areas, boundary, method):
         method, told = import_module(f"coordinator.methods.{method}"), []
         state = method.start(boundary)
         for _ in range(3):
+            if method is admm:
+                state = admm.within_reach(state, lambda proposal: transport.reaches(proposal.split(boundary)))
+                told.append([np.array([state.proposal.length])])
             answers = transport.exchange(state.proposal.split(boundary))
             assert transport.busy_s(answers) > 0
             told += [[answer.value, answer.slope] for answer in answers]
@@ -50,9 +54,9 @@ def rounds(comm, areas, boundary, method):
 def compare(comm):
     if comm.rank:
         return work(comm, make_solver)
-    parts = partition(read_case("ieee123", {"periods": 2}))
-    boundary = make_boundary(parts)
-    for method in ("admm", "dlmp"):
+    for name, method in (("ieee123", "admm"), ("ieee123", "dlmp"), ("ieee13", "admm")):
+        parts = partition(read_case(name, {"periods": 2}))
+        boundary = make_boundary(parts)
         (one, says), (other, also_says) = (rounds(c, parts.areas, boundary, method) for c in (comm, None))
         assert len(one) == len(other) > 0
         for a, b in zip(one, other, strict=True):
