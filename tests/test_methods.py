@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -204,6 +204,9 @@ def test_the_barrier_falls_as_far_as_all_areas_can_follow(shares: tuple[float, .
     assert len(barriers) == asked
     assert found.proposal.length == min(shares)
     assert admm.within_reach(found, reaches) is found
+    nearly = replace(state, barrier=3 * boundary.least_barrier)
+    # Exactly: a run that ends above it has not converged.
+    assert admm.within_reach(nearly, lambda _: (1.0,)).barrier == boundary.least_barrier
 
 
 def test_anderson_solves_a_linear_fixed_point_in_as_many_steps_as_it_has_dimensions() -> None:

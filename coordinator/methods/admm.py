@@ -158,12 +158,13 @@ def within_reach(state: State, reaches: Callable[[Proposal], Sequence[float]]) -
         return state
     (z_without, price_without), (z_with, price_with) = state.ends
     for fall, enough in FALLS:
-        share = max(fall, min(state.boundary.least_barrier / state.barrier, 1.0))
+        barrier = max(fall * state.barrier, state.boundary.least_barrier)
+        share = barrier / state.barrier
         z = z_without + share * (z_with - z_without)
         price = price_without + share * (price_with - price_without)
-        tried = _at(replace(state, barrier=share * state.barrier, ends=None), z, price)
+        tried = _at(replace(state, barrier=barrier, ends=None), z, price)
         length = min(reaches(tried.proposal))
-        if length >= enough or share == 1.0:
+        if length >= enough or barrier == state.barrier:
             break
     return replace(tried, proposal=replace(tried.proposal, length=length))
 
