@@ -5,7 +5,7 @@ A limit counts all phases together, at the branch's end nearer the substation, c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -47,18 +47,24 @@ def limited_branches(feeder: MultiphaseFeeder, limits: Sequence[BranchLimit]) ->
 
 
 def check_branch_limits(feeder: MultiphaseFeeder, limits: Sequence[BranchLimit], where: str = TABLE) -> None:
-    """Raises CaseError, beginning with ``where`` the limits stand, for one of a branch that the feeder lacks, and for a
-    second one of the same branch."""
+    """Raises CaseError as ``numbers_of`` does."""
     # Power through the source impedance is the substation's, which has a cap of its own.
-    known = {name: k for name, k in branch_numbers(feeder).items() if k} if limits else {}
+    numbers_of({name: k for name, k in branch_numbers(feeder).items() if k} if limits else {}, limits, where)
+
+
+def numbers_of(known: Mapping[str, int], limits: Sequence[BranchLimit], where: str) -> list[int]:
+    """The number of each limit's branch, by the names ``known``. Raises CaseError, beginning with ``where`` the limits
+    stand, for one of a branch that the feeder lacks, and for a second one of the same branch."""
     taken: dict[int, str] = {}
     for limit in limits:
-        if limit.place not in known:
-            raise CaseError(f"{where}: unknown branch '{limit.branch}'.{did_you_mean(limit.place, known)}")
-        number = known[limit.place]
+        name = limit.branch if limit.branch in known else limit.place
+        if name not in known:
+            raise CaseError(f"{where}: unknown branch '{limit.branch}'.{did_you_mean(name, known)}")
+        number = known[name]
         if number in taken:
             raise CaseError(
                 f"{where}: '{limit.branch}' is the same branch as '{taken[number]}', which has a limit. Keep one for a "
                 "branch and all that is in parallel with it."
             )
         taken[number] = limit.branch
+    return list(taken)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from common.branch_limits import BranchLimit, branch_numbers, check_branch_limits
+from common.branch_limits import BranchLimit, branch_numbers, check_branch_limits, numbers_of
 from common.case import Case
-from common.errors import CaseError, did_you_mean
+from common.errors import CaseError
 
 
 def with_limits(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
@@ -36,15 +36,6 @@ def _balanced(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
     rows = list(case.branches)
     known = {f"{row.to_bus}-{row.from_bus}": k for k, row in enumerate(rows)}
     known |= {f"{row.from_bus}-{row.to_bus}": k for k, row in enumerate(rows)}
-    taken: dict[int, str] = {}
-    for limit in limits:
-        if limit.branch not in known:
-            raise CaseError(f"{where}: unknown branch '{limit.branch}'.{did_you_mean(limit.branch, known)}")
-        k = known[limit.branch]
-        if k in taken:
-            raise CaseError(
-                f"{where}: '{limit.branch}' is the same branch as '{taken[k]}', which has a limit. Keep one of them."
-            )
-        taken[k] = limit.branch
+    for k, limit in zip(numbers_of(known, limits, where), limits, strict=True):
         rows[k] = rows[k].model_copy(update={"s_max_kva": limit.s_max_kva})
     return replace(case, branches=tuple(rows))
