@@ -10,42 +10,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from multiphase_feeders import published, random_circuits
+from small_circuits import HEAD, feeder_of, text
 
 from common.circuit import import_circuit
 from common.errors import CaseError
-from common.extraction import SOURCE, compiled, extract_feeder, load_shapes
+from common.extraction import SOURCE, compiled, extract_feeder
 from common.feeder import Complexes
 from common.load_law import leg_currents
-from common.multiphase import FIXED, GROUND, Legs, MultiphaseFeeder, admittance, connection, multipliers, path_length
+from common.multiphase import GROUND, admittance, connection, path_length
 from common.power_flow import PowerFlow
 
-HEAD = """\
-clear
-new circuit.small bus1=a basekv=12.47 pu=1.02 r1=0.2 x1=1 r0=0.5 x0=2
-new line.ab bus1=a bus2=b r1=1 x1=3 r0=2 x0=4 c1=5 c0=3 length=1
-"""
-BASES = "set voltagebases=(12.47 0.48 0.208)\ncalcvoltagebases\n"
 DELTA = "new transformer.t phases=3 windings=2 buses=(b c) conns=(wye delta) kvs=(12.47 0.48) kvas=(500 500) xhl=4"
 FOUR_WIRES = (
     "new line.bc bus1=b.1.2.3.4 bus2=c.1.2.3.4 phases=4 cmatrix=[0] "
     "rmatrix=[1|0.1 1|0.1 0.1 1|0.1 0.1 0.1 1] xmatrix=[1|0.1 1|0.1 0.1 1|0.1 0.1 0.1 1]"
 )
-FOLLOWER = "new load.x bus1=b.1 phases=1 kv=7.2 kw=100 kvar=50 model=1 vminpu=0.5 vmaxpu=1.5"
 ZIP = "new load.z bus1=b.1 phases=1 kv=7.2 kw=50 kvar=20 model=8"
-
-
-def text(*commands: str) -> str:
-    return HEAD + "\n".join(commands) + "\n" + BASES
-
-
-def feeder_of(*commands: str) -> MultiphaseFeeder:
-    return extract_feeder(compiled(text(*commands)), 1000.0)
-
-
-def pairs(feeder: MultiphaseFeeder, legs: Legs) -> list[tuple[str, str]]:
-    """The names of the nodes that each leg is connected between."""
-    names = (*feeder.node_names, "ground")
-    return [(names[a], names[b]) for a, b in zip(legs.a, legs.b, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -247,138 +227,6 @@ def test_published_feeders_have_their_lengths(path: str, bus: str, feet: float) 
 def test_the_import_keeps_switches(master: str, commands: tuple[str, ...], switches: list[str]) -> None:
     feeder = extract_feeder(compiled(import_circuit(published(master), commands).text), 1000.0)
     assert sorted(branch.name for branch in feeder.branches if branch.is_switch) == [f"line.{i}" for i in switches]
-
-
-def test_a_split_phase_secondary_has_two_legs_to_ground_and_one_across() -> None:
-    feeder = feeder_of(
-        "new transformer.t phases=1 windings=3 buses=(b.2 s.1.0 s.0.2) kvs=(7.2 0.12 0.12) kvas=(50 50 50)",
-        "new line.triplex bus1=s.1.2 bus2=t.1.2 phases=2 length=1 rmatrix=[0.01|0.002 0.01] xmatrix=[0.01|0.002 0.01] "
-        "cmatrix=[0|0 0]",
-        "new load.one bus1=t.1 phases=1 kv=0.12 kw=3 kvar=1",
-        "new load.two bus1=t.2 phases=1 kv=0.12 kw=2 kvar=1",
-        "new load.both bus1=t.1.2 phases=1 kv=0.24 kw=4 kvar=1",
-        "setkvbase bus=s kvln=0.12",
-        "setkvbase bus=t kvln=0.12",
-    )
-    legs = feeder.legs
-    assert legs.name == ("load.one", "load.two", "load.both")
-    assert pairs(feeder, legs) == [("t.1", "ground"), ("t.2", "ground"), ("t.1", "t.2")]
-    np.testing.assert_allclose(legs.v_rated, np.array([0.12, 0.12, 0.24]) / (0.208 / np.sqrt(3)), rtol=1e-9)
-    first, second = feeder.v_no_load[feeder.nodes_of("t")]
-    assert first == pytest.approx(-second, rel=1e-4)
-
-
-def test_three_phase_loads_are_shared_out_among_their_legs() -> None:
-    feeder = feeder_of(
-        "new load.star bus1=b phases=3 kv=12.47 kw=300 kvar=90",
-        "new load.ring bus1=b phases=3 conn=delta kv=12.47 kw=6",
-    )
-    names = [f"b.{phase}" for phase in (1, 2, 3)]
-    expected = [(name, "ground") for name in names] + list(zip(names, [*names[1:], names[0]], strict=True))
-    assert pairs(feeder, feeder.legs) == expected
-    np.testing.assert_allclose(feeder.legs.s[:3], 0.1 + 0.03j)
-    np.testing.assert_allclose(feeder.legs.v_rated, 3 * [1.0] + 3 * [np.sqrt(3)], rtol=1e-9)
-
-
-def test_a_generator_is_a_load_with_the_other_sign_that_no_profile_scales() -> None:
-    feeder = feeder_of("new generator.g bus1=b.1 phases=1 kv=7.2 kw=50 kvar=20 model=1")
-    assert feeder.legs.name == ("generator.g",)
-    assert feeder.legs.s[0] == pytest.approx(-0.05 - 0.02j)
-    assert feeder.legs.shape == (FIXED,)
-
-
-def test_a_load_follows_its_shape_else_the_profile_unless_it_is_fixed() -> None:
-    feeder = feeder_of(
-        "new loadshape.Mine npts=2 interval=12 mult=(0.5 1)",
-        "new load.shaped bus1=b.1 phases=1 kv=7.2 kw=5 daily=Mine",
-        "new load.plain bus1=b.1 phases=1 kv=7.2 kw=5",
-        "new load.fixed bus1=b.1 phases=1 kv=7.2 kw=5 status=fixed",
-        "new load.exempt bus1=b.1 phases=1 kv=7.2 kw=5 status=exempt",
-        "new load.both bus1=b.1 phases=1 kv=7.2 kw=5 status=fixed daily=Mine",
-        "new load.all bus1=b.1 phases=1 kv=7.2 kw=5 status=exempt daily=Mine",
-        "new generator.run bus1=b.1 phases=1 kv=7.2 kw=5 daily=Mine",
-        "new generator.base bus1=b.1 phases=1 kv=7.2 kw=5 daily=Mine status=fixed",
-        "new load.off bus1=b.1 phases=1 kv=7.2 kw=5 enabled=no",
-        "new load.open bus1=b.1 phases=1 kv=7.2 kw=5",
-        "open load.open 1",
-    )
-    assert dict(zip(feeder.legs.name, feeder.legs.shape, strict=True)) == {
-        "load.shaped": "mine",
-        "load.plain": "",
-        "load.fixed": FIXED,
-        "load.exempt": FIXED,
-        "load.both": FIXED,
-        "load.all": "mine",
-        "generator.run": "mine",
-        "generator.base": FIXED,
-    }
-
-
-@pytest.mark.parametrize(("points", "interval", "dt"), [(24, 1.0, 1.0), (8, 3.0, 1.0), (48, 0.5, 1.0), (24, 1.0, 0.5)])
-def test_load_shapes_are_read_as_the_daily_mode_reads_them(points: int, interval: float, dt: float) -> None:
-    values = 0.3 + np.arange(points) / points
-    circuit = text(
-        f"new loadshape.mine npts={points} interval={interval} mult=({' '.join(map(str, values))})",
-        "new load.x bus1=b.1 phases=1 kv=7.2 kw=100 kvar=0 model=1 vminpu=0.5 vmaxpu=1.5 daily=mine",
-    )
-    engine = compiled(circuit)
-    hours = range(round(24 / dt))
-    found = load_shapes(compiled(circuit), hours, dt)["mine"]
-    engine.Text.Command(f"set mode=daily stepsize={dt}h number=1 hour=0 sec=0")
-    drawn = []
-    for _ in hours:
-        engine.Solution.Solve()
-        engine.Circuit.SetActiveElement("load.x")
-        drawn.append(engine.CktElement.Powers()[0] / 100)
-    np.testing.assert_allclose(found, drawn, rtol=1e-6)
-
-
-@pytest.mark.parametrize("dt", [1.0, 0.25])
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [
-        ("default", ""),
-        ("timed", "new loadshape.timed npts=4 interval=0 hour=(6 12 18 24) mult=(0.4 0.8 1 0.6)"),
-        ("late", "new loadshape.late npts=3 interval=0 hour=(2.2 5.3 7) mult=(0.4 0.8 1)"),
-        ("early", "new loadshape.early npts=3 interval=0 hour=(0 7.25 30) mult=(0.4 0.8 1)"),
-        ("one", "new loadshape.one npts=1 interval=0 hour=(3) mult=(0.4)"),
-        ("alike", "new loadshape.alike npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.4 0.8 1)"),
-    ],
-)
-def test_a_shape_of_another_kind_is_followed(name: str, shape: str, dt: float) -> None:
-    engine = compiled(text(shape, f"{FOLLOWER} daily={name}"))
-    legs = extract_feeder(engine, 1000.0).legs
-    count = round(24 / dt)
-    factor = multipliers(legs, np.ones(count), load_shapes(engine, range(count), dt))
-    engine.Text.Command(f"set mode=daily stepsize={dt}h number=1 hour=0 sec=0")
-    drawn = []
-    for _ in range(count):
-        engine.Solution.Solve()
-        engine.Circuit.SetActiveElement("load.x")
-        drawn.append(complex(*engine.CktElement.Powers()[:2]) / 1000)
-    np.testing.assert_allclose((legs.s[:, None] * factor).sum(axis=0), drawn, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("shape", "words"),
-    [
-        ("npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.1 0.2 0.3)", ("load.x", "qmult")),
-        ("npts=3 interval=1 mult=(40 80 100) useactual=yes", ("useactual=no", "rated kW")),
-        ("npts=3 interval=0 hour=(6 3 9) mult=(0.4 0.8 1)", ("rising hours", "hour=(...)")),
-        ("npts=3 interval=0 mult=(0.4 0.8 1)", ("rising hours", "interval=1")),
-        ("npts=24 interval=1", ("npts=24", "mult=")),
-    ],
-)
-def test_a_shape_that_does_not_scale_a_load_is_refused_by_name(shape: str, words: tuple[str, ...]) -> None:
-    with pytest.raises(CaseError) as error:
-        feeder_of(f"new loadshape.own {shape}", f"{FOLLOWER} daily=own")
-    for word in ("loadshape.own", *words):
-        assert word in str(error.value)
-
-
-def test_multipliers_of_a_reactive_power_of_zero_do_not_matter() -> None:
-    shape = "new loadshape.own npts=3 interval=1 mult=(0.4 0.8 1) qmult=(0.1 0.2 0.3)"
-    assert feeder_of(shape, f"{FOLLOWER.replace('kvar=50', 'kvar=0')} daily=own").legs.shape == ("own",)
 
 
 def test_a_capacitor_that_is_switched_off_gives_nothing() -> None:
