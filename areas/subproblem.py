@@ -15,6 +15,7 @@ from areas.conic import ConicProblem, compile_problem
 from areas.device_models import DeviceModel, battery_model, flexible_load_model, inverter_model
 from areas.objectives import network_cost
 from common.feeder import Feeder
+from common.objective import factors, forgone
 from common.partition import AreaCase
 
 
@@ -69,7 +70,8 @@ def model(area: AreaCase[Feeder]) -> AreaModel:
     if substation is not None:
         root = _incidence([0], bus_count)
         p, q = p + root @ substation[:1], q + root @ substation[1:]
-        constraints.append(substation[0] >= 0)
+        if settings.substation_export_kw is not None:
+            constraints.append(substation[0] >= -settings.substation_export_kw / settings.base_kva)
         if settings.substation_peak_kw is not None:
             constraints.append(substation[0] <= settings.substation_peak_kw / settings.base_kva)
     boundary = cp.Variable((3 * len(ends), periods), name="boundary") if ends else None
@@ -86,11 +88,29 @@ def model(area: AreaCase[Feeder]) -> AreaModel:
             constraints.append(w == network.v[int(end.nodes[0])] + 2 * z.real * p_tie + 2 * z.imag * q_tie)
             constraints += [cp.abs(p_tie) <= area.flow_limit, cp.abs(q_tie) <= area.flow_limit]
     cost = network_cost(area, network, None if substation is None else substation[0])
+    if substation is not None and settings.export_price_per_kwh is not None:
+        export_cost, sold = _export(area, substation[0], settings.export_price_per_kwh)
+        cost, constraints = cost + export_cost, constraints + sold
     for device in devices.values():
         constraints += device.constraints
         cost = cost + device.cost
     problem = cp.Problem(cp.Minimize(cost), network.constraints + constraints)
     return AreaModel(problem, network, devices, substation, boundary)
+
+
+def _export(
+    area: AreaCase[Feeder], substation_p: cp.Expression, export_price: float
+) -> tuple[cp.Expression, list[cp.Constraint]]:
+    """What exported energy earns less than the price of its period, $, and the constraints of its variable, which is no
+    less than the power out of the substation; in periods of the same price nothing would hold it down there."""
+    counts, horizon = factors(area.settings).energy, area.horizon
+    dearer = np.flatnonzero(horizon.price > export_price)
+    if not counts or not len(dearer):
+        return cp.Constant(0.0), []
+    exported = cp.Variable(len(dearer), name="exported")
+    in_all = _incidence([int(period) for period in dearer], len(horizon)) @ exported
+    cost = counts * forgone(horizon, area.settings.base_kva * in_all, export_price)
+    return cost, [exported >= -substation_p[dearer], exported >= 0]
 
 
 def build(area: AreaCase[Feeder]) -> ConicProblem:

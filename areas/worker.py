@@ -15,6 +15,7 @@ from areas.proposals import attempt, boundary_columns, slope_at, solve_at
 from areas.subproblem import build
 from common.boundary import AreaProposal, AreaReport, AreaResponse
 from common.feeder import Feeder, Floats, Ints
+from common.objective import energy
 from common.partition import AreaCase
 from common.schedule import AreaSolution
 
@@ -26,6 +27,7 @@ def _with_settings(**changes: object) -> Callable[[AreaCase[Feeder]], AreaCase[F
 LIMITS: dict[str, Callable[[AreaCase[Feeder]], AreaCase[Feeder]]] = {
     "voltage limits (v_min_pu, v_max_pu)": _with_settings(v_min_pu=0.5, v_max_pu=1.5),
     "the substation power cap (substation_peak_kw)": _with_settings(substation_peak_kw=None),
+    "the limit of exported power (substation_export_kw)": _with_settings(substation_export_kw=None),
     "branch current limits (i_max_a)": lambda area: replace(
         area, feeder=replace(area.feeder, l_max=np.full_like(area.feeder.l_max, np.inf))
     ),
@@ -46,11 +48,7 @@ class AreaWorker:
         self._x = np.zeros(len(self._conic.c))
         self._dual = np.zeros(len(self._conic.b))
 
-    def reach(self, proposal: AreaProposal) -> float:
-        """Whole steps: this area's limits are never softened."""
-        return 1.0
-
-    def respond(self, proposal: AreaProposal) -> AreaResponse:
+    def optimum(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal."""
         started = time.perf_counter()
         answer, status = solve_at(self.area, self._conic, proposal)
@@ -80,16 +78,14 @@ class AreaWorker:
         if self.area.has_substation:
             horizon = self.area.horizon
             p = x[conic.columns["substation"]][0]
-            energy_cost = float(horizon.price @ p) * horizon.dt * self.area.settings.base_kva
+            base, settings = self.area.settings.base_kva, self.area.settings
+            energy_cost = float(energy(horizon, p * base, settings.export_price_per_kwh))
         return AreaReport(
             status=status,
             energy_cost=energy_cost,
             objective=conic.cost(x),
             dual_objective=answer.dual_objective,
             relaxation_gap=float(self._gap().max(initial=0.0)),
-            model_error=0.0,
-            change=0.0,
-            kept=0.0,
             iterations=float(answer.iterations),
             solve_s=answer.seconds,
             area_s=time.perf_counter() - started,

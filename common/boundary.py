@@ -24,8 +24,6 @@ from common.feeder import Complexes, Feeder, Floats, Ints
 from common.objective import factors, prices
 from common.partition import AreaCase, Partition, Tie
 
-LEAST_BARRIER = 1e-10
-"""over the price of a unit of losses"""
 PARENT, CHILD = 0, 1
 W, P, Q, ANGLE = 0, 1, 2, 3
 BALANCED = ("voltage", "real power", "reactive power")
@@ -76,14 +74,9 @@ class Boundary:
         return found
 
     @property
-    def least_barrier(self) -> float:
-        """$; a barrier that changes nothing worth mentioning: with m limits, the cost by m times as much at most."""
-        return LEAST_BARRIER * float(self.loss_price.mean())
-
-    @property
-    def can_soften(self) -> bool:
-        """Whether areas can answer with softened limits: a multi-phase area's problem is quadratic."""
-        return len(self.quantities) > ANGLE
+    def tells_sensitivities(self) -> bool:
+        """Whether areas can tell how their answers move with prices: those of a balanced feeder's relaxation can."""
+        return len(self.quantities) == len(BALANCED)
 
     @property
     def voltages(self) -> list[int]:
@@ -109,12 +102,6 @@ class AreaProposal:
     """(T,) >= 0"""
     sensitivities: bool = False
     """whether the answer shall tell how it moves with the price"""
-    is_point: bool = False
-    """whether the targets are a point of the whole boundary, at which models that are not exact are to be corrected"""
-    barrier: float = 0.0
-    """$ of the logarithmic barrier that softens the area's limits; 0 for exact limits"""
-    length: float = 1.0
-    """with softened limits, the share of the step towards the proposal to take"""
 
 
 @dataclass(frozen=True)
@@ -128,8 +115,6 @@ class AreaResponse:
     sensitivity: Floats
     """(n, n) derivative of ``value`` with respect to the price, both ravelled; (0, 0) when not asked for"""
     report: AreaReport
-    drift: Floats | None = None
-    """(end, quantity, T) derivative of ``value`` with respect to the barrier; None for exact limits"""
 
 
 @dataclass(frozen=True)
@@ -146,13 +131,6 @@ class AreaReport:
     """lower bound on own cost and boundary terms together"""
     relaxation_gap: float
     """largest l v - p^2 - q^2"""
-    model_error: float
-    """largest difference between the voltages and root powers of a linearized model and of an AC power flow, pu"""
-    change: float
-    """what the objective has moved since the last answer, relative to it and counted tenfold, where a model that is
-    corrected has no ties to tell by whether it has settled; inf the first time; else 0"""
-    kept: float
-    """1 where the power flow failed at the proposed point and the model was kept as it was"""
     iterations: float
     solve_s: float
     """conic solver and sensitivities"""
@@ -176,9 +154,6 @@ class Proposal:
     upstream: Floats | None = None
     """(T,)"""
     sensitivities: bool = False
-    is_point: bool = False
-    barrier: float = 0.0
-    length: float = 1.0
 
     def split(self, boundary: Boundary) -> list[AreaProposal]:
         """Each area's part."""
@@ -191,9 +166,6 @@ class Proposal:
                 self.fixed[end],
                 upstream,
                 sensitivities=self.sensitivities,
-                is_point=self.is_point,
-                barrier=self.barrier,
-                length=self.length,
             )
             for end in boundary.ends
         ]
@@ -209,8 +181,6 @@ class Response:
     sensitivities: tuple[Floats, ...]
     """of each area; see AreaResponse"""
     reports: tuple[AreaReport, ...]
-    drift: Floats
-    """(conductor, side, quantity, T)"""
 
     def prices(self) -> Floats:
         """(conductor, quantity, T) what a unit into the child is worth to the parent: the mean of both opinions."""
@@ -219,17 +189,14 @@ class Response:
 
 def join(boundary: Boundary, responses: Sequence[AreaResponse]) -> Response:
     """The areas' answers, by tie."""
-    value, slope, drift = boundary.zeros(), boundary.zeros(), boundary.zeros()
+    value, slope = boundary.zeros(), boundary.zeros()
     for end, response in zip(boundary.ends, responses, strict=True):
         value[end], slope[end] = response.value, response.slope
-        if response.drift is not None:
-            drift[end] = response.drift
     return Response(
         value=value,
         slope=slope,
         sensitivities=tuple(response.sensitivity for response in responses),
         reports=tuple(response.report for response in responses),
-        drift=drift,
     )
 
 
@@ -275,7 +242,7 @@ def _cost_ceiling(parts: Partition, price: Floats) -> float:
     may charge for it, and of every voltage being 0.3 off."""
     settings, horizon = parts.areas[0].settings, parts.areas[0].horizon
     counts = factors(settings)
-    price = np.maximum(price, horizon.dt * settings.base_kva)
+    price = np.maximum(np.abs(price), horizon.dt * settings.base_kva)
     charging = sum(unit.p_rated_kw for area in parts.areas for unit in area.batteries) / settings.base_kva
     load = sum(np.abs(area.feeder.p_load).sum() * np.abs(area.horizon.load) for area in parts.areas)
     buses = sum(len(area.feeder.buses) for area in parts.areas)

@@ -250,10 +250,6 @@ def _check_branch_limits(case: Case) -> None:
         return
     if case.is_balanced:
         raise CaseError(f"{TABLE}: the case is balanced. Put s_max_kva into branches.csv and remove this file.")
-    if case.settings.model == "lindist3":
-        raise CaseError(
-            f"{TABLE}: model = lindist3 knows no limits of branches. Use model = multiphase, or remove the file."
-        )
     check_branch_limits(case.network, case.branch_limits)
 
 

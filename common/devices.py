@@ -85,6 +85,11 @@ class Battery(Row):
         """Reactive power that the inverter has left at full real power."""
         return math.sqrt(self.s_rated_kva**2 - self.p_rated_kw**2)
 
+    def stored_kwh(self, charge_kw: Any, discharge_kw: Any, dt: float) -> Any:
+        """(T,) energy at the end of each period of dt hours, from its start value."""
+        gained = dt * (self.eta_charge * charge_kw - discharge_kw / self.eta_discharge)
+        return self.soc_initial * self.energy_kwh + gained.cumsum()
+
     @model_validator(mode="after")
     def _consistent(self) -> Battery:
         check_inverter(self.p_rated_kw, self.s_rated_kva)
@@ -145,3 +150,8 @@ def devices_of(owner: Any) -> tuple[Device, ...]:
 def devices_at(owner: Any, buses: Container[str]) -> dict[str, Any]:
     """A case's devices at some buses, by kind."""
     return {kind: tuple(unit for unit in getattr(owner, kind) if unit.bus in buses) for kind in DEVICE_KINDS}
+
+
+def stored(owner: Any) -> int:
+    """How many of a case's or an area's devices couple its periods: what they store, or draw in all, is given."""
+    return len(owner.batteries) + len(owner.flexible_loads)

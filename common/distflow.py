@@ -12,7 +12,7 @@ from common.case import Case
 from common.errors import SolverError
 from common.feeder import Complexes
 from common.partition import one_area
-from common.schedule import AreaSolution, NetworkState, join_state
+from common.schedule import AreaSolution, NetworkState, join_relaxed_state
 
 TOLERANCE = 1e-12
 """pu of squared voltage by which the last sweep may move it"""
@@ -46,5 +46,5 @@ def balanced_flow(case: Case, device_kva: Complexes) -> NetworkState:
         if np.abs(v - before).max(initial=0.0) < TOLERANCE:
             values = {"v": v, "p": flow.real, "q": flow.imag, "l": squared[~feeder.is_switch]}
             values["substation"] = np.stack([below[0].real, below[0].imag])
-            return join_state(case, one_area(case), [AreaSolution(values, np.zeros(squared.shape))])
+            return join_relaxed_state(case, one_area(case), [AreaSolution(values, np.zeros(squared.shape))])
     raise SolverError("the feeder has no power flow with these devices: its voltages collapse. Lower loads or devices.")

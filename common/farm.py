@@ -14,8 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import TieflowError
-from common.partition import AreaCase
-from common.transport import NAP_S, Solver, dismiss, hand_out, wait, work
+from common.transport import NAP_S, MakeSolver, dismiss, hand_out, wait, work
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -106,7 +105,7 @@ def run_jobs(
     release()
 
 
-def _join(groups: int, size: int, do: Do[Any, Any], comm: Comm, make_solver: Callable[[AreaCase[Any]], Solver]) -> None:
+def _join(groups: int, size: int, do: Do[Any, Any], comm: Comm, make_solver: MakeSolver) -> None:
     """Another rank's part: a leader's, an area's, or none when it is left over."""
     from mpi4py.MPI import UNDEFINED
 

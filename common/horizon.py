@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ class ProfileRow(Row):
     hour: Annotated[int, Field(ge=0)]
     load_pu: float
     pv_pu: NotNegative | None = None
-    price_per_kwh: NotNegative | None = None
+    price_per_kwh: float | None = None
     irradiance_pu: NotNegative | None = None
     cell_c: float | None = None
     wind_pu: NotNegative | None = None
@@ -46,7 +46,7 @@ class Horizon:
     pv: Floats
     """PV power per rated PV power"""
     price: Floats
-    """$ per kWh of substation energy"""
+    """$ per kWh of substation energy; negative where taking it is paid for"""
     dt: float
     """hours per period"""
     shapes: Mapping[str, Floats] = field(default_factory=dict)
@@ -56,6 +56,18 @@ class Horizon:
 
     def __len__(self) -> int:
         return len(self.hour)
+
+    def part(self, span: slice) -> Horizon:
+        """The periods of a span."""
+        return replace(
+            self,
+            hour=self.hour[span],
+            load=self.load[span],
+            pv=self.pv[span],
+            price=self.price[span],
+            shapes={name: shape[span] for name, shape in self.shapes.items()},
+            wind=self.wind[span],
+        )
 
     def profile(self, unit: PV | FlexibleLoad | Wind) -> Floats:
         """(T,) what a device follows, per rated power."""
@@ -84,7 +96,8 @@ PRICE = "price_per_kwh"
 
 
 def read_horizon(path: Path, settings: Settings, own: Path | None = None) -> Horizon:
-    """The middle rows of profiles.csv. Raises CaseError for a table that is no whole day, lacks a column or price.
+    """The middle rows of profiles.csv. Raises CaseError for a table that is no whole day, lacks a column or price, and
+    for prices as ``check_export_price`` does.
 
     ``own`` is another such table, whose columns come before those of the first and before prices of the settings; its
     columns of other names are shapes that devices may follow.
@@ -107,7 +120,7 @@ def read_horizon(path: Path, settings: Settings, own: Path | None = None) -> Hor
         if PRICE in read_header(own):
             settings = settings.model_copy(update={"price_low_per_kwh": None, "price_high_per_kwh": None})
     load = np.array([row.load_pu for row in rows[middle]])
-    return Horizon(
+    horizon = Horizon(
         hour=tuple(row.hour for row in rows[middle]),
         load=load,
         pv=_pv(path, rows, settings)[middle],
@@ -116,6 +129,22 @@ def read_horizon(path: Path, settings: Settings, own: Path | None = None) -> Hor
         shapes={name: shape[middle] for name, shape in shapes.items()},
         wind=_wind(path, rows, settings)[middle],
     )
+    check_export_price(horizon, settings)
+    return horizon
+
+
+def check_export_price(horizon: Horizon, settings: Settings) -> None:
+    """Raises CaseError where exported energy earns more than energy costs: buying and selling at once would pay, so the
+    cost of a period would not be convex in its power."""
+    earned, lowest = settings.export_price_per_kwh, int(horizon.price.argmin())
+    price = float(horizon.price[lowest])
+    if earned is not None and earned > price:
+        # Prices in full: a rounded one could be refused again.
+        raise CaseError(
+            f"export_price_per_kwh = {earned}, but in hour {horizon.hour[lowest]} energy costs {price} $ per kWh, less "
+            f"than it would earn. Lower export_price_per_kwh to {price} or less, or leave it out: exported energy then "
+            "earns the price of its period."
+        )
 
 
 def _changed(rows: Sequence[ProfileRow], own: Path) -> tuple[list[ProfileRow], dict[str, Floats]]:

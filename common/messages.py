@@ -1,165 +1,213 @@
-"""The wire format between the coordinator and a rank of areas: one table of fields for each direction.
+"""The wire format between the coordinator and a rank of areas: one table of commands, and one of axes.
 
-A message is one contiguous float64 vector: a header, then each of the rank's areas, then each area's fields in the
-order of the table. Both sides know the shapes from the partition, so nothing else is sent.
+A message is one contiguous float64 vector: the command, then for each of the rank's parts (an area in a span of
+periods) the fields of what is asked, or of the answer, in the order of their data class. Both sides know the shapes
+from the partition, so nothing else is sent. All messages grow in proportion to the number of periods, but for the
+sensitivities of ``admm``, which areas tell where they are asked to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import IntEnum
+from functools import cache
 from math import prod
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
-from common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaReport, AreaResponse
+from common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaResponse
+from common.devices import stored
 from common.feeder import Feeder, Floats
+from common.joint_step import Expand, Expanded, Opened, Predict, Predicted, Reduce, Reduced, Trial, Tried
 from common.partition import AreaCase
 
 
 class Command(IntEnum):
     """What the coordinator wants of the ranks; the first number of every message to them."""
 
-    SOLVE = 0
-    REACH = 1
-    SOLUTION = 2
-    DIAGNOSIS = 3
-    STOP = 4
+    OPTIMUM = 0
+    OPEN = 1
+    REDUCE = 2
+    PREDICT = 3
+    EXPAND = 4
+    TRIAL = 5
+    SOLUTION = 6
+    DIAGNOSIS = 7
+    STOP = 8
 
 
-HEADER = ("command", "sensitivities", "is_point", "barrier", "length")
-"""numbers before the areas' fields in a message to a rank"""
+@dataclass(frozen=True)
+class Open:
+    """Begin joint steps at a forecast of the boundary."""
 
-# Shapes are made of: end (the conductors of the area's tie ends), quantity, period, boundary (all three multiplied).
-PROPOSAL_FIELDS: dict[str, tuple[str, ...]] = {
-    "price": ("end", "quantity", "period"),
-    "target": ("end", "quantity", "period"),
-    "curvature": ("end", "quantity", "period"),
-    "fixed": ("end", "quantity"),
-    "upstream": ("period",),
+    forecast: Floats
+    """(end, quantity, T) of all periods"""
+    barrier: float
+    start: float
+    """0: at the usual controls; else the number of a random starting point"""
+
+
+EXCHANGES: dict[Command, tuple[type, type]] = {
+    Command.OPTIMUM: (AreaProposal, AreaResponse),
+    Command.OPEN: (Open, Opened),
+    Command.REDUCE: (Reduce, Reduced),
+    Command.PREDICT: (Predict, Predicted),
+    Command.EXPAND: (Expand, Expanded),
+    Command.TRIAL: (Trial, Tried),
 }
-RESPONSE_FIELDS: dict[str, tuple[str, ...]] = {
-    "value": ("end", "quantity", "period"),
-    "slope": ("end", "quantity", "period"),
-    "sensitivity": ("boundary", "boundary"),
-    "drift": ("end", "quantity", "period"),
-    "status": (),
-    "energy_cost": (),
-    "objective": (),
-    "dual_objective": (),
-    "relaxation_gap": (),
-    "model_error": (),
-    "change": (),
-    "kept": (),
-    "iterations": (),
-    "solve_s": (),
-    "area_s": (),
+"""what is asked and what is answered, as vectors of numbers; other commands are rare, and pickled"""
+
+AXES: dict[type, dict[str, tuple[str, ...]]] = {
+    AreaProposal: {
+        "price": ("end", "quantity", "period"),
+        "target": ("end", "quantity", "period"),
+        "curvature": ("end", "quantity", "period"),
+        "fixed": ("end", "quantity"),
+        "upstream": ("period",),
+    },
+    AreaResponse: {
+        "value": ("end", "quantity", "period"),
+        "slope": ("end", "quantity", "period"),
+        "sensitivity": ("boundary", "boundary"),
+    },
+    Open: {"forecast": ("end", "quantity", "period")},
+    Opened: {"start": ("store",), "low": ("store",), "high": ("store",), "border": ("border", "span")},
+    Reduce: {"delta": ("span",), "convex": ("span",)},
+    Reduced: {
+        "schur": ("pair", "span"),
+        "residual": ("border", "span"),
+        "right": ("border", "span"),
+        "right_barrier": ("border", "span"),
+        "negatives": ("span",),
+    },
+    Predict: {"border": ("border", "span")},
+    Predicted: {"products": ("product",), "right": ("border", "span")},
+    Expand: {"border": ("border", "span")},
 }
-REPORT_FIELDS = tuple(name for name, axes in RESPONSE_FIELDS.items() if not axes)
+"""of the fields that are arrays: end (the conductors of the area's tie ends), quantity, period (of the horizon), span
+(the part's periods), boundary (end, quantity and period multiplied), border (what the area shares in joint steps), pair
+(of two of them), store, product (the four sums of products of slacks and multipliers)"""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The sizes of one area's messages."""
+    """The sizes of one part's messages."""
 
     ends: int
     quantities: int
     periods: int
+    span: int
+    stores: int
+    sensitive: bool = False
+    """whether answers tell how they move with prices"""
 
     @classmethod
-    def of(cls, area: AreaCase[Any]) -> Layout:
-        quantities = len(BALANCED if isinstance(area.feeder, Feeder) else MULTIPHASE)
-        return cls(sum(len(end.nodes) for end in area.tie_ends), quantities, len(area.horizon))
+    def of(cls, area: AreaCase[Any], span: slice | None = None) -> Layout:
+        balanced = isinstance(area.feeder, Feeder)
+        periods = len(area.horizon)
+        return cls(
+            ends=sum(len(end.nodes) for end in area.tie_ends),
+            quantities=len(BALANCED if balanced else MULTIPHASE),
+            periods=periods,
+            span=periods if span is None else span.stop - span.start,
+            stores=stored(area),
+            sensitive=balanced,
+        )
 
     def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
-        sizes = {"end": self.ends, "quantity": self.quantities, "period": self.periods}
-        sizes["boundary"] = prod(sizes.values())
+        boundary = self.ends * self.quantities * self.periods
+        border = 4 * self.ends + self.stores
+        sizes = {
+            "end": self.ends,
+            "quantity": self.quantities,
+            "period": self.periods,
+            "span": self.span,
+            "boundary": boundary if self.sensitive else 0,
+            "border": border,
+            "pair": border * (border + 1) // 2,
+            "store": self.stores,
+            "product": 4,
+        }
         return tuple(sizes[axis] for axis in axes)
 
-    def proposal_size(self) -> int:
-        return sum(prod(self.shape(axes)) for axes in PROPOSAL_FIELDS.values())
-
-    def response_size(self) -> int:
-        return sum(prod(self.shape(axes)) for axes in RESPONSE_FIELDS.values())
+    def size(self, kind: type) -> int:
+        """Numbers of a part's ask or answer."""
+        return sum(prod(self.shape(axes)) for _, axes, _ in _leaves(kind))
 
 
-def proposal_message_size(layouts: Sequence[Layout]) -> int:
-    """Numbers in a message to a rank."""
-    return len(HEADER) + sum(layout.proposal_size() for layout in layouts)
+def message_size(layouts: Sequence[Layout], kind: type | None) -> int:
+    """Numbers in a rank's message that carries one of ``kind`` for each of its parts, the command not counted."""
+    return 0 if kind is None else sum(layout.size(kind) for layout in layouts)
 
 
-def response_message_size(layouts: Sequence[Layout]) -> int:
-    """Numbers in a rank's answer."""
-    return sum(layout.response_size() for layout in layouts)
+def longest_ask(layouts: Sequence[Layout]) -> int:
+    """Numbers in the longest message to a rank, the command among them."""
+    return 1 + max(message_size(layouts, ask) for ask, _ in EXCHANGES.values())
 
 
-def pack_proposals(buffer: Floats, command: Command, proposals: Sequence[AreaProposal]) -> None:
-    """Fill the message to a rank; ``proposals`` may be empty for commands that need none."""
-    asked = (max((getattr(proposal, name) for proposal in proposals), default=0) for name in HEADER[1:])
-    buffer[: len(HEADER)] = command, *asked
-    arrays = (np.asarray(getattr(proposal, name)) for proposal in proposals for name in PROPOSAL_FIELDS)
-    _fill(buffer[len(HEADER) :], arrays)
-
-
-def unpack_command(buffer: Floats) -> Command:
-    return Command(int(buffer[0]))
-
-
-def unpack_proposals(buffer: Floats, layouts: Sequence[Layout]) -> list[AreaProposal]:
-    """The rank's proposals; their arrays are views of the message where they can be."""
-    views = _views(buffer[len(HEADER) :], layouts, PROPOSAL_FIELDS)
-    return [
-        AreaProposal(
-            price=fields["price"],
-            target=fields["target"],
-            curvature=fields["curvature"],
-            fixed=fields["fixed"].astype(bool),
-            upstream=fields["upstream"],
-            sensitivities=bool(buffer[1]),
-            is_point=bool(buffer[2]),
-            barrier=float(buffer[3]),
-            length=float(buffer[4]),
-        )
-        for fields in views
-    ]
-
-
-def pack_responses(buffer: Floats, layouts: Sequence[Layout], responses: Sequence[AreaResponse]) -> None:
-    """Fill a rank's answer. Sensitivities that were not asked for travel as zeros."""
-    for fields, response in zip(_views(buffer, layouts, RESPONSE_FIELDS), responses, strict=True):
-        fields["value"][...] = response.value
-        fields["slope"][...] = response.slope
-        fields["sensitivity"][...] = response.sensitivity if response.sensitivity.size else 0.0
-        fields["drift"][...] = 0.0 if response.drift is None else response.drift
-        for name in REPORT_FIELDS:
-            fields[name][...] = getattr(response.report, name)
-
-
-def unpack_responses(buffer: Floats, layouts: Sequence[Layout]) -> list[AreaResponse]:
-    """The answers of a rank's areas, copied out of the message."""
-    responses = []
-    for fields in _views(buffer.copy(), layouts, RESPONSE_FIELDS):
-        numbers = {name: float(fields[name]) for name in REPORT_FIELDS}
-        report = AreaReport(status=int(numbers.pop("status")), **numbers)
-        responses.append(AreaResponse(fields["value"], fields["slope"], fields["sensitivity"], report, fields["drift"]))
-    return responses
-
-
-def _fill(buffer: Floats, arrays: Iterator[np.ndarray]) -> None:
+def pack(buffer: Floats, layouts: Sequence[Layout], values: Sequence[Any]) -> None:
+    """Write a value for each part. Arrays that were not asked for travel as zeros."""
     start = 0
-    for array in arrays:
-        buffer[start : start + array.size] = array.ravel()
-        start += array.size
-
-
-def _views(buffer: Floats, layouts: Sequence[Layout], table: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Floats]]:
-    start = 0
-    for layout in layouts:
-        fields = {}
-        for name, axes in table.items():
+    for layout, value in zip(layouts, values, strict=True):
+        for path, axes, _ in _leaves(type(value)):  # type: ignore[arg-type]
             shape = layout.shape(axes)
-            fields[name] = buffer[start : start + prod(shape)].reshape(shape)
-            start += prod(shape)
-        yield fields
+            size, field = prod(shape), value
+            for name in path:
+                field = getattr(field, name)
+            array = np.asarray(field, float)
+            buffer[start : start + size] = array.ravel() if array.size == size else 0.0
+            start += size
+
+
+def unpack(buffer: Floats, layouts: Sequence[Layout], kind: type) -> list[Any]:
+    """A value for each part, copied out of the message."""
+    start, found = 0, []
+    for layout in layouts:
+        leaves: dict[tuple[str, ...], Any] = {}
+        for path, axes, cast in _leaves(kind):
+            shape = layout.shape(axes)
+            size = prod(shape)
+            part = buffer[start : start + size]
+            leaves[path] = cast(part[0]) if not axes else np.array(part.reshape(shape), cast)
+            start += size
+        found.append(_made(kind, leaves, ()))
+    return found
+
+
+@cache
+def _leaves(kind: Any) -> tuple[tuple[tuple[str, ...], tuple[str, ...], type], ...]:
+    """Each number or array of a data class: the names that lead to it, its axes and its type."""
+    return tuple(_walked(kind, ()))
+
+
+def _walked(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], type]]:
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        hint, own = hints[field.name], (*path, field.name)
+        if is_dataclass(hint):
+            yield from _walked(hint, own)
+            continue
+        axes = AXES.get(kind, {}).get(field.name, ())
+        if axes:
+            yield own, axes, _element(hint)
+        else:
+            yield own, axes, hint
+
+
+def _element(hint: Any) -> type:
+    """The Python type of an array's elements."""
+    kind = np.dtype(hint.__args__[1].__args__[0]).kind
+    return {"b": bool, "i": int}.get(kind, float)
+
+
+def _made(kind: type, leaves: dict[tuple[str, ...], Any], path: tuple[str, ...]) -> Any:
+    hints = get_type_hints(kind)
+    values = {
+        field.name: _made(hints[field.name], leaves, (*path, field.name))
+        if is_dataclass(hints[field.name])
+        else leaves[*path, field.name]
+        for field in fields(kind)
+    }
+    return kind(**values)

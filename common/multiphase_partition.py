@@ -13,16 +13,18 @@ from common.branch_limits import limited_branches
 from common.case import Case
 from common.devices import Battery, devices_at
 from common.feeder import Complexes, Ints
+from common.joint_step import FIRST_WIDTH
 from common.multiphase import MultiphaseFeeder, connection, multipliers, part_of
-from common.partition import AreaCase, Partition, Tie, TieEnd
+from common.one_conductor import current_limits, power_limits
+from common.partition import AreaCase, Partition, Rating, Tie, TieEnd
 from common.power_flow import Injections, PowerFlow, two_port
 
 
-def cut_multiphase(case: Case, area_of: Ints, names: Sequence[str]) -> Partition:
-    """The case in areas, ``area_of`` (bus,) in the order of its feeder. Area 0 holds the source."""
-    feeder = case.network
+def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: Sequence[str]) -> Partition:
+    """The case in areas of its exact feeder, ``area_of`` (bus,) in that order. Area 0 holds the source."""
     flow = PowerFlow(feeder, multipliers(feeder.legs, case.horizon.load, case.horizon.shapes))
-    v, i = idle_power_flow(case, flow)
+    # Areas begin where one area would.
+    v, i = idle_power_flow(case, flow, FIRST_WIDTH)
     crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]
     still_v, still_i = flow.linear(feeder.v_no_load[: feeder.roots, None], np.zeros((len(feeder.node_bus), 1), complex))
     ties, forecasts, tie_nodes, no_load_s = [], [], [], []
@@ -44,17 +46,19 @@ def cut_multiphase(case: Case, area_of: Ints, names: Sequence[str]) -> Partition
         ties.append(tie)
         tie_nodes.append(nodes)
         no_load_s.append((still_v[nodes] * np.conj(port.c @ still_v[nodes] + port.d @ still_i[children]))[:, 0])
-    limit = _flow_limit(case)
+    limit = _flow_limit(case, feeder)
     areas = tuple(
-        _area(case, area_of, ties, tie_nodes, no_load_s, number, name, limit) for number, name in enumerate(names)
+        _area(case, feeder, area_of, ties, tie_nodes, no_load_s, number, name, limit)
+        for number, name in enumerate(names)
     )
     forecast = np.concatenate([np.zeros((0, 4, len(case.horizon))), *forecasts])
     return Partition(areas=areas, ties=tuple(ties), forecast=forecast)
 
 
-def idle_power_flow(case: Case, flow: PowerFlow) -> tuple[Complexes, Complexes]:
-    """(node, T) voltages and currents of the whole feeder with idle devices: as nobody controls them."""
-    feeder, horizon = case.network, case.horizon
+def idle_power_flow(case: Case, flow: PowerFlow, width: float = 0.0) -> tuple[Complexes, Complexes]:
+    """(node, T) voltages and currents of the whole feeder with idle devices, as nobody controls them; load laws blended
+    over a ``width``."""
+    feeder, horizon = flow.feeder, case.horizon
     none = np.zeros(0, np.int64)
     a, b, s = [none], [none], [np.zeros((0, len(horizon)), complex)]
     for unit in case.devices:
@@ -66,11 +70,13 @@ def idle_power_flow(case: Case, flow: PowerFlow) -> tuple[Complexes, Complexes]:
         b.append(legs[1])
         s.append(np.repeat(share[None].astype(complex), len(legs[0]), axis=0))
     v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], len(horizon), axis=1)
-    return flow.solve(v_root, Injections(np.concatenate(a), np.concatenate(b), np.concatenate(s)))
+    injections = Injections(np.concatenate(a), np.concatenate(b), np.concatenate(s))
+    return flow.solve(v_root, injections, None, width)
 
 
 def _area(
     case: Case,
+    feeder: MultiphaseFeeder,
     area_of: Ints,
     ties: Sequence[Tie],
     tie_nodes: Sequence[Ints],
@@ -79,7 +85,6 @@ def _area(
     name: str,
     flow_limit: float,
 ) -> AreaCase[MultiphaseFeeder]:
-    feeder = case.network
     own = np.flatnonzero(area_of == number)
     own_nodes = np.flatnonzero(np.isin(feeder.node_bus, own))
     # A branch belongs to the area of the bus that it leads to.
@@ -104,12 +109,24 @@ def _area(
         branch_limits=tuple(
             limit for limit, bus in zip(case.branch_limits, leads_to, strict=True) if area_of[bus] == number
         ),
+        ratings=_ratings(case, own),
     )
 
 
-def _flow_limit(case: Case) -> float:
+def _ratings(case: Case, own: Ints) -> tuple[Rating, ...]:
+    """Of the branches of a balanced feeder that lead to an area's own buses, in the numbers of the area."""
+    if not case.is_balanced:
+        return ()
+    # Branch k of the whole leads to bus k + 1; the first branch of an area leads to its first bus but bus 0.
+    number = {bus - 1: k for k, bus in enumerate(own[own > 0].tolist())}
+    currents, powers = current_limits(case.feeder), power_limits(case.feeder)
+    i_max, s_max = (dict(zip(k.tolist(), most.tolist(), strict=True)) for k, most in (currents, powers))
+    return tuple(Rating(number[k], i_max.get(k), s_max.get(k)) for k in sorted({*i_max, *s_max}) if k in number)
+
+
+def _flow_limit(case: Case, feeder: MultiphaseFeeder) -> float:
     """Three times all loads, shunts and devices of the feeder at their ratings, pu."""
-    feeder, horizon = case.network, case.horizon
+    horizon = case.horizon
     loads = float(
         (np.abs(feeder.legs.s) @ np.abs(multipliers(feeder.legs, horizon.load, horizon.shapes))).max(initial=0)
     )

@@ -3,7 +3,7 @@
 Any mix of terms is a sum over areas and periods, as objectives (1) and (17) of Massaoudi et al., "An efficient
 framework for multi-DER integration in distribution networks with time-series demand flexibility" (2025):
 
-    energy             c_g P_g: price times substation energy, $
+    energy             c_g P_g: price times substation energy, $; what is exported earns ``export_price_per_kwh``
     battery_use        |P_b| as energy charged plus energy discharged at the terminals, kWh
     flexibility        |P_f - P_l|: energy that flexible loads draw more or less than their profile, kWh
     voltage_deviation  V_dev = (|V|^2 - 1)^2, V in pu, summed over the buses (multi-phase: nodes) with limits and over
@@ -101,9 +101,19 @@ def prices(settings: Settings, horizon: Horizon) -> Prices:
     return Prices(worth * bought, worth * lost, worth * np.maximum(bought + lost, LEAST_PRICE))
 
 
-def energy(horizon: Horizon, substation_kw: Any) -> Any:
-    """$, of (T,) numbers or a cvxpy expression."""
-    return (horizon.dt * horizon.price) @ substation_kw
+def energy(horizon: Horizon, substation_kw: Any, export_price: float | None = None) -> Any:
+    """$ that energy costs less what exported energy earns, of (T,) numbers; where it earns the price of its period
+    (None), of a cvxpy expression too, to which ``forgone`` is added where it does not."""
+    cost = (horizon.dt * horizon.price) @ substation_kw
+    if export_price is None:
+        return cost
+    return cost + forgone(horizon, np.maximum(-substation_kw, 0.0), export_price)
+
+
+def forgone(horizon: Horizon, exported_kw: Any, export_price: float) -> Any:
+    """$ that exported energy earns less than the price of its period, of (T,) numbers or a cvxpy expression that are
+    not negative."""
+    return (horizon.dt * (horizon.price - export_price)) @ exported_kw
 
 
 def losses(horizon: Horizon, losses_kw: Any) -> Any:
@@ -141,7 +151,7 @@ def objective_terms(case: Case, schedule: Schedule, state: NetworkState) -> dict
     s_max = np.array([[limit.s_max_kva] for limit in case.branch_limits])
     beyond = np.maximum(np.log(v / settings.v_max_pu), np.log(settings.v_min_pu / v))
     found = {
-        "energy": energy(horizon, state.substation_p_kw),
+        "energy": energy(horizon, state.substation_p_kw, settings.export_price_per_kwh),
         "battery_use": battery_kwh.sum(),
         "flexibility": moved_kwh.sum(),
         "voltage_deviation": voltage_deviation(v**2),

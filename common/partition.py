@@ -58,6 +58,18 @@ class TieEnd:
 
 
 @dataclass(frozen=True)
+class Rating:
+    """What a branch of a balanced feeder's exact model may carry, at either end."""
+
+    branch: int
+    """in the area's feeder"""
+    i_max: float | None
+    """pu"""
+    s_max: float | None
+    """pu"""
+
+
+@dataclass(frozen=True)
 class AreaCase(Generic[AnyFeeder]):
     """All that one area needs to build and solve its part."""
 
@@ -76,6 +88,8 @@ class AreaCase(Generic[AnyFeeder]):
     wind: tuple[Wind, ...] = ()
     branch_limits: tuple[BranchLimit, ...] = ()
     """of the area's own branches, multi-phase"""
+    ratings: tuple[Rating, ...] = ()
+    """of the area's own branches, of a balanced feeder's exact model"""
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -93,21 +107,22 @@ class Partition:
     """(conductor, quantity, T) the boundary with idle devices, where the whole feeder's power flow is known"""
 
 
-def one_area(case: Case) -> Partition:
+def one_area(case: Case, exact: bool = False) -> Partition:
     """The whole feeder as a single area without ties: the centralized problem."""
     feeder = case.feeder if case.is_balanced else case.network
-    return _cut(case, np.zeros(len(feeder.buses), np.int64), ["all"])
+    return _cut(case, np.zeros(len(feeder.buses), np.int64), ["all"], exact)
 
 
-def partition(case: Case) -> Partition:
-    """Cut the case as its areas.csv says; one area when it says nothing.
+def partition(case: Case, exact: bool = False) -> Partition:
+    """Cut the case as its areas.csv says; one area when it says nothing. ``exact`` areas of a balanced feeder are those
+    of its one conductor, whose equations are exact.
 
     Raises CaseError when a bus has no area or two, or an area is not connected.
     """
     if not case.areas:
-        return one_area(case)
+        return one_area(case, exact)
     area_of, names = area_numbers(case)
-    return _cut(case, area_of, names)
+    return _cut(case, area_of, names, exact)
 
 
 def area_numbers(case: Case) -> tuple[Ints, list[str]]:
@@ -158,11 +173,14 @@ def _check_connected(feeder: Feeder | MultiphaseFeeder, area_of: Mapping[str, st
         head[area] = bus
 
 
-def _cut(case: Case, area_of: Ints, names: list[str]) -> Partition:
-    if not case.is_balanced:
+def _cut(case: Case, area_of: Ints, names: list[str], exact: bool) -> Partition:
+    if exact or not case.is_balanced:
+        from common.flow_state import exact_feeder
         from common.multiphase_partition import cut_multiphase
 
-        return cut_multiphase(case, area_of, names)
+        # The source of a balanced feeder's one conductor goes with the substation.
+        area_of = np.concatenate([area_of[:1], area_of]) if case.is_balanced else area_of
+        return cut_multiphase(case, exact_feeder(case), area_of, names)
     feeder = case.feeder
     r_path, x_path = feeder.path_impedance()
     crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]

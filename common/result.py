@@ -35,7 +35,12 @@ class History:
     area_s: Floats
     """(round, area) time of the area's whole step, the conic solver included"""
     model_error_pu: Floats = field(default_factory=lambda: np.zeros(0))
-    """(round,) largest difference between the voltages and root powers of a linearized model and of an AC power flow"""
+    """(round,) of results of earlier versions, whose multi-phase areas had linearized models: the largest difference
+    between their voltages and root powers and those of an AC power flow"""
+    optimality: Floats = field(default_factory=lambda: np.zeros(0))
+    """(round,) scaled first-order residual of the whole feeder's problem; NaN where the method has none"""
+    cpu_s: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    """(round, 2) thread CPU time of the busiest rank of each exchange, added up, and of the coordinator"""
 
     def critical_path_s(self) -> float:
         """Sum over rounds of the slowest area, the coordinator and the communication."""
@@ -122,7 +127,10 @@ class Result:
     check: Check | None
     versions: Mapping[str, str]
     model_error_pu: float = 0.0
-    """largest difference between the voltages and powers of a linearized model and of an AC power flow, per unit"""
+    """largest difference between the voltages that the areas agreed on and those of the AC power flow of the schedule,
+    per unit"""
+    optimality: float | None = None
+    """scaled first-order residual of the whole feeder's problem at the end; None where the method has none"""
     oversteps: tuple[Violation, ...] = ()
     """limits of voltages and branches of a multi-phase case that the optimizer expects to be overstepped, at their
     prices"""

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from common.case import Case
 from common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad, Wind
-from common.feeder import Bools, Complexes, Floats
+from common.feeder import Bools, Complexes, Feeder, Floats
 from common.multiphase import TRANSFORMERS
 from common.partition import AreaCase, Partition
-from common.power_flow import branch_losses
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,9 @@ class AreaSolution:
     """One area's part of a solution, per unit, as its solver knows it."""
 
     values: Mapping[str, NDArray[Any]]
-    """every variable by name: ``pv.q_kvar``, ... (``p_kw`` where some unit may be curtailed); balanced: ``v``,
-    ``p``, ``q``, ``l``, ``substation``, ``boundary``; multi-phase: complex ``v`` and ``i`` by node, ``root_s``,
-    ``losses``, ``branch_load`` by branch limit; ``price`` of power by bus or node where it is known.
-    A variable of size zero is left out."""
+    """every variable by name: ``pv.q_kvar``, ... (``p_kw`` where some unit may be curtailed); of a relaxation: ``v``
+    (squared), ``p``, ``q``, ``l``, ``substation``, ``boundary``; of exact equations: ``v`` (magnitude) by node;
+    ``price`` of power by bus or node where it is known. A variable of size zero is left out."""
     relaxation_gap: Floats
     """(branch, T)"""
 
@@ -86,11 +84,23 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
         for area, solution in zip(parts.areas, solutions, strict=True):
             units = getattr(area, kind)
             for name, array in scheduled[kind].items():
+                if name == "energy_kwh":
+                    continue
                 decided = [i for i, unit in enumerate(units) if _decides(unit, name)]
                 # Without sun or wind in any hour there is nothing to curtail.
                 if decided and (name != "p_kw" or f"{kind}.{name}" in solution.values):
                     rows = [position[units[i].place] for i in decided]
                     array[rows] = solution.values[f"{kind}.{name}"][decided] * case.settings.base_kva
+    if case.batteries:
+        battery = scheduled["batteries"]
+        battery["energy_kwh"] = np.array(
+            [
+                unit.stored_kwh(charge, discharge, case.horizon.dt)
+                for unit, charge, discharge in zip(
+                    case.batteries, battery["charge_kw"], battery["discharge_kw"], strict=True
+                )
+            ]
+        )
     return Schedule(**scheduled)
 
 
@@ -153,82 +163,85 @@ def _given(case: Case, kind: str, name: str) -> Floats:
     return np.array(rows).reshape(len(units), len(horizon))
 
 
-def join_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
-    """The areas' voltages and flows as one network state; a tie's bus is told by the area that owns it."""
-    if not case.is_balanced:
-        return _join_multiphase(case, parts, solutions)
-    feeder, settings, periods = case.feeder, case.settings, len(case.horizon)
-    v = np.zeros((len(feeder.buses), periods))
-    p, q, squared_current = np.zeros((3, len(feeder.parent), periods))
-    price, priced = np.zeros(v.shape), all("price" in solution.values for solution in solutions)
+def join_prices(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Floats | None:
+    """(bus or node, T) $ per kWh drawn there, in the order of a state's voltages; None where an area tells none."""
+    if not all("price" in solution.values for solution in solutions):
+        return None
+    found = _by_node(case, parts, solutions, "price")
+    found /= case.settings.base_kva * case.horizon.dt
+    return found
+
+
+def join_voltages(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Floats:
+    """(bus or node, T) voltage magnitudes that the areas tell; a tie's bus is told by the area that owns it."""
+    v = _by_node(case, parts, solutions, "v")
+    return np.sqrt(v) if isinstance(parts.areas[0].feeder, Feeder) else v
+
+
+def _by_node(case: Case, parts: Partition, solutions: Sequence[AreaSolution], name: str) -> Floats:
+    """A quantity of buses (balanced) or of nodes but those of the source, joined from the areas that own them."""
+    periods = len(case.horizon)
+    if isinstance(parts.areas[0].feeder, Feeder):
+        found = np.zeros((len(case.feeder.buses), periods))
+        for area, solution in zip(parts.areas, solutions, strict=True):
+            buses, _ = _places(case, area)
+            found[buses] = solution.values[name][len(area.feeder.buses) - len(buses) :]
+        return found
+    whole = {name: k for k, name in enumerate(case.feeder.buses if case.is_balanced else case.network.node_names)}
+    size = len(whole) - (0 if case.is_balanced else case.network.roots)
+    first = len(whole) - size
+    found = np.zeros((size, periods))
     for area, solution in zip(parts.areas, solutions, strict=True):
-        buses, branches = _places(case, area)
-        own = slice(len(area.feeder.buses) - len(buses), None)
-        v[buses] = solution.values["v"][own]
-        if priced:
-            price[buses] = solution.values["price"][own]
+        feeder = area.feeder
+        names = [feeder.buses[bus] for bus in feeder.node_bus] if case.is_balanced else feeder.node_names
+        own = feeder.node_bus >= 1
+        rows = [whole[names[node]] - first for node in np.flatnonzero(own)]
+        found[rows] = solution.values[name][own]
+    return found
+
+
+def joined_in_time(spans: Sequence[tuple[int, slice]], solutions: Sequence[AreaSolution]) -> list[AreaSolution]:
+    """Each area's solution from those of its spans, (area, periods) each, in order."""
+    areas = sorted({area for area, _ in spans})
+    found = []
+    for area in areas:
+        own = [solution for (number, _), solution in zip(spans, solutions, strict=True) if number == area]
+        names = own[0].values
+        values = {name: np.concatenate([part.values[name] for part in own], axis=-1) for name in names}
+        found.append(AreaSolution(values, np.concatenate([part.relaxation_gap for part in own], axis=-1)))
+    return found
+
+
+def join_relaxed_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
+    """The voltages and flows of a balanced feeder as the areas' relaxations tell them; a tie's bus is told by the area
+    that owns it."""
+    feeder, settings, periods = case.feeder, case.settings, len(case.horizon)
+    p, q, squared_current = np.zeros((3, len(feeder.parent), periods))
+    for area, solution in zip(parts.areas, solutions, strict=True):
+        _, branches = _places(case, area)
         if len(branches):
             p[branches], q[branches] = solution.values["p"], solution.values["q"]
         with_current = branches[~area.feeder.is_switch]
         if len(with_current):
             squared_current[with_current] = solution.values["l"]
+    v = join_voltages(case, parts, solutions)
     switches = np.flatnonzero(feeder.is_switch)
-    squared_current[switches] = (p[switches] ** 2 + q[switches] ** 2) / v[feeder.parent[switches]]
+    squared_current[switches] = (p[switches] ** 2 + q[switches] ** 2) / v[feeder.parent[switches]] ** 2
     losses = feeder.r[~feeder.is_switch] @ squared_current[~feeder.is_switch]
     substation = solutions[0].values["substation"] * settings.base_kva
     state = NetworkState(
-        v_pu=np.sqrt(v),
+        v_pu=v,
         p_kw=p * settings.base_kva,
         q_kvar=q * settings.base_kva,
         i_a=np.sqrt(np.maximum(squared_current, 0.0)) * settings.base_kva / (settings.voltage_kv / np.sqrt(3)),
         substation_p_kw=substation[0],
         substation_q_kvar=substation[1],
         losses_kw=losses * settings.base_kva,
-        nodal_price=price / (settings.base_kva * case.horizon.dt) if priced else None,
     )
     return told_apart(case, state)
 
 
-def _join_multiphase(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
-    feeder, base_kva = case.network, case.settings.base_kva
-    v, i = np.zeros((2, len(feeder.node_bus), len(case.horizon)), complex)
-    position = {limit.place: row for row, limit in enumerate(case.branch_limits)}
-    branch_load = np.zeros((len(position), len(case.horizon)))
-    price, priced = np.zeros(v.shape), all("price" in solution.values for solution in solutions)
-    for area, solution in zip(parts.areas, solutions, strict=True):
-        own = area.feeder.node_bus >= (0 if area.has_substation else 1)
-        buses = [feeder.index[bus] for bus in area.feeder.buses]
-        nodes = [
-            feeder.node_index[buses[bus], phase]
-            for bus, phase in zip(area.feeder.node_bus[own], area.feeder.node_phase[own].tolist(), strict=True)
-        ]
-        v[nodes], i[nodes] = solution.values["v"][own], solution.values["i"][own]
-        if priced:
-            price[nodes] = solution.values["price"][own]
-        if area.branch_limits:
-            rows = [position[limit.place] for limit in area.branch_limits]
-            branch_load[rows] = solution.values["branch_load"]
-    lost = branch_losses(feeder, v, i) * base_kva
-    kinds = np.array([_kind(branch.name) for branch in feeder.branches])
-    v, i = v[feeder.roots :], i[feeder.roots :]
-    s = v * np.conj(i) * base_kva
-    substation = solutions[0].values["root_s"].sum(axis=0) * base_kva
-    return NetworkState(
-        v_pu=np.abs(v),
-        p_kw=s.real,
-        q_kvar=s.imag,
-        i_a=np.abs(i) * (base_kva * 1000 / feeder.v_base[feeder.roots :])[:, None],
-        substation_p_kw=substation.real,
-        substation_q_kvar=substation.imag,
-        losses_kw=np.sum([solution.values["losses"] for solution in solutions], axis=0) * base_kva,
-        line_losses_kw=lost[kinds == "line"].sum(axis=0),
-        transformer_losses_kw=lost[kinds == "transformer"].sum(axis=0),
-        nodal_price=price[feeder.roots :] / (base_kva * case.horizon.dt) if priced else None,
-        branch_kva=branch_load * base_kva,
-    )
-
-
-def _kind(name: str) -> str:
+def branch_kind(name: str) -> str:
     """Whether a multi-phase branch counts as ``line`` or ``transformer``, by its name; a transformer with anything in
     parallel counts as one."""
     classes = {part.split(".")[0] for part in name.split("+")}
@@ -238,9 +251,9 @@ def _kind(name: str) -> str:
 def join_gap(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Floats:
     """(branch, T) l v - p^2 - q^2 of every branch, per unit: zero where the cone relaxation is tight.
 
-    Empty for a multi-phase case, whose model relaxes nothing.
+    Empty where areas have their exact equations, which relax nothing.
     """
-    if not case.is_balanced:
+    if not isinstance(parts.areas[0].feeder, Feeder):
         return np.zeros((0, len(case.horizon)))
     gap = np.zeros((len(case.feeder.parent), len(case.horizon)))
     for area, solution in zip(parts.areas, solutions, strict=True):

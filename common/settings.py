@@ -23,6 +23,10 @@ VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to
 
 CapacitorModel = Literal["constant_impedance", "constant_power"]
 Model = Literal["balanced", "multiphase", "lindist3"]
+"""``lindist3``: only in results of earlier versions"""
+MODELS = ("balanced", "multiphase")
+"""models that a case may have"""
+Method = Literal["admm", "newton", "dlmp", "enapp", "centralized"]
 Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
 COSTS = ("cost", "peak")
 """objectives that are the energy cost"""
@@ -42,8 +46,10 @@ class Settings(BaseModel):
 
     title: str = ""
     model: Model = "balanced"
-    """``balanced``: branch flow of buses.csv and branches.csv; ``multiphase``: every phase of circuit.dss, exactly;
-    ``lindist3``: the same by a linear model, faster and cruder."""
+    """``balanced``: branch flow of buses.csv and branches.csv; ``multiphase``: every phase of circuit.dss, exactly."""
+    method: Method | None = None
+    """How the areas agree, unless a command says otherwise; not given: ``admm`` in a balanced case, ``newton`` in a
+    multi-phase one."""
     voltage_kv: Positive = 1.0
     """Nominal line-to-line voltage of a balanced case."""
     base_kva: Positive = 1000.0
@@ -66,10 +72,14 @@ class Settings(BaseModel):
     periods: Annotated[int, Field(ge=1)] = 24
     """Horizon: the middle rows of profiles.csv."""
     dt_hours: Positive = 1.0
-    price_high_per_kwh: NotNegative | None = None
-    price_low_per_kwh: NotNegative | None = None
+    price_high_per_kwh: float | None = None
+    price_low_per_kwh: float | None = None
+    """$ per kWh of substation energy, instead of a price column; negative where taking energy is paid for."""
     price_high_share: Share = 0.4
     """Share of the horizon, the hours of highest load, that pays the high price."""
+    export_price_per_kwh: float | None = None
+    """$ per kWh that energy earns which flows back out of the feeder at the substation; not given: the price of its
+    period. It may not be above that price in any period."""
 
     objective: Objective = "cost"
     scd_weight: NotNegative = 1e-3
@@ -82,6 +92,9 @@ class Settings(BaseModel):
     """What each term is divided by; ``idle``, or what is left out of them: the term's value with idle devices."""
     substation_peak_kw: Positive | None = None
     """Cap on substation power in every hour, whatever the objective."""
+    substation_export_kw: NotNegative | None = None
+    """The most real power that flows back out of the feeder at the substation in any period; 0: none; not given: any
+    power."""
 
     pv_percent: Percent = 0.0
     battery_percent: Percent = 0.0
@@ -131,6 +144,13 @@ class Settings(BaseModel):
         check_weights(self.weights, self.weights_bases, self.objective, self.model == "balanced")
         return self
 
+    @property
+    def default_method(self) -> Method:
+        """The method that solves the case where nobody asks for another."""
+        if self.method is not None:
+            return self.method
+        return "admm" if self.model == "balanced" else "newton"
+
 
 def read_settings(path: Path, overrides: Mapping[str, object], set_by: str = "--set") -> Settings:
     """Read ``case.toml`` and put the overrides over it. Raises CaseError naming the key, and its file or
@@ -146,7 +166,8 @@ def read_settings(path: Path, overrides: Mapping[str, object], set_by: str = "--
     check_names(values, str(path))
     check_names(overrides, set_by)
     given = values | dict(overrides)
-    ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model") in ("multiphase", "lindist3") else []
+    _check_model(given.get("model", "balanced"), set_by if "model" in overrides else str(path))
+    ignored = sorted(BALANCED_ONLY & set(given)) if given.get("model") == "multiphase" else []
     if ignored:
         raise CaseError(
             f"{set_by if ignored[0] in overrides else path}: {ignored[0]} has no meaning in a multi-phase case, whose "
@@ -158,6 +179,14 @@ def read_settings(path: Path, overrides: Mapping[str, object], set_by: str = "--
         reason = explain(error)
         changed = any(re.search(rf"\b{key}\b", reason) for key in overrides)
         raise CaseError(f"{set_by if changed else path}: {reason}") from None
+
+
+def _check_model(model: object, where: str) -> None:
+    """The data class knows one more, for results that are stored with it."""
+    if model in MODELS:
+        return
+    retired = " The linear model is retired: set model = multiphase, the exact one." if model == "lindist3" else ""
+    raise CaseError(f"{where}: model: must be 'balanced' or 'multiphase' (got {model!r}).{retired}")
 
 
 def parse_override(text: str) -> tuple[str, str]:

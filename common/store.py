@@ -53,6 +53,7 @@ _UNITS = {
 _AXES = {
     ("battery_energy_kwh", 2): "battery, period",
     ("branch_kva", 2): "branch limit, period",
+    ("cpu_s", 2): "round, rank",
     ("nodal_price", 2): "bus, period",
     ("batteries", 2): "battery, period",
     ("flexible_loads", 2): "flexible load, period",

@@ -12,25 +12,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from common.boundary import AreaProposal, AreaResponse
+from common.boundary import AreaProposal
 from common.errors import EXIT_ERROR, TieflowError
-from common.messages import (
-    HEADER,
-    Command,
-    Layout,
-    pack_proposals,
-    pack_responses,
-    proposal_message_size,
-    response_message_size,
-    unpack_command,
-    unpack_proposals,
-    unpack_responses,
-)
+from common.feeder import Floats
+from common.messages import EXCHANGES, Command, Layout, longest_ask, message_size, pack, unpack
 from common.partition import AreaCase
 from common.schedule import AreaSolution
 
@@ -41,59 +33,74 @@ SPINS = 100
 """polls of a pending message before a waiting rank starts to sleep between them"""
 NAP_S = 1e-4
 """sleep between polls: ranks may outnumber cores, and a spinning rank would starve a solving one"""
+LOCAL_SIZES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
+"""environment variables in which launchers tell how many ranks share the machine"""
 WORLD_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 WORLD_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 """environment variables in which launchers tell what they started, the innermost first"""
 
 
-Item = TypeVar("Item")
-
-
 class Solver(Protocol):
-    """What a transport needs of an area; ``areas.worker.AreaWorker`` is one."""
-
-    def reach(self, proposal: AreaProposal) -> float: ...
-
-    def respond(self, proposal: AreaProposal) -> AreaResponse: ...
+    """An area in a span of its periods, at work: besides these it has a method for every command of
+    ``common.messages.EXCHANGES`` that its coordinator will send, called as the command."""
 
     def solution(self) -> AreaSolution: ...
 
     def diagnosis(self, proposal: AreaProposal) -> dict[str, float]: ...
 
 
+@dataclass(frozen=True)
+class Part:
+    """An area in a span of its periods: what one rank works on."""
+
+    area: int
+    span: slice
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the last exchange took, (part,) each."""
+
+    wall_s: Floats
+    cpu_s: Floats
+    """of the thread that worked on the part"""
+    rank: tuple[int, ...]
+    """(part,) who worked on it"""
+
+    def critical_s(self) -> tuple[float, float]:
+        """Wall and CPU time of the busiest rank."""
+        ranks = np.array(self.rank)
+        wall, cpu = (np.bincount(ranks, times).max() if len(ranks) else 0.0 for times in (self.wall_s, self.cpu_s))
+        return float(wall), float(cpu)
+
+
 class Transport(Protocol):
-    """The coordinator's way to all areas, in the order of the partition."""
+    """The coordinator's way to all parts, in their order."""
 
-    def exchange(self, proposals: Sequence[AreaProposal]) -> list[AreaResponse]:
-        """One round."""
+    parts: Sequence[Part]
+    spent: Spent
 
-    def reaches(self, proposals: Sequence[AreaProposal]) -> list[float]:
-        """The share of a step towards its proposal that each area could take."""
-
-    def busy_s(self, responses: Sequence[AreaResponse]) -> float:
-        """Time that the busiest rank spent on these answers."""
+    def exchange(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+        """One exchange: what each part is asked, what it answers; see ``common.messages.EXCHANGES``."""
 
     def solutions(self) -> list[AreaSolution]:
-        """The areas' last answers in full."""
+        """The parts' last answers in full."""
 
     def diagnoses(self, proposals: Sequence[AreaProposal]) -> list[dict[str, float]]:
-        """Each area's least cost at its proposal without one kind of limit, by kind; inf where it is infeasible."""
+        """Each part's least cost at its proposal without one kind of limit, by kind; inf where it is infeasible."""
 
 
 class InProcess:
-    """All areas in this process, one after the other."""
+    """All parts in this process, one after the other."""
 
-    def __init__(self, solvers: Sequence[Solver]) -> None:
-        self._solvers = solvers
+    def __init__(self, parts: Sequence[Part], solvers: Sequence[Solver]) -> None:
+        self.parts, self._solvers = parts, solvers
+        self.spent = _nothing_spent(parts, [0] * len(parts))
 
-    def exchange(self, proposals: Sequence[AreaProposal]) -> list[AreaResponse]:
-        return [solver.respond(proposal) for solver, proposal in zip(self._solvers, proposals, strict=True)]
-
-    def reaches(self, proposals: Sequence[AreaProposal]) -> list[float]:
-        return [solver.reach(proposal) for solver, proposal in zip(self._solvers, proposals, strict=True)]
-
-    def busy_s(self, responses: Sequence[AreaResponse]) -> float:
-        return sum(response.report.area_s for response in responses)
+    def exchange(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+        answers, times = _answered(self._solvers, command, asks)
+        self.spent = Spent(times[:, 0], times[:, 1], tuple(range(len(times))))
+        return answers
 
     def solutions(self) -> list[AreaSolution]:
         return [solver.solution() for solver in self._solvers]
@@ -103,29 +110,37 @@ class InProcess:
 
 
 class OverMpi:
-    """Rank 0's end: every round is one scatter and one gather of float64 buffers."""
+    """Rank 0's end: every exchange is one scatter and one gather of float64 buffers."""
 
-    def __init__(self, comm: Comm, areas: Sequence[AreaCase[Any]], owned: Sequence[Sequence[int]]) -> None:
-        """``owned`` tells the areas of each rank; rank 0 has none."""
-        self._comm = comm
-        self._owned = owned
-        self._layouts = [[Layout.of(areas[i]) for i in own] for own in owned]
-        self._sent = _Vectors([proposal_message_size(layouts) for layouts in self._layouts])
-        self._got = _Vectors([response_message_size(layouts) for layouts in self._layouts])
-        self._shares = _Vectors([len(own) for own in owned])
+    def __init__(
+        self, comm: Comm, areas: Sequence[AreaCase[Any]], parts: Sequence[Part], owned: Sequence[Sequence[int]]
+    ) -> None:
+        """``owned`` tells the parts of each rank; rank 0 has none."""
+        self._comm, self._owned, self.parts = comm, owned, parts
+        self._layouts = [[Layout.of(areas[parts[i].area], parts[i].span) for i in own] for own in owned]
+        rank_of = {i: rank for rank, own in enumerate(owned) for i in own}
+        self._ranks = tuple(rank_of[i] for i in range(len(parts)))
+        self.spent = _nothing_spent(parts, self._ranks)
+        self._sent = {command: self._vector(ask, 1) for command, (ask, _) in EXCHANGES.items()}
+        self._got = {command: self._vector(answer, 0) for command, (_, answer) in EXCHANGES.items()}
+        self._bare = _Vectors([1] * len(owned))
 
-    def exchange(self, proposals: Sequence[AreaProposal]) -> list[AreaResponse]:
-        self._tell(Command.SOLVE, proposals)
-        parts = self._gather(self._got)
-        answers = [unpack_responses(part, layouts) for part, layouts in zip(parts, self._layouts, strict=True)]
-        return _by_area(self._owned, answers)
+    def _vector(self, kind: type, more: int) -> _Vectors:
+        times = 0 if more else 2
+        return _Vectors([more + times * len(own) + message_size(own, kind) for own in self._layouts])
 
-    def reaches(self, proposals: Sequence[AreaProposal]) -> list[float]:
-        self._tell(Command.REACH, proposals)
-        return _by_area(self._owned, [part.tolist() for part in self._gather(self._shares)])
-
-    def busy_s(self, responses: Sequence[AreaResponse]) -> float:
-        return max(sum(responses[i].report.area_s for i in own) for own in self._owned)
+    def exchange(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+        self._tell(command, asks)
+        kind, vector = EXCHANGES[command][1], self._got[command]
+        wait(self._comm.Igatherv(np.zeros(0), [vector.data, vector.counts, vector.starts, _double()], root=0))
+        answers: dict[int, Any] = {}
+        times = np.zeros((len(self.parts), 2))
+        for own, layouts, message in zip(self._owned, self._layouts, vector.parts(), strict=True):
+            first = 2 * len(own)
+            times[list(own)] = message[:first].reshape(-1, 2)
+            answers |= dict(zip(own, unpack(message[first:], layouts, kind), strict=True))
+        self.spent = Spent(times[:, 0], times[:, 1], self._ranks)
+        return [answers[i] for i in range(len(self.parts))]
 
     def solutions(self) -> list[AreaSolution]:
         return self._collect(Command.SOLUTION, [])
@@ -137,39 +152,63 @@ class OverMpi:
         """Let all ranks go."""
         self._tell(Command.STOP, [])
 
-    def _tell(self, command: Command, proposals: Sequence[AreaProposal]) -> None:
-        for own, part in zip(self._owned, self._sent.parts(), strict=True):
-            pack_proposals(part, command, [proposals[i] for i in own] if proposals else [])
-        vector = self._sent
-        wait(
-            self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(len(HEADER)), root=0)
-        )
+    def _tell(self, command: Command, asks: Sequence[Any]) -> None:
+        vector = self._sent.get(command, self._bare)
+        for own, layouts, message in zip(self._owned, self._layouts, vector.parts(), strict=True):
+            message[0] = command
+            if command in EXCHANGES:
+                pack(message[1:], layouts, [asks[i] for i in own])
+        wait(self._comm.Iscatterv([vector.data, vector.counts, vector.starts, _double()], np.zeros(1), root=0))
 
-    def _gather(self, vector: _Vectors) -> list[np.ndarray]:
-        wait(self._comm.Igatherv(np.zeros(0), [vector.data, vector.counts, vector.starts, _double()], root=0))
-        return vector.parts()
-
-    def _collect(self, command: Command, proposals: Sequence[AreaProposal]) -> list[Any]:
-        # Once, after the rounds: pickled.
-        self._tell(command, proposals)
+    def _collect(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+        # Rare: pickled.
+        self._tell(command, [])
+        if command == Command.DIAGNOSIS:
+            self._comm.scatter([[asks[i] for i in own] for own in self._owned], root=0)
         gathered = self._comm.gather([], root=0) or []
-        return _by_area(self._owned, gathered)
+        found = {
+            i: item
+            for own, items in zip(self._owned, gathered, strict=True)
+            for i, item in zip(own, items, strict=True)
+        }
+        return [found[i] for i in range(len(self.parts))]
+
+
+def _answered(solvers: Sequence[Solver], command: Command, asks: Sequence[Any]) -> tuple[list[Any], Floats]:
+    """Each solver's answer, and its wall and CPU time (part, 2)."""
+    answers, times = [], np.zeros((len(solvers), 2))
+    for k, (solver, ask) in enumerate(zip(solvers, asks, strict=True)):
+        wall, cpu = time.perf_counter(), time.thread_time()
+        answers.append(getattr(solver, command.name.lower())(ask))
+        times[k] = time.perf_counter() - wall, time.thread_time() - cpu
+    return answers, times
+
+
+def _nothing_spent(parts: Sequence[Part], ranks: Sequence[int]) -> Spent:
+    return Spent(np.zeros(len(parts)), np.zeros(len(parts)), tuple(ranks))
+
+
+MakeSolver = Callable[[AreaCase[Any], slice], Solver]
+"""makes the solver of an area in a span of its periods"""
 
 
 @contextmanager
 def areas_at_work(
-    comm: Comm | None, areas: Sequence[AreaCase[Any]], make_solver: Callable[[AreaCase[Any]], Solver]
+    comm: Comm | None, areas: Sequence[AreaCase[Any]], make_solver: MakeSolver, sliced: bool = False
 ) -> Iterator[Transport]:
     """All areas ready to answer: in this process without a communicator, else on its ranks, which must ``work``.
 
-    Whatever ends the block, the ranks are released. Raises TieflowError for more ranks than can have an area.
+    ``sliced`` lets an area span ranks over time where there are more ranks than areas. Whatever ends the block, the
+    ranks are released. Raises TieflowError for more ranks than can have a part.
     """
     if comm is None:
-        yield InProcess([make_solver(area) for area in areas])
+        whole = [Part(k, slice(0, len(area.horizon))) for k, area in enumerate(areas)]
+        yield InProcess(whole, [make_solver(areas[part.area], part.span) for part in whole])
         return
-    owned = share_out(areas, comm.size)
-    hand_out(comm, [[areas[i] for i in own] for own in owned])
-    transport = OverMpi(comm, areas, owned)
+    parts = cut_time(areas, comm.size - 1, sliced)
+    owned = share_out(areas, parts, comm.size)
+    hand_out(comm, [[(areas[parts[i].area], parts[i].span) for i in own] for own in owned])
+    transport = OverMpi(comm, areas, parts, owned)
     wait(comm.Ibarrier())
     try:
         yield transport
@@ -177,7 +216,7 @@ def areas_at_work(
         transport.stop()
 
 
-def work(comm: Comm, make_solver: Callable[[AreaCase[Any]], Solver]) -> None:
+def work(comm: Comm, make_solver: MakeSolver) -> None:
     """An area rank's life: take areas from rank 0 and serve them, again and again, until dismissed.
 
     Instead of areas rank 0 may hand out an errand: a function that the rank calls with both arguments of this one.
@@ -217,48 +256,67 @@ def end_all(comm: Comm) -> NoReturn:
     comm.Abort(EXIT_ERROR)
 
 
-def _serve(comm: Comm, areas: Sequence[AreaCase[Any]], make_solver: Callable[[AreaCase[Any]], Solver]) -> None:
-    layouts = [Layout.of(area) for area in areas]
-    solvers = [make_solver(area) for area in areas]
+def _serve(comm: Comm, given: Sequence[tuple[AreaCase[Any], slice]], make_solver: MakeSolver) -> None:
+    layouts = [Layout.of(area, span) for area, span in given]
+    solvers = [make_solver(area, span) for area, span in given]
     wait(comm.Ibarrier())
-    message = np.zeros(proposal_message_size(layouts))
-    answer = np.zeros(response_message_size(layouts))
+    message = np.zeros(longest_ask(layouts))
+    answers = {
+        command: np.zeros(2 * len(given) + message_size(layouts, answer)) for command, (_, answer) in EXCHANGES.items()
+    }
     while True:
         wait(comm.Iscatterv(None, message, root=0))
-        match unpack_command(message):
-            case Command.SOLVE:
-                proposals = unpack_proposals(message, layouts)
-                responses = [solver.respond(proposal) for solver, proposal in zip(solvers, proposals, strict=True)]
-                pack_responses(answer, layouts, responses)
-                wait(comm.Igatherv(answer, None, root=0))
-            case Command.REACH:
-                proposals = unpack_proposals(message, layouts)
-                shares = [solver.reach(proposal) for solver, proposal in zip(solvers, proposals, strict=True)]
-                wait(comm.Igatherv(np.array(shares), None, root=0))
-            case Command.SOLUTION:
-                comm.gather([solver.solution() for solver in solvers], root=0)
-            case Command.DIAGNOSIS:
-                proposals = unpack_proposals(message, layouts)
-                told = [solver.diagnosis(proposal) for solver, proposal in zip(solvers, proposals, strict=True)]
-                comm.gather(told, root=0)
-            case Command.STOP:
-                return
+        command = Command(int(message[0]))
+        if command in EXCHANGES:
+            asks = unpack(message[1:], layouts, EXCHANGES[command][0])
+            found, times = _answered(solvers, command, asks)
+            answer = answers[command]
+            answer[: times.size] = times.ravel()
+            pack(answer[times.size :], layouts, found)
+            wait(comm.Igatherv(answer, None, root=0))
+        elif command == Command.SOLUTION:
+            comm.gather([solver.solution() for solver in solvers], root=0)
+        elif command == Command.DIAGNOSIS:
+            asks = comm.scatter(None, root=0)
+            comm.gather([solver.diagnosis(ask) for solver, ask in zip(solvers, asks, strict=True)], root=0)
+        else:
+            return
 
 
-def share_out(areas: Sequence[AreaCase[Any]], ranks: int) -> list[list[int]]:
-    """The areas of each rank, largest first to the least loaded; rank 0 coordinates and has none.
+def cut_time(areas: Sequence[AreaCase[Any]], workers: int, sliced: bool) -> list[Part]:
+    """All areas, cut in time into as many parts as there are workers where that is allowed and there are more of them
+    than areas: the largest ones first, into spans as even as can be."""
+    size = [len(area.feeder.buses) for area in areas]
+    slices = [1] * len(areas)
+    periods = len(areas[0].horizon)
+    for _ in range(workers - len(areas) if sliced else 0):
+        open_ = [k for k in range(len(areas)) if slices[k] < periods]
+        if not open_:
+            break
+        slices[max(open_, key=lambda k: (size[k] / slices[k], -k))] += 1
+    found = []
+    for k, count in enumerate(slices):
+        edges = np.linspace(0, periods, count + 1).round().astype(int).tolist()
+        found += [Part(k, slice(first, last)) for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    return found
 
-    An area never spans ranks. Raises TieflowError when there are more ranks than can have an area.
+
+def share_out(areas: Sequence[AreaCase[Any]], parts: Sequence[Part], ranks: int) -> list[list[int]]:
+    """The parts of each rank, largest first to the least loaded; rank 0 coordinates and has none.
+
+    Raises TieflowError when there are more ranks than can have a part.
     """
-    if ranks > len(areas) + 1:
+    if ranks > len(parts) + 1:
+        whole = len(parts) == len(areas) and len(areas[0].horizon) > 1
         raise TieflowError(
-            f"{ranks} ranks for {len(areas)} area(s) and one coordinator: at most {len(areas) + 1} can work. "
-            f"Run: mpirun -n {len(areas) + 1} tieflow ..."
+            f"{ranks} ranks for {len(areas)} area(s) and one coordinator: at most {len(parts) + 1} can work. "
+            f"Run: mpirun -n {len(parts) + 1} tieflow ..."
+            + (" (with --method newton areas can span ranks over time)" if whole else "")
         )
-    size = [len(area.feeder.buses) * len(area.horizon) for area in areas]
+    size = [len(areas[part.area].feeder.buses) * (part.span.stop - part.span.start) for part in parts]
     owned: list[list[int]] = [[] for _ in range(ranks)]
     load = [0] * ranks
-    for i in sorted(range(len(areas)), key=lambda i: (-size[i], i)):
+    for i in sorted(range(len(parts)), key=lambda i: (-size[i], i)):
         rank = min(range(1, ranks), key=lambda rank: (load[rank], rank))
         owned[rank].append(i)
         load[rank] += size[i]
@@ -318,14 +376,6 @@ def world() -> Comm | None:
     return MPI.COMM_WORLD
 
 
-def _by_area(owned: Sequence[Sequence[int]], items: Sequence[Sequence[Item]]) -> list[Item]:
-    """Each rank's items, one for each of its areas, in the order of the areas."""
-    found: dict[int, Item] = {}
-    for own, of_rank in zip(owned, items, strict=True):
-        found |= dict(zip(own, of_rank, strict=True))
-    return [found[i] for i in range(len(found))]
-
-
 class _Vectors:
     """One contiguous buffer with a part for each rank."""
 
@@ -339,13 +389,23 @@ class _Vectors:
 
 
 def wait(request: Request) -> None:
-    """Wait for a message, after a short while asleep between looks."""
+    """Wait for a message: as MPI does where every rank has a core, else after a short while asleep between looks."""
+    if not is_crowded():
+        request.Wait()
+        return
     for _ in range(SPINS):
         if request.Test():
             return
         os.sched_yield()
     while not request.Test():
         time.sleep(NAP_S)
+
+
+@lru_cache
+def is_crowded() -> bool:
+    """Whether this machine has more ranks than cores for them."""
+    told = next((int(os.environ[name]) for name in LOCAL_SIZES if os.environ.get(name, "").isdigit()), launched_ranks())
+    return told > len(os.sched_getaffinity(0))
 
 
 def _double() -> object:

@@ -73,3 +73,14 @@ def load_violations(case: Case, state: NetworkState, slack: float) -> list[Viola
     """Apparent power of branches beyond its limit by more than a share ``slack`` of that, by branch and hour."""
     names, load, s_max = branch_loads(case, state)
     return beyond("branch load", names, case.horizon.hour, load, (0.0, s_max), slack * s_max) if names else []
+
+
+def current_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
+    """Currents beyond the limit of their branch by more than a share ``slack`` of that, by branch and hour; a
+    multi-phase case has no such limits."""
+    if not case.is_balanced:
+        return []
+    feeder, settings = case.feeder, case.settings
+    names = [feeder.branch_name(k) for k in range(len(feeder.parent))]
+    i_max = np.sqrt(feeder.l_max)[:, None] * settings.base_kva / (settings.voltage_kv / np.sqrt(3))
+    return beyond("current", names, case.horizon.hour, state.i_a, (0.0, i_max), slack * i_max)

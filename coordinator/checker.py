@@ -10,9 +10,10 @@ import numpy as np
 from common.case import Case
 from common.devices import PV, Wind
 from common.feeder import Floats
+from common.objective import energy
 from common.result import Check, Tolerances, Violation
 from common.schedule import NetworkState, Schedule
-from common.violations import beyond, load_violations, voltage_violations
+from common.violations import beyond, current_violations, load_violations, voltage_violations
 
 if TYPE_CHECKING:
     from common.opendss import Replay
@@ -32,7 +33,7 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
     if tolerances is None:
         tolerances = BALANCED if case.is_balanced else MULTIPHASE
     replayed = _replay(case, schedule)
-    found, energy = replayed.state, replayed.battery_energy_kwh
+    found, stored = replayed.state, replayed.battery_energy_kwh
     solved = ~np.isin(case.horizon.hour, replayed.failed_hours)
     capacity = np.array([battery.energy_kwh for battery in case.batteries])[:, None]
 
@@ -44,12 +45,12 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
         "max_substation_error_kw": error(found.substation_p_kw, state.substation_p_kw),
         "max_substation_error_kvar": error(found.substation_q_kvar, state.substation_q_kvar),
         "max_loss_error_kw": error(found.losses_kw, state.losses_kw),
-        "max_soc_error": error(energy / capacity, schedule.batteries["energy_kwh"] / capacity)
+        "max_soc_error": error(stored / capacity, schedule.batteries["energy_kwh"] / capacity)
         if capacity.size
         else 0.0,
     }
     allowed = [tolerances.voltage_pu, *[tolerances.power_kw] * 3, tolerances.soc]
-    violations = _network_violations(case, found, tolerances) + _battery_violations(case, energy / capacity, tolerances)
+    violations = _network_violations(case, found, tolerances) + _battery_violations(case, stored / capacity, tolerances)
     violations += _rating_violations(case, schedule, tolerances)
     # Written so that NaN does not pass.
     agrees = all(value <= limit for value, limit in zip(errors.values(), allowed, strict=True))
@@ -58,9 +59,9 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
         tolerances=tolerances,
         **errors,
         violations=tuple(violations),
-        cost=float(case.horizon.price @ found.substation_p_kw * case.horizon.dt),
+        cost=float(energy(case.horizon, found.substation_p_kw, case.settings.export_price_per_kwh)),
         state=found,
-        battery_energy_kwh=energy,
+        battery_energy_kwh=stored,
         failed_hours=replayed.failed_hours,
     )
 
@@ -90,19 +91,14 @@ def _unexpected(
 def _network_violations(case: Case, found: NetworkState, tolerances: Tolerances) -> list[Violation]:
     settings, hours = case.settings, case.horizon.hour
     peak = np.inf if settings.substation_peak_kw is None else settings.substation_peak_kw
-    least = 0.0 if case.is_balanced else -np.inf
+    least = -np.inf if settings.substation_export_kw is None else 0.0 - settings.substation_export_kw
     power, name = found.substation_p_kw[None], [settings.substation_bus or "the substation"]
-    common = [
+    return [
         *voltage_violations(case, found, tolerances.voltage_pu),
         *load_violations(case, found, tolerances.current),
         *beyond("substation power", name, hours, power, (least, peak), tolerances.power_kw),
+        *current_violations(case, found, tolerances.current),
     ]
-    if not case.is_balanced:
-        return common
-    feeder = case.feeder
-    branches = [feeder.branch_name(k) for k in range(len(feeder.parent))]
-    i_max = np.sqrt(feeder.l_max)[:, None] * settings.base_kva / (settings.voltage_kv / np.sqrt(3))
-    return [*common, *beyond("current", branches, hours, found.i_a, (0.0, i_max), tolerances.current * i_max)]
 
 
 def _battery_violations(case: Case, soc: Floats, tolerances: Tolerances) -> list[Violation]:

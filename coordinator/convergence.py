@@ -16,11 +16,11 @@ class Residuals:
 
     mismatch: float
     change: float
-    model_error: float = 0.0
-    """of linearized models, against an AC power flow"""
+    optimality: float | None = None
+    """scaled first-order residual of the whole feeder's problem, where the method knows it"""
 
     def within(self, tolerance: float) -> bool:
-        return max(self.mismatch, self.change, self.model_error) <= tolerance
+        return max(self.mismatch, self.change) <= tolerance
 
 
 def mismatch(boundary: Boundary, response: Response) -> float:

@@ -27,7 +27,7 @@ from common.study_store import read_run
 from common.study_store import read_study as stored_study
 from common.tables import Row, explain
 from common.transport import abort, dismiss, work
-from coordinator.loop import Round
+from coordinator.record import Round
 from launch import solve as runs
 from launch.partition import in_areas
 from launch.plot_style import LIMIT, STYLES, library
@@ -106,7 +106,7 @@ def with_areas(case: Case, areas: int | Mapping[str, object]) -> Case:
 
 def solve(
     case: Case,
-    method: str = "admm",
+    method: str | None = None,
     *,
     comm: Comm | None = None,
     tolerance_pu: float = 1e-5,
@@ -133,7 +133,8 @@ def solve(
         own.Free()
         return None
     try:
-        _check_word("method", method, runs.METHODS)
+        if method is not None:
+            _check_word("method", method, runs.METHODS)
         if not (1e-9 <= tolerance_pu <= 1 and max_rounds >= 1):
             raise CaseError(f"tolerance_pu = {tolerance_pu}, max_rounds = {max_rounds}: from 1e-9 to 1, and 1 or more.")
         options = runs.Options(method, tolerance_pu, max_rounds, certify, check)
@@ -218,7 +219,8 @@ def plot(result: Result, what: str = "schedule") -> Figure:
     else:
         x = np.arange(1.0, len(past.cost) + 1)
         found = {"mismatch": past.mismatch_pu, "change": past.change_pu, "model error": past.model_error_pu}
-        # Zero, as the error of a balanced model, has no place on a logarithmic axis.
+        found["first-order residual"] = past.optimality
+        # Zero, as the mismatch of a single area, has no place on a logarithmic axis.
         found = {name: np.where(y > 0, y, np.nan) for name, y in found.items() if (y > 0).any()}
         panels = {"largest difference, pu": {**found, "tolerance": result.tolerance_pu}}
     figures = library("matplotlib.figure", "'tieflow[plot]'")

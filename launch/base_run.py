@@ -7,9 +7,9 @@ from dataclasses import replace
 from common.case import Case
 from common.distflow import balanced_flow
 from common.errors import CaseError
+from common.flow_state import flow_state
 from common.objective import idle_bases
-from common.partition import one_area
-from common.schedule import NetworkState, Schedule, idle_schedule, injected, join_state
+from common.schedule import NetworkState, Schedule, idle_schedule, injected
 
 
 def power_flow(case: Case, schedule: Schedule) -> NetworkState:
@@ -17,14 +17,7 @@ def power_flow(case: Case, schedule: Schedule) -> NetworkState:
     none."""
     if case.is_balanced:
         return balanced_flow(case, injected(case, schedule))
-    # Loads cvxpy, which only areas need.
-    from areas.multiphase_worker import MultiphaseWorker
-
-    # A power flow has no objective, and bases may still be unknown.
-    plain = replace(case, settings=case.settings.model_copy(update={"weights": None, "weights_bases": None}))
-    whole = one_area(plain)
-    solution = MultiphaseWorker(whole.areas[0]).replay(injected(case, schedule) / case.settings.base_kva)
-    return join_state(plain, whole, [solution])
+    return flow_state(case, schedule)
 
 
 def with_bases(case: Case) -> Case:

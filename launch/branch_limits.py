@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from common.branch_limits import BranchLimit, branch_numbers, check_branch_limits, numbers_of
 from common.case import Case
-from common.errors import CaseError
 
 
 def with_limits(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
@@ -15,16 +14,12 @@ def with_limits(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
 
     A branch of a multi-phase case has the name of an element of the circuit; one of a balanced case is named by its
     buses, such as ``a-b``, in any order. Raises CaseError, beginning with ``where``, for a branch that the feeder
-    lacks, a second limit of the same branch, and a model without limits of branches.
+    lacks, and a second limit of the same branch.
     """
     if not limits:
         return case
     if case.is_balanced:
         return _balanced(case, limits, where)
-    if case.settings.model == "lindist3":
-        raise CaseError(
-            f"{where}: model = lindist3 knows no limits of branches. Use model = multiphase, or remove them."
-        )
     check_branch_limits(case.network, limits, where)
     known = branch_numbers(case.network)
     replaced = {known[limit.place] for limit in limits}

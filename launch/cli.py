@@ -63,7 +63,14 @@ def app() -> None:
 
 @app.command("solve")
 @case_options
-@click.option("--method", default="admm", show_default=True, help=f"One of {', '.join(METHODS)}.")
+@click.option("--method", help=f"One of {', '.join(METHODS)}. [default: the case's]")
+@click.option(
+    "--starts",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Starting points of newton or centralized: the best schedule is kept, their spread told.",
+)
 @click.option("--certify", is_flag=True, help="One more round for a lower bound on the optimum.")
 @click.option("--no-check", is_flag=True, help="Skip the OpenDSS replay.")
 @click.option("--output", type=click.Path(path_type=Path), help="The HDF5 file to write. [default: CASE.h5, here]")
@@ -77,7 +84,8 @@ def solve_command(
     tolerance: float,
     max_rounds: int,
     areas: str | None,
-    method: str,
+    method: str | None,
+    starts: int,
     certify: bool,
     no_check: bool,
     output: Path | None,
@@ -85,11 +93,11 @@ def solve_command(
 ) -> int:
     """Solve CASE in its areas, replay the schedule in OpenDSS, store and print the result."""
     console = Console(stderr=as_json)
-    _check_methods([method])
+    _check_methods([] if method is None else [method])
     case = in_areas_of(_read(case_name, periods, overrides), areas)
     path = output or Path(f"{case.name}.h5")
     check_writable(path)
-    options = Options(method, tolerance, max_rounds, certify=certify, check=not no_check)
+    options = Options(method, tolerance, max_rounds, certify=certify, check=not no_check, starts=starts)
     result = solve(case, options, comm, lambda round_: print_round(console, round_))
     write_result(path, result)
     print_result(console, result)
@@ -225,7 +233,8 @@ def check(file: Path, variant: str | None, rule: bool, write_circuit: Path | Non
 
 @app.command()
 @case_options
-@click.option("--methods", default="admm,dlmp,enapp", show_default=True, help="Comma-separated.")
+@click.option("--methods", default="newton,admm,dlmp,enapp", show_default=True, help="Comma-separated.")
+@click.option("--cpu", is_flag=True, help="Critical paths in threads' CPU time: for more ranks than cores.")
 @json_option
 @click.pass_obj
 def benchmark(
@@ -237,18 +246,19 @@ def benchmark(
     max_rounds: int,
     areas: str | None,
     methods: str,
+    cpu: bool,
     as_json: bool,
 ) -> int:
     """Run several methods on CASE against the centralized baseline and print one table."""
     names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
     _check_methods(names)
     case = in_areas_of(_read(case_name, periods, overrides), areas)
-    rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm)
+    rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm, cpu=cpu)
     if as_json:
         print_json({"runs": rows})
     else:
         console = Console(width=max(120, Console().width))
-        console.print(benchmark_table(rows))
+        console.print(benchmark_table(rows, cpu))
         for row in rows:
             for note in row["notes"]:
                 console.print(f"{row['method']}: {note}", style="yellow", markup=False)

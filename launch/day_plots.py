@@ -34,7 +34,9 @@ _TALL, _SHORT = 4.6, 3.2
 _MANY_BATTERIES = 60
 WEATHER = {"pv": "PV", "wind": "Wind"}
 """kinds of device whose power is the weather's, and their titles"""
-_RESIDUAL_STYLES = dict(zip(("mismatch", "change", "model error"), STYLES, strict=True))
+_RESIDUAL_STYLES = dict(zip(("mismatch", "change", "first-order residual"), STYLES, strict=True))
+# Only results of earlier versions have one by round.
+_RESIDUAL_STYLES["model error"] = _RESIDUAL_STYLES["first-order residual"]
 
 
 def substation(result: Result) -> Figure:
@@ -176,16 +178,17 @@ def _flexible(result: Result) -> tuple[Floats, Floats]:
 def residuals(result: Result) -> dict[str, Floats]:
     """(round,) what must fall below the tolerance, NaN where it is zero or not finite: a logarithm has no place for it.
 
-    What is never above zero, as the model error of a balanced case, is left out.
+    What is never above zero, or unknown, is left out.
     """
     past = result.history
     found = {"mismatch": past.mismatch_pu, "change": past.change_pu, "model error": past.model_error_pu}
+    found["first-order residual"] = past.optimality
     shown = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in found.items()}
     return {name: y for name, y in shown.items() if np.isfinite(y).any()}
 
 
 def convergence(result: Result) -> Figure:
-    """Mismatch, change and model error by round, on a logarithmic axis."""
+    """Mismatch, change and first-order residual by round, on a logarithmic axis."""
     figure = new_figure(result, "Convergence", _SHORT)
     axes = figure.subplots()
     for name, y in residuals(result).items():
@@ -202,5 +205,6 @@ def read_convergence(result: Result) -> str:
     ends = "converged" if result.converged else "NOT CONVERGED"
     found = [f"areas differ by {result.max_mismatch_pu:.1e} pu"] if len(result.areas) > 1 else []
     found += [f"the model error is {result.model_error_pu:.1e} pu"] if result.model_error_pu else []
+    found += [] if result.optimality is None else [f"the first-order residual is {result.optimality:.1e}"]
     rounds = counted(len(result.history.cost), "round")
     return f"After {rounds} {ends}: {', '.join([*found, f'the tolerance is {result.tolerance_pu:.0e} pu'])}."

@@ -15,7 +15,7 @@ from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED
 from common.objective import UNITS, factors, objective_terms
 from common.result import Check, Result, Violation
 from common.weights import Terms
-from coordinator.loop import Round
+from coordinator.record import Round
 from launch.solve import LOOSE_PU
 
 SHOWN_VIOLATIONS = 10
@@ -75,6 +75,7 @@ def summary(result: Result) -> dict[str, Any]:
         "max_change_pu": result.max_change_pu,
         "relaxation_gap_pu": result.relaxation_gap_pu,
         "model_error_pu": result.model_error_pu,
+        "optimality": result.optimality,
         "oversteps": [asdict(overstep) for overstep in result.oversteps],
         "checker": None if result.check is None else check_summary(result.check),
         "time": {
@@ -82,6 +83,7 @@ def summary(result: Result) -> dict[str, Any]:
             "critical_path_s": history.critical_path_s(),
             "solve_s": float(history.solve_s.sum()),
             "communication_s": float(history.communication_s.sum()),
+            "critical_path_cpu_s": float(history.cpu_s.sum()),
         },
         "notes": list(result.notes),
         "exit_code": exit_code(result),
@@ -161,30 +163,32 @@ def _overstepped(oversteps: Sequence[Violation]) -> Iterator[Text]:
 def print_round(console: Console, round_: Round) -> None:
     """One line of a run's progress."""
     if round_.number == 1:
-        console.print("round  method   mismatch    change     model        cost   elapsed", highlight=False)
+        console.print("round  method       mismatch    change  residual        cost   elapsed", highlight=False)
+    optimality = round_.residuals.optimality
     console.print(
-        f"{round_.number:5d}  {round_.method:<6}  {round_.residuals.mismatch:9.2e} {round_.residuals.change:9.2e} "
-        f"{round_.residuals.model_error:9.2e} "
+        f"{round_.number:5d}  {round_.method:<11} {round_.residuals.mismatch:9.2e} {round_.residuals.change:9.2e} "
+        f"{'-' if optimality is None else f'{optimality:.2e}':>9} "
         f"{round_.cost:11.4f} {round_.elapsed_s:7.2f} s",
         highlight=False,
     )
 
 
-def benchmark_table(rows: list[dict[str, Any]]) -> Table:
+def benchmark_table(rows: list[dict[str, Any]], cpu: bool = False) -> Table:
     """Several runs side by side; see ``launch.benchmark.compare``."""
     table = Table(title=None, box=None, pad_edge=False)
-    for name in ("method", "cost $", "gap to optimum", "rounds", "mismatch pu", "critical path s", "/ centralized"):
+    path, clock = ("critical path CPU s", "critical_path_cpu_s") if cpu else ("critical path s", "critical_path_s")
+    for name in ("method", "cost $", "gap to optimum", "rounds", "mismatch pu", path, "/ centralized"):
         table.add_column(name, justify="left" if name == "method" else "right")
     table.add_column("OpenDSS", justify="left")
     for row in rows:
         checker = row["checker"]
         table.add_row(
-            row["method"] + ("" if row["converged"] else " (NOT CONVERGED)"),
+            " then ".join(row["methods_used"]) + ("" if row["converged"] else " (NOT CONVERGED)"),
             f"{row['cost']:.5f}",
             f"{row['gap_to_optimum']:+.1e}",
             str(row["rounds"]),
             f"{row['max_mismatch_pu']:.1e}",
-            f"{row['time']['critical_path_s']:.3f}",
+            f"{row['time'][clock]:.3f}",
             f"{row['critical_path_ratio']:.2f}",
             "not asked" if checker is None else "confirmed" if checker["passed"] else "NOT CONFIRMED",
         )
@@ -257,8 +261,14 @@ def _errors(result: Result) -> list[tuple[str, str]]:
     gap, error = f"{result.relaxation_gap_pu:.1e} pu", f"{result.model_error_pu:.1e} pu"
     return [
         ("mismatch of areas", f"{result.max_mismatch_pu:.1e} pu"),
-        ("relaxation gap", gap) if result.case.is_balanced else ("model error", error),
+        *([] if result.optimality is None else [("first-order residual", f"{result.optimality:.1e}")]),
+        ("model error", error) if _is_exact(result) else ("relaxation gap", gap),
     ]
+
+
+def _is_exact(result: Result) -> bool:
+    """Whether the schedule is one of the exact equations, not of a relaxation."""
+    return not result.case.is_balanced or result.optimality is not None
 
 
 def _voltage_range(result: Result) -> tuple[float, float]:

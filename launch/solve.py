@@ -10,23 +10,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.boundary import Boundary, make_boundary
+from common.boundary import make_boundary
 from common.case import Case
-from common.errors import InfeasibleError, SolverError
+from common.errors import CaseError, InfeasibleError, SolverError
 from common.feeder import Feeder, Floats
-from common.partition import AreaCase, one_area, partition, without_thevenin
+from common.flow_state import flow_state
+from common.objective import energy
+from common.partition import AreaCase, Partition, one_area, partition, without_thevenin
 from common.result import Result, Violation
-from common.schedule import NetworkState, Schedule, join_gap, join_schedule, join_state
-from common.transport import Solver, Transport, areas_at_work
-from common.violations import load_violations, voltage_violations
-from coordinator.loop import Outcome, Round, lower_bound, run
-from launch.base_run import power_flow, with_bases
+from common.schedule import (
+    AreaSolution,
+    NetworkState,
+    Schedule,
+    join_gap,
+    join_prices,
+    join_relaxed_state,
+    join_schedule,
+    join_voltages,
+    joined_in_time,
+    limited,
+)
+from common.transport import Solver, areas_at_work
+from common.violations import current_violations, load_violations, voltage_violations
+from coordinator.certificates import lower_bound
+from coordinator.loop import Task
+from coordinator.methods import METHODS as WAYS
+from coordinator.methods import Method
+from coordinator.record import Outcome, Round, history
+from launch.base_run import with_bases
+from launch.kernels import compile_kernels
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 CENTRALIZED = "centralized"
-METHODS = ("admm", "dlmp", "enapp", CENTRALIZED)
+METHODS = (*WAYS, CENTRALIZED)
 LOOSE_PU = 1e-6
 """l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
 AT_ONCE_KW = 0.1
@@ -34,21 +52,38 @@ AT_ONCE_KW = 0.1
 OVERSTEP_PU = 1e-6
 """voltage beyond a limit that counts as overstepped"""
 OVERSTEP_SHARE = 2e-5
-"""the same of a branch's power, per limit"""
-LIBRARIES = ("tieflow", "numpy", "scipy", "cvxpy", "clarabel", "mpi4py", "opendssdirect.py", "h5py")
+"""the same of a branch's current or power, per limit"""
+LIMITS = {"voltage": "v_min_pu, v_max_pu", "current": "i_max_a", "branch load": "s_max_kva"}
+"""kinds of hard limits of a balanced feeder that may be overstepped, and where they are given"""
+LIBRARIES = ("tieflow", "numpy", "scipy", "numba", "cvxpy", "clarabel", "mpi4py", "opendssdirect.py", "h5py")
 
 
 @dataclass(frozen=True)
 class Options:
     """How to solve a case."""
 
-    method: str = "admm"
+    method: str | None = None
+    """None: the case's own"""
     tolerance_pu: float = 1e-5
     max_rounds: int = 200
     certify: bool = False
     """spend one more round on a lower bound"""
     check: bool = True
     """replay in OpenDSS"""
+    starts: int = 1
+    """starting points of a method whose problem is not convex; the best schedule found is kept"""
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """What one method left."""
+
+    parts: Partition
+    outcome: Outcome
+    solutions: list[AreaSolution]
+    bound: float | None
+    doubt: list[str]
+    """why there is no bound"""
 
 
 def solve(
@@ -63,99 +98,199 @@ def solve(
     """
     started = time.perf_counter()
     case = with_bases(case)
-    parts = one_area(case) if options.method == CENTRALIZED else partition(case)
-    if options.method == "enapp":
-        parts = without_thevenin(parts)
-    boundary = make_boundary(parts)
-    names = [area.name for area in parts.areas]
-    ranks = None if options.method == CENTRALIZED else comm
-    # A single area has nothing to agree on: any method is done in its first round.
-    method = "admm" if options.method == CENTRALIZED else options.method
+    asked = options.method or case.settings.default_method
+    ranks = None if asked == CENTRALIZED else comm
+    first = "newton" if asked == CENTRALIZED else asked
+    if options.starts > 1 and not WAYS[first].starts:
+        raise CaseError(f"{first} has one starting point. Use --method newton with --starts.")
+    rounds: list[Round] = []
+    notes: list[str] = []
 
     def shown(round_: Round) -> None:
-        on_round(replace(round_, method=CENTRALIZED) if options.method == CENTRALIZED else round_)
+        round_ = replace(round_, number=len(rounds) + 1)
+        rounds.append(replace(round_, method=CENTRALIZED) if asked == CENTRALIZED else round_)
+        on_round(rounds[-1])
 
-    with areas_at_work(ranks, parts.areas, make_solver) as transport:
-        outcome = run(boundary, transport, names, method, options.tolerance_pu, options.max_rounds, on_round=shown)
-        solutions = transport.solutions()
-        bound, doubt = _bound(boundary, transport, outcome) if options.certify else (None, [])
-    history = outcome.history()
-    if options.method == CENTRALIZED:
-        history = replace(history, method=(CENTRALIZED,) * len(outcome.rounds))
-    gap, state = join_gap(case, parts, solutions), join_state(case, parts, solutions)
-    if outcome.converged and not case.is_balanced:
+    name: str | None = first
+    reached: Floats | None = None
+    while name is not None:
+        method, before = WAYS[name], len(rounds)
+        notes += compile_kernels() if ranks is not None and (method.exact or not case.is_balanced) else []
+        solved = _by_method(case, method, options, ranks, shown, asked == CENTRALIZED, reached)
+        outcome = solved.outcome
+        # Of several starting points the record keeps the best one's.
+        rounds[before:] = [
+            replace(round_, number=before + number, method=CENTRALIZED if asked == CENTRALIZED else round_.method)
+            for number, round_ in enumerate(outcome.rounds, 1)
+        ]
+        notes += [*outcome.notes, *solved.doubt]
+        gap = join_gap(case, solved.parts, solved.solutions)
+        loose = outcome.converged and gap.max(initial=0.0) > LOOSE_PU
+        if not outcome.gave_up and not (loose and method.optimal):
+            break
+        reason = outcome.gave_up or f"the cone relaxation that {name} solves is loose, so its answer is none"
+        following = "newton" if loose else method.successor
+        if following is None:
+            if outcome.infeasible:
+                raise InfeasibleError(f"{reason}. Use --method newton.")
+            raise SolverError(f"{reason}. Use --method newton.")
+        notes.append(f"{reason}; {following} takes over")
+        name, reached = following, outcome.reached
+    parts, solutions = solved.parts, solved.solutions
+    schedule = join_schedule(case, parts, solutions)
+    state = _state(case, parts, solutions, schedule)
+    if outcome.converged:
         _refuse_overload(case, state, options.tolerance_pu)
     # ENApp's areas do not know what their power loses upstream; a loose relaxation's prices are those of no feeder.
-    is_unpriced = (options.method == "enapp" and bool(parts.ties)) or gap.max(initial=0.0) > LOOSE_PU
-    if is_unpriced or not outcome.converged:
-        state = replace(state, nodal_price=None)
+    is_priced = outcome.converged and gap.max(initial=0.0) <= LOOSE_PU and (method.optimal or not parts.ties)
+    state = replace(state, nodal_price=join_prices(case, parts, solutions) if is_priced else None)
+    told = join_voltages(case, parts, solutions)
     last = outcome.rounds[-1]
-    schedule, doubt = join_schedule(case, parts, solutions), list(doubt)
-    cost, model_error = last.cost, last.residuals.model_error
-    if case.settings.model == "lindist3":
-        told, state = state, power_flow(case, schedule)
-        cost, model_error = energy_cost(case, state), float(np.abs(told.v_pu - state.v_pu).max())
-        doubt.append(_flat_error(case, told, state))
-    doubt += _at_once(case, schedule) if outcome.converged else []
+    notes += _at_once(case, schedule) if outcome.converged else []
     result = Result(
         case=case,
-        method=options.method,
-        areas=tuple(names),
+        method=asked,
+        areas=tuple(area.name for area in parts.areas),
         tolerance_pu=options.tolerance_pu,
         converged=outcome.converged,
         schedule=schedule,
         state=state,
-        history=history,
-        cost=cost,
-        objective=sum(report.objective for report in outcome.response.reports),
+        history=history(tuple(rounds)),
+        cost=energy_cost(case, state),
+        objective=outcome.objective,
         relaxation_gap_pu=float(gap.max(initial=0.0)),
-        lower_bound=bound,
+        lower_bound=solved.bound,
         max_mismatch_pu=last.residuals.mismatch,
         max_change_pu=last.residuals.change,
         total_s=time.perf_counter() - started,
         ranks=1 if ranks is None else ranks.size,
         check=None,
         versions=library_versions(),
-        model_error_pu=model_error,
-        oversteps=() if case.is_balanced else tuple(overstepped(case, state)),
-        notes=(*outcome.notes, *doubt, *(_loose_branches(case, gap) if outcome.converged else ())),
+        model_error_pu=float(np.abs(told - state.v_pu)[limited(case)].max(initial=0.0)),
+        optimality=outcome.optimality,
+        oversteps=tuple(overstepped(case, state)) if _is_exact(parts) else (),
+        notes=(*notes, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
+    if case.is_balanced and result.oversteps and outcome.converged:
+        _refuse_overstep(result.oversteps)
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
+
+
+def _by_method(
+    case: Case,
+    method: Method,
+    options: Options,
+    comm: Comm | None,
+    on_round: Callable[[Round], None],
+    whole: bool,
+    reached: Floats | None,
+) -> _Solved:
+    """One method's run, in areas or as a ``whole``; it may begin at the boundary that another one ``reached``."""
+    parts = one_area(case, method.exact) if whole else partition(case, method.exact)
+    if not method.thevenin:
+        parts = without_thevenin(parts)
+    boundary = make_boundary(parts)
+    if reached is not None and reached.shape == boundary.forecast.shape:
+        boundary = replace(boundary, forecast=reached)
+    names = [area.name for area in parts.areas]
+    with areas_at_work(comm, parts.areas, make_solver, method.sliced) as transport:
+        task = Task(boundary, transport, names, options.tolerance_pu, options.max_rounds, on_round)
+        cut = [(part.area, part.span) for part in transport.parts]
+        outcome = method.solve(task)
+        solutions = joined_in_time(cut, transport.solutions())
+        if options.starts > 1:
+            runs = [(outcome, solutions)]
+            for start in range(1, options.starts):
+                other = method.solve(replace(task, start=start))
+                runs.append((other, joined_in_time(cut, transport.solutions())))
+            outcome, solutions = _best(runs)
+        bound, doubt = None, []
+        if options.certify and not _is_exact(parts) and outcome.prices is not None:
+            try:
+                bound = lower_bound(boundary, transport, outcome.prices)
+            except SolverError as error:
+                doubt = [str(error)]
+    if options.certify and _is_exact(parts):
+        bound, doubt = _bound(case)
+    return _Solved(parts, outcome, solutions, bound, doubt)
+
+
+def _best(runs: list[tuple[Outcome, list[AreaSolution]]]) -> tuple[Outcome, list[AreaSolution]]:
+    """The run of the lowest objective among those that converged, with a note of how far apart they ended."""
+    best = min(runs, key=lambda run: (not run[0].converged, run[0].objective))
+    found = [outcome.objective for outcome, _ in runs if outcome.converged]
+    note = f"{len(found)} of {len(runs)} starting points converged"
+    if found:
+        spread = (max(found) - min(found)) / max(abs(min(found)), 1e-12)
+        note += f"; objectives {min(found):.6f} to {max(found):.6f}, relative spread {spread:.1e}"
+    return replace(best[0], notes=(*best[0].notes, note)), best[1]
+
+
+def _is_exact(parts: Partition) -> bool:
+    return not isinstance(parts.areas[0].feeder, Feeder)
+
+
+def _bound(case: Case) -> tuple[float | None, list[str]]:
+    """A lower bound on any schedule's objective: of a balanced feeder by its cone relaxation, as one area."""
+    if not case.is_balanced:
+        return None, ["no lower bound: none is known for the exact equations of a multi-phase feeder"]
+    parts = one_area(case)
+    boundary = make_boundary(parts)
+    try:
+        with areas_at_work(None, parts.areas, make_solver) as transport:
+            return lower_bound(boundary, transport, boundary.forecast[:, :3]), []
+    except SolverError as error:
+        return None, [str(error)]
+
+
+def _state(case: Case, parts: Partition, solutions: list[AreaSolution], schedule: Schedule) -> NetworkState:
+    """The network as its relaxation tells it, or where equations are exact, the AC power flow of the schedule."""
+    if _is_exact(parts):
+        return flow_state(case, schedule)
+    return join_relaxed_state(case, parts, solutions)
+
+
+def _refuse_overstep(oversteps: tuple[Violation, ...]) -> None:
+    """Raise InfeasibleError: the limits of a balanced feeder are hard, and a price has found the least overstep."""
+    worst = max(oversteps, key=lambda overstep: abs(overstep.value / overstep.limit - 1))
+    settings = [LIMITS[kind] for kind in LIMITS if kind in {overstep.kind for overstep in oversteps}]
+    raise InfeasibleError(
+        f"{len(oversteps)} limit(s) cannot be kept: the schedule that oversteps them least still has {worst.kind} "
+        f"{worst.value:.5f} {worst.unit} at {worst.element} in hour {worst.hour}, limit "
+        f"{worst.limit:.5f} {worst.unit}. Widen these limits ({', '.join(settings)}), or add devices."
+    )
 
 
 def overstepped(case: Case, state: NetworkState) -> list[Violation]:
     """Limits of voltages and branches beyond which the optimizer's own state is."""
-    return voltage_violations(case, state, OVERSTEP_PU) + load_violations(case, state, OVERSTEP_SHARE)
+    return [
+        *voltage_violations(case, state, OVERSTEP_PU),
+        *current_violations(case, state, OVERSTEP_SHARE),
+        *load_violations(case, state, OVERSTEP_SHARE),
+    ]
 
 
 def _refuse_overload(case: Case, state: NetworkState, tolerance_pu: float) -> None:
-    """Raise InfeasibleError where power beyond the substation's cap was bought at its price."""
-    cap = case.settings.substation_peak_kw
-    if cap is None:
-        return
-    beyond = state.substation_p_kw - cap
-    above = beyond > tolerance_pu * case.settings.base_kva
-    if above.any():
-        raise InfeasibleError(
-            f"substation_peak_kw = {cap:g} cannot be kept: the schedule that oversteps it least still needs "
-            f"{state.substation_p_kw.max():.6g} kW in hour {case.horizon.hour[beyond.argmax()]}, and "
-            f"{above.sum()} of {len(case.horizon)} hours are above the cap. Raise it, or add devices."
-        )
+    """Raise InfeasibleError where power beyond the substation's limits was bought at its price."""
+    settings, power = case.settings, state.substation_p_kw
+    for name, cap, beyond, needed, verb in (
+        ("substation_peak_kw", settings.substation_peak_kw, power, power.max(), "needs"),
+        ("substation_export_kw", settings.substation_export_kw, -power, -power.min(), "exports"),
+    ):
+        if cap is None:
+            continue
+        above = beyond - cap > tolerance_pu * settings.base_kva
+        if above.any():
+            raise InfeasibleError(
+                f"{name} = {cap:g} cannot be kept: the schedule that oversteps it least still {verb} {needed:.6g} kW "
+                f"in hour {case.horizon.hour[beyond.argmax()]}, and {above.sum()} of {len(case.horizon)} hours are "
+                "beyond it. Raise it, or add devices."
+            )
 
 
 def energy_cost(case: Case, state: NetworkState) -> float:
-    return float(case.horizon.price @ state.substation_p_kw) * case.horizon.dt
-
-
-def _flat_error(case: Case, told: NetworkState, state: NetworkState) -> str:
-    """What the linear model is off by."""
-    limited = case.network.limited[case.network.roots :]
-    v = float(np.abs(told.v_pu - state.v_pu)[limited].max(initial=0.0))
-    p = float(np.abs(told.substation_p_kw - state.substation_p_kw).max())
-    return (
-        f"lindist3, the linear model, decided: its voltages were off by up to {v:.1e} pu, its substation power by up "
-        f"to {p:.3g} kW; what is told here is the AC power flow of its schedule"
-    )
+    """$, as the user pays it."""
+    return float(energy(case.horizon, state.substation_p_kw, case.settings.export_price_per_kwh))
 
 
 def _at_once(case: Case, schedule: Schedule) -> list[str]:
@@ -172,16 +307,6 @@ def _at_once(case: Case, schedule: Schedule) -> list[str]:
     ]
 
 
-def _bound(boundary: Boundary, transport: Transport, outcome: Outcome) -> tuple[float | None, list[str]]:
-    try:
-        bound = lower_bound(boundary, transport, outcome.response)
-        if boundary.can_soften:
-            return bound, ["the lower bound is one of the model as last linearized, not of the exact power flow"]
-        return bound, []
-    except SolverError as error:
-        return None, [str(error)]
-
-
 def checked(result: Result) -> Result:
     """The result with OpenDSS's verdict on its schedule."""
     # Loads OpenDSS, which no area rank needs.
@@ -190,15 +315,15 @@ def checked(result: Result) -> Result:
     return replace(result, check=check(result.case, result.schedule, result.state))
 
 
-def make_solver(area: AreaCase[Any]) -> Solver:
-    """An area's worker. cvxpy is loaded here, on the ranks that have an area."""
+def make_solver(area: AreaCase[Any], span: slice) -> Solver:
+    """An area's worker. cvxpy or Numba is loaded here, on the ranks that have an area."""
     if isinstance(area.feeder, Feeder):
         from areas.worker import AreaWorker
 
         return AreaWorker(area)
-    from areas.multiphase_worker import MultiphaseWorker
+    from areas.exact_area import ExactArea
 
-    return MultiphaseWorker(area)
+    return ExactArea(area, span)
 
 
 def library_versions() -> dict[str, str]:

@@ -82,7 +82,8 @@ class StudyFile(Row):
     """where to get such a feeder"""
     commands: tuple[Word, ...] = ()
     """of OpenDSS, that change the case's circuit"""
-    method: str = "admm"
+    method: str | None = None
+    """None: the case's own"""
     areas: Areas | None = None
     tolerance: Annotated[float, Field(ge=1e-9, le=1)] = 1e-5
     max_rounds: Annotated[int, Field(ge=1)] = 200
@@ -225,8 +226,8 @@ def _check_device(fields: Mapping[str, Any], where: str) -> None:
     device_row(fields, bus if isinstance(bus, str) else "(placed)", where)
 
 
-def _check_method(method: str, where: str) -> None:
-    if method not in METHODS:
+def _check_method(method: str | None, where: str) -> None:
+    if method is not None and method not in METHODS:
         raise CaseError(f"{where}: method '{method}' is unknown.{did_you_mean(method, METHODS)}")
 
 

@@ -135,7 +135,9 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
     return Resolved(
         name=variant.name,
         case=case,
-        options=Options(variant.method or study.method, study.tolerance, study.max_rounds),
+        options=Options(
+            variant.method or study.method or case.settings.default_method, study.tolerance, study.max_rounds
+        ),
         rule=study.rule,
         placements=tuple(
             _told(placement, *factors[placement.kind]) if placement.kind in factors else placement

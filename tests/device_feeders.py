@@ -22,7 +22,7 @@ KV, OHM, V_SOURCE = 4.16, (0.2, 0.3), 1.02
 LOAD_KW = 500.0
 """at the substation's bus, so that power from b finds a use"""
 MODELS = ("balanced", "multiphase")
-BOTH = [(model, method) for model in MODELS for method in ("centralized", "admm")]
+BOTH = [(model, method) for model in MODELS for method in ("centralized", "newton", "admm")]
 
 CIRCUIT = f"""clear
 new circuit.twin bus1=s phases=1 basekv={KV / 3**0.5} pu={V_SOURCE} r1=0 x1=1e-7 r0=0 x0=1e-7

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from areas.worker import AreaWorker
-from common.boundary import make_boundary
+from common.boundary import Boundary, Response, join, make_boundary
 from common.case import AreaRow, Case, Horizon
 from common.devices import PV, Battery
 from common.feeder import BranchRow, BusRow
+from common.messages import Command
 from common.partition import Partition, one_area, partition, without_thevenin
 from common.settings import Settings
-from common.transport import InProcess
-from coordinator.loop import Outcome, run
+from common.transport import InProcess, Part
+from coordinator.loop import Task
+from coordinator.methods import METHODS
+from coordinator.record import Outcome
+from launch.solve import make_solver
 
 
 @st.composite
@@ -61,25 +66,48 @@ def random_cases(draw: st.DrawFn, max_areas: int = 6) -> Case:
     )
 
 
-def agree(case: Case, method: str, tolerance: float = 1e-5, max_rounds: int = 200) -> tuple[Outcome, Partition]:
-    """Run a method on the case's areas in this process."""
-    parts = partition(case)
-    if method == "enapp":
-        parts = without_thevenin(parts)
+class Watched(InProcess):
+    """Areas in this process that can be asked for their last answers."""
+
+    answers: Sequence[Any] = ()
+
+    def exchange(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+        self.answers = super().exchange(command, asks)
+        return self.answers
+
+
+def in_process(parts: Partition) -> Watched:
+    """The areas of a partition at work in this process."""
+    whole = slice(0, len(parts.areas[0].horizon))
+    areas = [Part(k, whole) for k in range(len(parts.areas))]
+    return Watched(areas, [make_solver(area, whole) for area in parts.areas])
+
+
+def task(parts: Partition, tolerance: float = 1e-5, max_rounds: int = 200) -> Task:
+    """To bring the areas of a partition to agreement in this process."""
     names = [area.name for area in parts.areas]
-    transport = InProcess([AreaWorker(area) for area in parts.areas])
-    return run(make_boundary(parts), transport, names, method, tolerance, max_rounds), parts
+    return Task(make_boundary(parts), in_process(parts), names, tolerance, max_rounds)
+
+
+def areas_for(case: Case, method: str) -> Partition:
+    """The case's areas as a method needs them."""
+    parts = partition(case, METHODS[method].exact)
+    return parts if METHODS[method].thevenin else without_thevenin(parts)
+
+
+def agree(
+    case: Case, method: str, tolerance: float = 1e-5, max_rounds: int = 200
+) -> tuple[Outcome, Boundary, Response]:
+    """Run a method of proposals, and no other, on the case's areas in this process; also their last answers."""
+    asked = task(areas_for(case, method), tolerance, max_rounds)
+    outcome = METHODS[method].solve(asked)
+    return outcome, asked.boundary, join(asked.boundary, asked.transport.answers)  # type: ignore[attr-defined]
 
 
 def optimum(case: Case) -> float:
-    """The objective of the centralized problem."""
-    parts = one_area(case)
-    outcome = run(make_boundary(parts), InProcess([AreaWorker(parts.areas[0])]), ["all"], "admm", 1e-5, 1)
-    return objective(outcome)
-
-
-def objective(outcome: Outcome) -> float:
-    return sum(report.objective for report in outcome.response.reports)
+    """The objective of the centralized problem, in a balanced case of its relaxation."""
+    method = "admm" if case.is_balanced else "newton"
+    return METHODS[method].solve(task(one_area(case, METHODS[method].exact))).objective
 
 
 def with_settings(case: Case, **changes: object) -> Case:

@@ -171,8 +171,22 @@ def test_the_options_of_a_solve_reach_it(small: Path) -> None:
     one = tieflow.solve(case, "dlmp", max_rounds=1, tolerance_pu=1e-4, check=False)
     assert one is not None
     assert (one.method, one.converged, len(one.history.cost), one.tolerance_pu) == ("dlmp", False, 1, 1e-4)
+    few = tieflow.solve(case, "newton", max_rounds=2, check=False)
+    assert few is not None and (few.converged, len(few.history.cost)) == (False, 2)
     whole = tieflow.solve(case, "centralized", check=False)
     assert whole is not None and whole.areas == ("all",)
+
+
+def test_the_method_is_the_cases_own_unless_another_is_asked_for(small: Path) -> None:
+    for case, method, expected in (
+        (tieflow.load(small), None, "admm"),
+        (tieflow.load(small, method="newton"), None, "newton"),
+        (tieflow.load(small, method="newton"), "dlmp", "dlmp"),
+        (tieflow.load("ieee13", periods=1), None, "newton"),
+    ):
+        result = tieflow.solve(case, method, check=False)
+        assert result is not None and result.converged
+        assert (result.method, set(result.history.method)) == (expected, {expected})
 
 
 def test_wrong_arguments_and_an_infeasible_case_are_refused(small: Path) -> None:
@@ -228,15 +242,28 @@ def test_tables_of_a_multiphase_case_go_by_node_and_place(multiphase: tieflow.Re
     assert tieflow.table(multiphase, "pv")["q_kvar"].columns.tolist() == places
 
 
-def test_the_table_of_rounds_starts_at_one_and_knows_a_file_without_model_error(small_result: tieflow.Result) -> None:
+def test_the_table_of_rounds_has_the_first_order_residual_where_it_is_known(
+    multiphase: tieflow.Result, small_result: tieflow.Result
+) -> None:
+    rounds = tieflow.table(multiphase, "rounds")
+    assert rounds["optimality"].tolist() == multiphase.history.optimality.tolist()
+    assert set(rounds["method"]) == {"newton"} and rounds["optimality"].iloc[-1] == multiphase.optimality
+    assert multiphase.optimality is not None and multiphase.optimality <= 1e-8
+    assert tieflow.table(small_result, "rounds")["optimality"].isna().all()
+
+
+def test_the_table_of_rounds_starts_at_one_and_knows_older_files(small_result: tieflow.Result) -> None:
     rounds = tieflow.table(small_result, "rounds")
     history = small_result.history
     assert rounds.index.tolist() == list(range(1, len(history.cost) + 1)) and rounds.index.name == "round"
     assert rounds["mismatch_pu"].tolist() == history.mismatch_pu.tolist()
     assert rounds["method"].tolist() == list(history.method)
-    older = replace(small_result, history=replace(history, model_error_pu=np.zeros(0)))
-    assert tieflow.table(older, "rounds")["model_error_pu"].isna().all()
-    assert len(tieflow.plot(older, "convergence").axes[0].get_lines()) == 3
+    older = replace(small_result, history=replace(history, optimality=np.zeros(0), model_error_pu=history.cost))
+    assert tieflow.table(older, "rounds")["optimality"].isna().all()
+    assert tieflow.table(older, "rounds")["model_error_pu"].tolist() == history.cost.tolist()
+    assert tieflow.table(small_result, "rounds")["model_error_pu"].isna().all()
+    labels = [line.get_label() for line in tieflow.plot(older, "convergence").axes[0].get_lines()]
+    assert labels == ["mismatch", "change", "model error", "tolerance"]
 
 
 def test_a_case_without_devices_has_tables_and_plots_without_columns(small: Path) -> None:
@@ -285,9 +312,9 @@ def test_convergence_is_plotted_by_round_and_says_when_there_is_none(multiphase:
     assert "NOT CONVERGED" in figure.get_suptitle()
     assert axes.get_yscale() == "log"
     lines = {line.get_label(): line for line in axes.get_lines()}
-    assert list(lines) == ["mismatch", "change", "model error", "tolerance"]
+    assert list(lines) == ["mismatch", "change", "first-order residual", "tolerance"]
     assert lines["mismatch"].get_xdata().tolist() == list(range(1, len(multiphase.history.cost) + 1))
-    assert lines["model error"].get_ydata().tolist() == multiphase.history.model_error_pu.tolist()
+    assert lines["first-order residual"].get_ydata().tolist() == multiphase.history.optimality.tolist()
 
 
 def test_unknown_tables_and_plots_are_refused(small_result: tieflow.Result) -> None:

@@ -45,11 +45,12 @@ def test_the_price_is_one_of_energy_whatever_a_period_lasts() -> None:
     assert result.objective == pytest.approx(result.cost + 2 * 0.06 * 80, abs=1e-2)
 
 
-def test_areas_of_a_feeder_of_many_phases_use_their_batteries_as_one_does() -> None:
+@pytest.mark.parametrize("by", ["newton", "admm"])
+def test_areas_of_a_feeder_of_many_phases_use_their_batteries_as_one_does(by: str) -> None:
     case = read_case("ieee13", {"periods": 3})
     case = replace(case, horizon=replace(case.horizon, price=np.array([0.1, 0.3, 0.2])))
     priced = tuple(unit.model_copy(update={"cost_per_kwh": 0.04}) for unit in case.batteries)
-    one, four = (solve(replace(case, batteries=priced), Options(m, 1e-6)) for m in ("centralized", "admm"))
+    one, four = (solve(replace(case, batteries=priced), Options(m, 1e-6)) for m in ("centralized", by))
     for result in (one, four):
         assert result.converged and result.check is not None and result.check.passed
     assert four.objective == pytest.approx(one.objective, rel=1e-6)

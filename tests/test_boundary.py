@@ -38,9 +38,6 @@ REPORT = AreaReport(
     objective=0.0,
     dual_objective=0.0,
     relaxation_gap=0.0,
-    model_error=0.0,
-    change=0.0,
-    kept=0.0,
     iterations=0.0,
     solve_s=0.0,
     area_s=0.0,
@@ -175,22 +172,38 @@ def test_the_shipped_feeder_of_several_phases_meets_at_its_conductors() -> None:
         assert phases_there.tolist() == [phase for (_, phase), _ in expected]
 
 
-def test_only_areas_of_several_phases_can_soften_and_have_no_ceiling_of_cost() -> None:
-    balanced, multiphase = (make_boundary(partition(read_case(name, {"periods": 2}))) for name in ("ieee123", "ieee13"))
-    assert (balanced.quantities, balanced.voltages, balanced.can_soften) == (BALANCED, [W], False)
-    assert (multiphase.quantities, multiphase.voltages, multiphase.can_soften) == (MULTIPHASE, [W, ANGLE], True)
-    assert np.isfinite(balanced.cost_ceiling)
-    assert multiphase.cost_ceiling == np.inf
+def test_only_relaxed_areas_tell_sensitivities_and_have_a_ceiling_of_cost() -> None:
+    case, several = (read_case(name, {"periods": 2}) for name in ("ieee123", "ieee13"))
+    relaxed = make_boundary(partition(case))
+    assert (relaxed.quantities, relaxed.voltages, relaxed.tells_sensitivities) == (BALANCED, [W], True)
+    assert np.isfinite(relaxed.cost_ceiling)
+    # A balanced feeder's exact areas are those of one conductor.
+    for parts in (partition(case, exact=True), partition(several)):
+        exact = make_boundary(parts)
+        assert (exact.quantities, exact.voltages, exact.tells_sensitivities) == (MULTIPHASE, [W, ANGLE], False)
+        # What oversteps a limit costs no more than its price.
+        assert exact.cost_ceiling == np.inf
+
+
+def test_a_balanced_feeder_meets_at_one_conductor_in_either_model() -> None:
+    case = read_case("ieee123")
+    relaxed, exact = partition(case), partition(case, exact=True)
+    assert [(tie.bus, tie.parent, tie.child, tie.phases) for tie in exact.ties] == [
+        (tie.bus, tie.parent, tie.child, tie.phases) for tie in relaxed.ties
+    ]
+    one, other = make_boundary(relaxed).forecast, make_boundary(exact).forecast
+    # The relaxation's forecast loses nothing.
+    np.testing.assert_allclose(one[:, [P, Q]], other[:, [P, Q]], rtol=0.1, atol=0.01)
 
 
 def test_what_a_proposal_says_of_the_round_reaches_every_area() -> None:
     boundary = make_boundary(partition(read_case("ieee123")))
     upstream = np.arange(5.0)
     plain = random_proposal(boundary, 1)
-    for part in replace(plain, upstream=upstream, is_point=True, barrier=0.25).split(boundary):
-        assert (part.upstream.tolist(), part.is_point, part.barrier) == (upstream.tolist(), True, 0.25)
+    for part in replace(plain, upstream=upstream).split(boundary):
+        assert part.upstream.tolist() == upstream.tolist()
     for part in plain.split(boundary):
-        assert (part.upstream.tolist(), part.is_point, part.barrier) == ([0.0] * 5, False, 0.0)
+        assert part.upstream.tolist() == [0.0] * 5
 
 
 def test_prices_are_the_mean_of_what_both_sides_think() -> None:

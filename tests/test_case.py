@@ -105,6 +105,35 @@ def test_prices_may_come_from_the_profile(small: Path, edit: Edit) -> None:
     assert "price_per_kwh is empty in some rows" in complaint(small)
 
 
+def test_prices_of_the_profile_may_be_negative_but_must_be_numbers(small: Path, edit: Edit) -> None:
+    edit("case.toml", "price_low_per_kwh = 0.05\nprice_high_per_kwh = 0.3\n", "")
+    prices = "hour,load_pu,pv_pu,price_per_kwh\n0,0.6,0,0.1\n1,0.8,1,-0.2\n2,1,0.5,0\n3,0.7,0,0.1\n"
+    (small / "profiles.csv").write_text(prices)
+    assert read_case(str(small)).horizon.price.tolist() == [-0.2, 0.0]
+    edit("profiles.csv", "-0.2", "-inf")
+    assert "line 3: price_per_kwh: must be a finite number (got '-inf')." in complaint(small)
+
+
+def test_the_hours_of_highest_load_pay_the_high_price_though_it_is_below_zero(small: Path) -> None:
+    case = read_case(str(small), {"price_high_per_kwh": -0.1, "price_low_per_kwh": -0.3})
+    assert case.horizon.price.tolist() == [-0.3, -0.1]
+
+
+def test_exported_energy_that_earns_more_than_energy_costs_is_refused_with_the_hour(small: Path) -> None:
+    assert complaint(small, export_price_per_kwh=0.06) == (
+        "export_price_per_kwh = 0.06, but in hour 1 energy costs 0.05 $ per kWh, less than it would earn. Lower "
+        "export_price_per_kwh to 0.05 or less, or leave it out: exported energy then earns the price of its period."
+    )
+    for earned in (0.05, -0.1):
+        case = read_case(str(small), {"export_price_per_kwh": earned})
+        assert case.settings.export_price_per_kwh == earned
+    assert read_case(str(small), {"periods": 1, "export_price_per_kwh": 0.3}).horizon.price.tolist() == [0.3]
+
+
+def test_the_linear_model_is_refused_while_reading(small: Path) -> None:
+    assert complaint(small, model="lindist3").startswith("--set: model: must be 'balanced' or 'multiphase'")
+
+
 def test_a_case_without_prices_says_where_to_put_them(small: Path, edit: Edit) -> None:
     edit("case.toml", "price_high_per_kwh = 0.3\n", "")
     message = complaint(small)

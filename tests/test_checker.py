@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from device_feeders import feeder
 
 from common.case import Case, Horizon
 from common.devices import PV, Battery
 from common.feeder import BranchRow, BusRow
+from common.multiphase_opendss import replay as replay_multiphase
 from common.opendss import replay
-from common.result import Tolerances
-from common.schedule import NetworkState, Schedule
+from common.result import Check, Tolerances
+from common.schedule import NetworkState, Schedule, idle_schedule
 from common.settings import Settings
 from coordinator.checker import check
 
@@ -142,15 +144,60 @@ def test_a_current_above_its_limit_is_named() -> None:
     assert hour_10.value == pytest.approx(80 / 2.4, rel=0.02)
 
 
-def test_power_back_into_the_substation_is_named() -> None:
-    case, schedule = make_case(), make_schedule()
-    case = replace(case, pv=(PV(bus="b", p_rated_kw=400, s_rated_kva=500),))
+def sunny(**changes: Any) -> tuple[Case, Schedule]:
+    """Of 10 times the sun: power flows back into the substation in hours 11 and 12."""
+    case, schedule = make_case(**changes), make_schedule()
+    case = replace(case, pv=(PV(bus="b", p_rated_kw=400, s_rated_kva=500),), branches=case.branches[:1])
+    case = replace(case, branches=(*case.branches, BranchRow(from_bus="a", to_bus="b", r_ohm=0.2, x_ohm=0.4)))
     schedule.pv["p_kw"][:] *= 10
-    result = check(case, schedule, state_of(case, schedule))
-    assert {(v.element, v.hour, v.limit, v.unit) for v in result.violations if v.kind == "substation power"} == {
-        ("s", 11, 0.0, "kW"),
-        ("s", 12, 0.0, "kW"),
+    return case, schedule
+
+
+def exports(result: Check) -> set[tuple[str, int, float, str]]:
+    return {(v.element, v.hour, v.limit, v.unit) for v in result.violations if v.kind == "substation power"}
+
+
+def test_power_back_into_the_substation_is_named_where_it_has_a_limit() -> None:
+    case, schedule = sunny()
+    state = state_of(case, schedule)
+    most = -state.substation_p_kw.min()
+    assert most > 50
+    free = check(case, schedule, state)
+    assert free.passed and free.violations == ()
+    case, schedule = sunny(substation_export_kw=0)
+    result = check(case, schedule, state)
+    assert not result.passed
+    assert exports(result) == {("s", 11, 0.0, "kW"), ("s", 12, 0.0, "kW")}
+    assert not any(np.signbit(violation.limit) for violation in result.violations)
+    assert check(sunny(substation_export_kw=most + 0.01)[0], schedule, state).passed
+    assert {limit for *_, limit, _ in exports(check(sunny(substation_export_kw=most - 1)[0], schedule, state))} == {
+        -(most - 1)
     }
+
+
+def test_power_back_into_the_substation_of_a_multi_phase_case_is_named_too() -> None:
+    def judged(**given: object) -> Check:
+        pv = (PV(bus="b", p_rated_kw=600, s_rated_kva=700),)
+        case = feeder("multiphase", sun=(0.0, 1.0, 0.5), given={"v_max_pu": 1.2, **given}, pv=pv)
+        schedule = idle_schedule(case)
+        return check(case, schedule, replay_multiphase(case, schedule).state)
+
+    assert judged().passed
+    assert judged(substation_export_kw=200).passed
+    result = judged(substation_export_kw=20)
+    assert not result.passed
+    assert exports(result) == {("the substation", 1, -20.0, "kW")}
+
+
+def test_exported_energy_earns_its_own_price() -> None:
+    case, schedule = sunny()
+    state = state_of(case, schedule)
+    drawn, sent = np.maximum(state.substation_p_kw, 0), np.maximum(-state.substation_p_kw, 0)
+    plain = check(case, schedule, state).cost
+    assert plain == pytest.approx(case.horizon.price @ state.substation_p_kw)
+    cheaper = check(sunny(export_price_per_kwh=0.04)[0], schedule, state).cost
+    assert cheaper == pytest.approx(case.horizon.price @ drawn - 0.04 * sent.sum())
+    assert cheaper > plain + 10
 
 
 def test_stored_energy_outside_its_range_is_named() -> None:

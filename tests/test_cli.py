@@ -25,13 +25,13 @@ Edit = Callable[[str, str, str], None]
 KEYS = {
     *("method", "periods", "areas", "converged", "rounds", "cost", "substation_energy_kwh"),
     *("substation_reactive_kvarh", "losses_kwh", "max_mismatch_pu", "relaxation_gap_pu", "checker", "time"),
-    *("model_error_pu", "oversteps"),
+    *("model_error_pu", "oversteps", "optimality", "methods_used"),
 }
 CHECKER_KEYS = {
     *("passed", "max_voltage_error_pu", "max_substation_error_kw", "max_loss_error_kw"),
     *("max_soc_error", "violations"),
 }
-TIME_KEYS = {"total_s", "critical_path_s", "solve_s", "communication_s"}
+TIME_KEYS = {"total_s", "critical_path_s", "solve_s", "communication_s", "critical_path_cpu_s"}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def test_benchmark_prints_one_table(tieflow: Tieflow, small: Path) -> None:
     assert [line.split()[0] for line in lines[:2]] == ["centralized", "enapp"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_solves_the_small_case_to_the_same_cost(
     tieflow: Tieflow, small: Path, small_result: Result, method: str
 ) -> None:
@@ -175,6 +175,29 @@ def test_certify_bounds_the_optimum_from_below_and_closely(tieflow: Tieflow, sma
     assert figures["lower_bound"] <= optimum["objective"] * (1 + 1e-8)
     assert figures["lower_bound"] == pytest.approx(optimum["objective"], rel=1e-5)
     assert abs(figures["gap_to_bound"]) < 1e-5
+
+
+@pytest.mark.parametrize("method", ["newton", "centralized"])
+def test_exact_equations_are_bounded_by_the_relaxation_of_the_whole_feeder(
+    tieflow: Tieflow, small: Path, method: str
+) -> None:
+    figures = tieflow("solve", small, "--method", method, "--certify", "--json").json
+    assert figures["lower_bound"] <= figures["objective"] * (1 + 1e-8)
+    assert figures["lower_bound"] == pytest.approx(figures["objective"], rel=1e-5)
+
+
+def test_a_case_of_several_phases_has_no_bound_and_says_so(tieflow: Tieflow) -> None:
+    ended = tieflow("solve", "ieee13", "--periods", 1, "--certify", "--json")
+    assert (ended.code, ended.json["lower_bound"], ended.json["gap_to_bound"]) == (0, None, None)
+    assert "no lower bound: none is known for the exact equations of a multi-phase feeder" in ended.json["notes"]
+
+
+def test_the_cases_own_method_is_the_default(tieflow: Tieflow, small: Path) -> None:
+    assert tieflow("solve", small, "--set", "method=newton", "--json").json["method"] == "newton"
+    figures = tieflow("solve", "ieee13", "--periods", 1, "--json").json
+    assert (figures["method"], figures["methods_used"]) == ("newton", ["newton"])
+    assert figures["optimality"] <= 1e-8
+    assert "first-order residual" in tieflow("show", "ieee13.h5").out
 
 
 def test_a_bound_that_cannot_be_found_does_not_cost_the_result(tieflow: Tieflow, small: Path) -> None:
@@ -291,8 +314,11 @@ def test_a_skipped_check_says_so_everywhere(tieflow: Tieflow, small: Path) -> No
     assert any("check was skipped" in note for note in figures["notes"])
 
 
-def test_a_run_that_did_not_converge_ends_with_2_and_is_stored_marked_so(tieflow: Tieflow, small: Path) -> None:
-    ended = tieflow("solve", small, "--max-rounds", 2)
+@pytest.mark.parametrize("method", ["admm", "newton", "centralized"])
+def test_a_run_that_did_not_converge_ends_with_2_and_is_stored_marked_so(
+    tieflow: Tieflow, small: Path, method: str
+) -> None:
+    ended = tieflow("solve", small, "--max-rounds", 2, "--method", method)
     assert ended.code == 2
     assert "NOT CONVERGED after 2 rounds" in ended.out
     assert not read_result(small.parent / "small.h5").converged
@@ -314,8 +340,9 @@ def test_an_infeasible_area_ends_with_3_and_is_named_with_its_kind_of_limit(
     assert not (small.parent / "small.h5").exists()
 
 
-def test_an_infeasible_feeder_ends_with_3_centralized_too(tieflow: Tieflow, small: Path) -> None:
-    ended = tieflow("solve", small, "--method", "centralized", "--set", "v_min_pu=1.0199")
+@pytest.mark.parametrize("method", ["admm", "newton", "centralized"])
+def test_an_infeasible_feeder_ends_with_3_by_any_method(tieflow: Tieflow, small: Path, method: str) -> None:
+    ended = tieflow("solve", small, "--method", method, "--set", "v_min_pu=1.0199")
     assert ended.code == 3
     assert "v_min_pu" in ended.err
 
@@ -383,13 +410,55 @@ def test_help_and_version_end_with_0(tieflow: Tieflow) -> None:
     assert tieflow("--version").out.startswith("tieflow")
 
 
-def test_the_number_of_ranks_does_not_show_in_the_result(mpirun: Mpirun, tieflow: Tieflow, small: Path) -> None:
-    alone = tieflow("solve", small, "--json").json
+@pytest.mark.parametrize("method", ["admm", "newton"])
+def test_the_number_of_ranks_does_not_show_in_the_result(
+    mpirun: Mpirun, tieflow: Tieflow, small: Path, method: str
+) -> None:
+    asked = ("solve", small, "--method", method, "--json")
+    alone = tieflow(*asked).json
     # All areas on one rank, and one area on each; acceptance/test_api_over_mpi.py has a number between.
     for ranks in (2, 5):
-        run = mpirun(ranks, "-m", "launch", "solve", small, "--json", "--output", f"on{ranks}.h5")
+        run = mpirun(ranks, "-m", "launch", *asked, "--output", f"on{ranks}.h5")
         assert run.returncode == 0, run.stderr
         figures = json.loads(run.stdout)
         assert figures["ranks"] == ranks
         assert without_times(figures) == without_times(alone)
         assert read_result(small.parent / f"on{ranks}.h5").ranks == ranks
+
+
+def test_ranks_beyond_the_areas_share_out_the_periods_of_newton(mpirun: Mpirun, tieflow: Tieflow, small: Path) -> None:
+    asked = ("solve", small, "--method", "newton", "--json")
+    alone = tieflow(*asked).json
+    run = mpirun(7, "-m", "launch", *asked, "--output", "on7.h5")
+    assert run.returncode == 0, run.stderr
+    figures = json.loads(run.stdout)
+    assert (figures["ranks"], figures["areas"], figures["rounds"]) == (7, 4, alone["rounds"])
+    assert figures["objective"] == pytest.approx(alone["objective"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("method", "ranks", "most"),
+    # Four areas; of two periods each.
+    [("admm", 6, 5), ("newton", 10, 9)],
+)
+def test_a_rank_too_many_is_told_the_right_command(
+    mpirun: Mpirun, small: Path, method: str, ranks: int, most: int
+) -> None:
+    run = mpirun(ranks, "-m", "launch", "solve", small, "--method", method)
+    assert run.returncode == 1
+    told = " ".join(run.stderr.split())
+    assert f"{ranks} ranks for 4 area(s) and one coordinator: at most {most} can work. Run: mpirun -n {most} " in told
+    assert ("--method newton" in told) == (method == "admm")
+    assert "Traceback" not in run.stderr
+
+
+def test_a_method_that_gives_up_hands_over_and_says_so(mpirun: Mpirun, tieflow: Tieflow) -> None:
+    # Limits bind between areas: dlmp does not settle.
+    asked = ("solve", "ieee123", "--set", "der_fraction=0.35", "--set", "v_min_pu=1.007", "--method", "dlmp", "--json")
+    alone = tieflow(*asked)
+    run = mpirun(3, "-m", "launch", *asked)
+    for code, figures in ((alone.code, alone.json), (run.returncode, json.loads(run.stdout))):
+        assert code == 0
+        assert figures["methods_used"] == ["dlmp", "admm"]
+        (note,) = [note for note in figures["notes"] if "takes over" in note]
+        assert note.startswith("dlmp gave up in round ") and note.endswith("; admm takes over")

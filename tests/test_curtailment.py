@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from device_feeders import BOTH, MODELS, confirmed, feeder, power_at
+from ipopt import ipopt_optimum
 
 from areas.device_models import SIDES, inverter_model
 from common.case import Case, read_case
@@ -45,8 +46,9 @@ def test_pv_is_curtailed_where_it_would_overstep_the_upper_voltage_limit_and_now
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_two_areas_find_the_curtailment_of_one(model: str) -> None:
-    one, two = (solve(sunny(model), Options(method, 1e-6, check=False)) for method in ("centralized", "admm"))
+@pytest.mark.parametrize("by", ["newton", "admm"])
+def test_two_areas_find_the_curtailment_of_one(model: str, by: str) -> None:
+    one, two = (solve(sunny(model), Options(method, 1e-6, check=False)) for method in ("centralized", by))
     assert two.objective == pytest.approx(one.objective, rel=1e-6)
     np.testing.assert_allclose(two.schedule.pv["p_kw"], one.schedule.pv["p_kw"], atol=0.02)
 
@@ -157,22 +159,26 @@ def test_a_spoilt_setting_or_column_is_named(small: Path) -> None:
     assert read_case(str(small)).pv[0].curtailable
 
 
-def test_a_feeder_of_many_phases_is_curtailed_alike_by_one_area_and_four() -> None:
+@pytest.mark.parametrize("by", ["newton", "admm"])
+def test_a_feeder_of_many_phases_is_curtailed_alike_by_one_area_and_four(by: str) -> None:
     case = read_case("ieee13", {"periods": 2, "v_max_pu": 1.058})
     # Inverters that real power can take up wholly, so that reactive power alone does not keep the limits.
     pv = tuple(
         PV(bus=u.bus, phases=u.phases, p_rated_kw=s, s_rated_kva=s, curtailable=u.bus != "671")
         for u, s in ((unit, 6 * unit.p_rated_kw) for unit in case.pv)
     )
-    one, four = (solve(replace(case, pv=pv), Options(method, 1e-6)) for method in ("centralized", "admm"))
+    one, four = (solve(replace(case, pv=pv), Options(method, 1e-6)) for method in ("centralized", by))
     for result in (one, four):
         assert result.converged and result.check is not None and result.check.passed
         assert result.check.max_voltage_error_pu < 1e-6
     assert four.objective == pytest.approx(one.objective, rel=1e-6)
     given = np.array([case.horizon.idle(unit) for unit in pv])
     share = one.schedule.pv["p_kw"] / given
-    assert share[:3].min() > 0.9999 > share[4].min()
-    np.testing.assert_allclose(four.schedule.pv["p_kw"] / given, share, atol=1e-3)
+    assert (share[1:, 1] < 0.9999).all() and share[4, 1] < 0.96
+    np.testing.assert_allclose(four.schedule.pv["p_kw"] / given, share, atol=1e-6)
+    expected = ipopt_optimum(one.case)
+    np.testing.assert_allclose(expected.schedule.pv["p_kw"] / given, share, atol=1e-5)
+    assert one.objective == pytest.approx(expected.cost, rel=1e-7)
 
 
 def test_inverters_and_batteries_without_room_for_reactive_power_do_not_keep_areas_from_agreeing() -> None:
@@ -182,5 +188,6 @@ def test_inverters_and_batteries_without_room_for_reactive_power_do_not_keep_are
     full = replace(case, pv=pv, batteries=batteries, horizon=replace(case.horizon, pv=np.array([0.5, 1.0])))
     result = solve(full, Options(max_rounds=30))
     assert result.converged and result.check is not None and result.check.passed
-    assert np.abs(result.schedule.pv["q_kvar"][:, 1]).max() < 1e-6 < np.abs(result.schedule.pv["q_kvar"][:, 0]).max()
-    assert np.abs(result.schedule.batteries["q_kvar"]).max() < 1e-6
+    # An interior point needs an inside: half a millionth of a megawatt to each side.
+    assert np.abs(result.schedule.pv["q_kvar"][:, 1]).max() < 5e-4 < np.abs(result.schedule.pv["q_kvar"][:, 0]).max()
+    assert np.abs(result.schedule.batteries["q_kvar"]).max() < 5e-4

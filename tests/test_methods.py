@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from feeders import agree, objective, optimum
+from feeders import Watched, agree, optimum, task
 
-from areas.multiphase_worker import MultiphaseWorker
 from common.boundary import (
     BALANCED,
     CHILD,
+    MULTIPHASE,
     PARENT,
     SOLVED,
     AreaProposal,
@@ -20,19 +23,21 @@ from common.boundary import (
     AreaResponse,
     Boundary,
     P,
-    Proposal,
     Q,
+    Response,
     join,
-    make_boundary,
 )
 from common.case import read_case
 from common.feeder import Floats
+from common.messages import Command, Open
 from common.partition import Tie, partition
 from common.schedule import AreaSolution
-from common.transport import InProcess
+from common.transport import InProcess, Part
 from coordinator.anderson import Anderson, accelerate
-from coordinator.loop import METHODS, Outcome, lower_bound, run
-from coordinator.methods import admm, enapp
+from coordinator.certificates import lower_bound
+from coordinator.loop import Task
+from coordinator.methods import METHODS, admm, dlmp, enapp, newton
+from coordinator.record import Outcome
 
 PERIODS = 3
 Z = 0.01 + 0.02j
@@ -47,10 +52,7 @@ class QuadraticArea:
     stiffness: Floats
     has_root: bool
 
-    def reach(self, proposal: AreaProposal) -> float:
-        return 1.0
-
-    def respond(self, proposal: AreaProposal) -> AreaResponse:
+    def optimum(self, proposal: AreaProposal) -> AreaResponse:
         curvature = proposal.curvature.copy()
         if self.has_root:
             # Losses in the resistance upstream are resistance * (p^2 + q^2).
@@ -67,9 +69,6 @@ class QuadraticArea:
             objective=own,
             dual_objective=own + added,
             relaxation_gap=0.0,
-            model_error=0.0,
-            change=0.0,
-            kept=0.0,
             iterations=1,
             solve_s=0.0,
             area_s=0.0,
@@ -79,8 +78,8 @@ class QuadraticArea:
     def solution(self) -> AreaSolution:
         raise NotImplementedError
 
-    def diagnosis(self) -> str:
-        return "feasible"
+    def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
+        raise NotImplementedError
 
 
 def quadratic_chain(seed: int) -> tuple[Boundary, list[QuadraticArea], Floats, float]:
@@ -116,97 +115,154 @@ def quadratic_chain(seed: int) -> tuple[Boundary, list[QuadraticArea], Floats, f
     return boundary, areas, best, cost
 
 
-def run_chain(seed: int, method: str) -> tuple[Outcome, Boundary, list[QuadraticArea], Floats, float]:
-    boundary, areas, best, cost = quadratic_chain(seed)
-    outcome = run(boundary, InProcess(areas), ["a", "b", "c"], method, 1e-8, 300)
-    return outcome, boundary, areas, best, cost
+@dataclass
+class Chain:
+    """Three areas in a row, to be brought to agreement by any method; the optimal boundary and its cost."""
+
+    boundary: Boundary
+    areas: Sequence[QuadraticArea]
+    best: Floats
+    cost: float
+    max_rounds: int = 300
+
+    def __post_init__(self) -> None:
+        parts = [Part(k, slice(0, PERIODS)) for k in range(3)]
+        self.transport = Watched(parts, self.areas)  # type: ignore[arg-type]
+
+    def outcome(self, method: str) -> Outcome:
+        task = Task(self.boundary, self.transport, ["a", "b", "c"], 1e-8, self.max_rounds)
+        return METHODS[method].solve(task)
+
+    def response(self) -> Response:
+        """The areas' last answers."""
+        return join(self.boundary, self.transport.answers)
+
+
+def chain_of(seed: int) -> Chain:
+    return Chain(*quadratic_chain(seed))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_admm_finds_the_optimum_of_quadratic_areas(seed: int) -> None:
-    outcome, _, _, best, cost = run_chain(seed, "admm")
-    assert outcome.converged
-    assert outcome.response.value.mean(axis=1) == pytest.approx(best, abs=1e-6)
-    assert sum(report.objective for report in outcome.response.reports) == pytest.approx(cost, abs=1e-6)
+@pytest.mark.parametrize("method", ["admm", "dlmp"])
+def test_a_method_finds_the_optimum_of_quadratic_areas(method: str, seed: int) -> None:
+    chain = chain_of(seed)
+    outcome = chain.outcome(method)
+    assert outcome.converged and not outcome.gave_up
+    assert chain.response().value.mean(axis=1) == pytest.approx(chain.best, abs=1e-6)
+    assert outcome.objective == pytest.approx(chain.cost, abs=1e-6)
 
 
 def test_newton_steps_settle_smooth_areas_in_a_few_rounds() -> None:
-    outcome, *_ = run_chain(0, "admm")
-    assert len(outcome.rounds) <= 12
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_dlmp_finds_the_optimum_of_quadratic_areas(seed: int) -> None:
-    outcome, _, _, best, _ = run_chain(seed, "dlmp")
-    assert outcome.converged
-    assert outcome.response.value.mean(axis=1) == pytest.approx(best, abs=1e-6)
+    assert len(chain_of(0).outcome("admm").rounds) <= 12
 
 
 @pytest.mark.parametrize("method", ["admm", "dlmp"])
 def test_prices_of_the_two_sides_cancel_at_the_end(method: str) -> None:
-    slope = run_chain(1, method)[0].response.slope
+    chain = chain_of(1)
+    outcome = chain.outcome(method)
+    slope = chain.response().slope
     assert slope[:, PARENT] == pytest.approx(-slope[:, CHILD], abs=1e-5)
+    np.testing.assert_array_equal(outcome.prices, chain.response().prices())
 
 
 @pytest.mark.parametrize("method", ["admm", "dlmp"])
 def test_the_lower_bound_meets_the_optimum(method: str) -> None:
-    outcome, boundary, areas, _, cost = run_chain(2, method)
-    bound = lower_bound(boundary, InProcess(areas), outcome.response)
-    assert bound <= cost + 1e-9
-    assert bound == pytest.approx(cost, abs=1e-5)
+    chain = chain_of(2)
+    prices = chain.outcome(method).prices
+    assert prices is not None
+    bound = lower_bound(chain.boundary, chain.transport, prices)
+    assert bound <= chain.cost + 1e-9
+    assert bound == pytest.approx(chain.cost, abs=1e-5)
 
 
 def test_enapp_swaps_voltages_for_powers() -> None:
-    boundary, areas, _, _ = quadratic_chain(0)
-    state = enapp.start(boundary)
-    outcome = run(boundary, InProcess(areas), ["a", "b", "c"], "enapp", 1e-8, 100)
-    assert outcome.converged
-    following = enapp.update(state, outcome.response).proposal
-    assert np.all(following.target[:, CHILD, 0] == outcome.response.value[:, PARENT, 0])
-    assert np.all(following.target[:, PARENT, 1:] == outcome.response.value[:, CHILD, 1:])
+    chain = chain_of(0)
+    state = enapp.start(chain.boundary)
+    assert chain.outcome("enapp").converged
+    value = chain.response().value
+    following = enapp.update(state, chain.response()).proposal
+    assert np.all(following.target[:, CHILD, 0] == value[:, PARENT, 0])
+    assert np.all(following.target[:, PARENT, 1:] == value[:, CHILD, 1:])
     assert following.fixed[:, PARENT].tolist() == [[False, True, True]] * 2
     assert following.fixed[:, CHILD].tolist() == [[True, False, False]] * 2
 
 
 def test_enapp_ends_near_the_optimum_not_at_it() -> None:
     case = read_case("ieee123", {"der_fraction": 0.35})
-    outcome, _ = agree(case, "enapp")
-    above = objective(outcome) / optimum(case) - 1
+    outcome, *_ = agree(case, "enapp")
+    above = outcome.objective / optimum(case) - 1
     assert 1e-6 < above < 1e-4
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_method_starts_from_the_forecast(method: str) -> None:
+@pytest.mark.parametrize("method", [admm, dlmp, enapp])
+def test_a_method_starts_from_the_forecast(method: ModuleType) -> None:
     boundary, *_ = quadratic_chain(0)
-    state = METHODS[method].start(boundary)
+    state = method.start(boundary)
     assert np.all(state.proposal.target == 0)
     assert state.failing is None
 
 
-@pytest.mark.parametrize(
-    ("shares", "fall", "asked"),
-    [((1.0, 0.95), 0.1, 1), ((0.6, 1.0), 0.5, 3), ((1.0, 0.45), 0.75, 4), ((0.3, 0.2), 1, 5)],
-)
-def test_the_barrier_falls_as_far_as_all_areas_can_follow(shares: tuple[float, ...], fall: float, asked: int) -> None:
-    parts = partition(read_case("ieee13", {"periods": 1}))
-    boundary = make_boundary(parts)
-    state = admm.start(boundary)
-    workers = InProcess([MultiphaseWorker(area) for area in parts.areas])
-    state = admm.update(state, join(boundary, workers.exchange(state.proposal.split(boundary))))
-    barriers: list[float] = []
+def test_newton_starts_from_the_forecast() -> None:
+    asked = task(partition(read_case("ieee13", {"periods": 2})), max_rounds=1)
+    told: list[Open] = []
 
-    def reaches(proposal: Proposal) -> tuple[float, ...]:
-        barriers.append(proposal.barrier)
-        return shares
+    class Told(InProcess):
+        def exchange(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+            if command == Command.OPEN:
+                told.extend(asks)
+            return super().exchange(command, asks)
 
-    found = admm.within_reach(state, reaches)
-    assert found.barrier == found.proposal.barrier == barriers[-1] == pytest.approx(fall * state.barrier)
-    assert len(barriers) == asked
-    assert found.proposal.length == min(shares)
-    assert admm.within_reach(found, reaches) is found
-    nearly = replace(state, barrier=3 * boundary.least_barrier)
-    # Exactly: a run that ends above it has not converged.
-    assert admm.within_reach(nearly, lambda _: (1.0,)).barrier == boundary.least_barrier
+    transport = Told(asked.transport.parts, asked.transport._solvers)  # type: ignore[attr-defined]
+    newton.solve(replace(asked, transport=transport))
+    for own, end in zip(told, asked.boundary.ends, strict=True):
+        np.testing.assert_array_equal(own.forecast, asked.boundary.forecast[end[0]])
+
+
+def test_whoever_takes_over_is_a_method_too_and_finds_the_optimum() -> None:
+    for name, method in METHODS.items():
+        passed = [name]
+        while (following := METHODS[passed[-1]].successor) is not None:
+            assert following not in passed
+            assert METHODS[following].optimal
+            passed.append(following)
+        assert passed[-1] == "newton" or not method.optimal
+
+
+def test_admm_of_quadratic_areas_that_do_not_tell_how_they_move_combines_its_steps() -> None:
+    boundary, areas, best, cost = quadratic_chain(0)
+    boundary = replace(
+        boundary, quantities=MULTIPHASE, forecast=np.zeros((2, 4, PERIODS)), drop=sp.csr_array(Z * np.eye(2))
+    )
+    rng = np.random.default_rng(1)
+    for area in areas:
+        shape = (len(area.center), 1, PERIODS)
+        area.center = np.concatenate([area.center, rng.uniform(-1, 1, shape)], axis=1)
+        area.stiffness = np.concatenate([area.stiffness, rng.uniform(0.2, 3, shape)], axis=1)
+    assert not boundary.tells_sensitivities
+    chain = Chain(boundary, areas, best, cost, max_rounds=200)
+    assert chain.outcome("admm").converged
+    assert chain.response().value[:, :, :3].mean(axis=1) == pytest.approx(best, abs=1e-6)
+
+
+def test_a_method_that_does_not_get_on_gives_up_and_says_why() -> None:
+    boundary, areas, *_ = quadratic_chain(0)
+
+    @dataclass
+    class Restless(QuadraticArea):
+        """Wants something else every time."""
+
+        def optimum(self, proposal: AreaProposal) -> AreaResponse:
+            self.center = -self.center
+            return super().optimum(proposal)
+
+    restless = [Restless(area.center, 1e3 * area.stiffness, area.has_root) for area in areas]
+    for method, patience in (("admm", admm.PATIENCE), ("dlmp", dlmp.PATIENCE)):
+        chain = Chain(boundary, restless, np.zeros(0), 0.0)
+        outcome = chain.outcome(method)
+        assert not outcome.converged
+        assert outcome.gave_up.startswith(f"{method} gave up in round {len(outcome.rounds)}: the ")
+        assert f"not halved in {patience} rounds" in outcome.gave_up
+        assert outcome.reached is not None and outcome.reached.shape == boundary.forecast.shape
 
 
 def test_anderson_solves_a_linear_fixed_point_in_as_many_steps_as_it_has_dimensions() -> None:

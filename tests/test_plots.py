@@ -53,7 +53,7 @@ def test_every_picture_of_a_run_has_a_heading_and_a_reading_of_one_sentence(resu
     assert set(names) == {picture.name for picture in PICTURES} - {"flexible_loads", "wind"}
     for picture in pictures(result):
         figure = picture.draw(result)
-        assert figure.get_suptitle().endswith(f": {result.case.name}, admm")
+        assert figure.get_suptitle().endswith(f": {result.case.name}, {result.method}")
         assert figure.get_size_inches()[0] == WIDTH_IN
         reading = picture.read(result)
         assert reading.endswith(".")
@@ -248,6 +248,8 @@ def test_a_centralized_run_has_one_area(small_result: Result) -> None:
     rounds = len(alone.history.cost)
     expected = f"After {rounds} rounds converged: the model error is 2.0e-09 pu, the tolerance is 1e-05 pu."
     assert day_plots.read_convergence(alone) == expected
+    told = day_plots.read_convergence(replace(alone, optimality=3e-10))
+    assert told == expected.replace(" pu, the tolerance", " pu, the first-order residual is 3.0e-10, the tolerance")
 
 
 def test_the_map_uses_coordinates_and_fills_in_a_neighbours(multiphase: Result) -> None:
@@ -281,7 +283,8 @@ def test_convergence_is_drawn_by_round_on_a_logarithmic_axis(multiphase: Result,
     past = multiphase.history
     drawn = lines(axes)
     assert axes.get_yscale() == "log"
-    assert list(drawn) == ["mismatch", "change", "model error", "tolerance"]
+    assert list(drawn) == ["mismatch", "change", "first-order residual", "tolerance"]
+    assert drawn["first-order residual"].get_ydata().tolist() == past.optimality.tolist()
     assert drawn["mismatch"].get_xdata().tolist() == list(range(1, len(past.cost) + 1))
     assert drawn["mismatch"].get_ydata().tolist() == past.mismatch_pu.tolist()
     assert np.isnan(drawn["change"].get_ydata()[0]), "the first round has nothing to differ from"
@@ -290,7 +293,7 @@ def test_convergence_is_drawn_by_round_on_a_logarithmic_axis(multiphase: Result,
 
 def test_a_run_of_one_area_without_residuals_has_no_picture_of_convergence(small_result: Result) -> None:
     zero = np.zeros(1)
-    past = replace(small_result.history, mismatch_pu=zero, change_pu=zero + np.inf, model_error_pu=np.zeros(0))
+    past = replace(small_result.history, mismatch_pu=zero, change_pu=zero + np.inf, optimality=zero + np.nan)
     names = [picture.name for picture in pictures(replace(small_result, history=past))]
     assert "convergence" not in names
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from feeders import agree, objective, optimum, random_cases
+from feeders import agree, optimum, random_cases
 from hypothesis import HealthCheck, given, settings
 
-from common.boundary import CHILD, PARENT, make_boundary
+from common.boundary import CHILD, PARENT
 from common.case import Case
 
 
@@ -14,8 +14,8 @@ from common.case import Case
 def test_areas_that_agree_have_found_the_optimum_by_either_method(case: Case) -> None:
     best = optimum(case)
     for method in ("admm", "dlmp"):
-        outcome, parts = agree(case, method)
+        outcome, boundary, response = agree(case, method)
         assert outcome.converged, method
-        assert abs(objective(outcome) - best) <= 1e-4 * abs(best) + 1e-6, method
-        value = make_boundary(parts).physical(outcome.response.value)
+        assert abs(outcome.objective - best) <= 1e-4 * abs(best) + 1e-6, method
+        value = boundary.physical(response.value)
         assert abs(value[:, PARENT] - value[:, CHILD]).max() <= 1e-5, method

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from common.result import Check, History, Result, Violation
 from coordinator.convergence import Residuals
-from coordinator.loop import Round
+from coordinator.record import Round
 from launch.report import (
     SHOWN_VIOLATIONS,
     benchmark_table,
@@ -117,6 +118,24 @@ def test_the_summary_has_the_model_error_and_every_overstep(small_result: Result
     assert summary(small_result)["model_error_pu"] == 0
 
 
+def test_the_first_order_residual_is_told_where_the_method_knows_it(small_result: Result) -> None:
+    assert summary(small_result)["optimality"] is None
+    assert "first-order residual" not in printed(small_result)
+    assert "relaxation gap" in printed(small_result)
+    exact = replace(small_result, optimality=3e-9, model_error_pu=2e-7)
+    assert summary(exact)["optimality"] == 3e-9
+    assert re.search(r"^first-order residual +3\.0e-09 *$", printed(exact), re.MULTILINE)
+    # An exact schedule relaxes nothing.
+    assert "relaxation gap" not in printed(exact) and "2.0e-07 pu" in printed(exact)
+
+
+def test_the_critical_path_in_cpu_time_is_the_busiest_ranks_and_the_coordinators(small_result: Result) -> None:
+    history = replace(small_result.history, cpu_s=np.array([[1.0, 0.25], [2.0, 0.5]]))
+    assert summary(replace(small_result, history=history))["time"]["critical_path_cpu_s"] == 3.75
+    older = replace(small_result.history, cpu_s=np.zeros((0, 2)))
+    assert summary(replace(small_result, history=older))["time"]["critical_path_cpu_s"] == 0
+
+
 def test_the_summary_counts_in_hours_and_kilowatts(small_result: Result) -> None:
     figures, state = summary(small_result), small_result.state
     assert figures["substation_energy_kwh"] == pytest.approx(6 * state.substation_p_kw.sum())
@@ -214,15 +233,16 @@ def test_a_hand_over_shows_in_the_method(small_result: Result) -> None:
 
 def test_every_round_is_a_line_and_the_first_has_a_heading() -> None:
     console = Console(file=io.StringIO(), width=200)
-    for number in (1, 2):
-        print_round(
-            console,
-            Round(number, "admm", Residuals(2e-3, np.inf, 4e-4), 583.25, 0.5, 0.0, 0.0, (0.0,), (0.0,)),
-        )
+    for number, method, optimality in ((1, "admm", None), (2, "centralized", 4e-4)):
+        residuals = Residuals(2e-3, np.inf, optimality)
+        print_round(console, Round(number, method, residuals, 583.25, 0.5, 0.0, 0.0, (0.0,), (0.0,)))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines[0].split() == ["round", "method", "mismatch", "change", "model", "cost", "elapsed"]
-    assert lines[1].split() == ["1", "admm", "2.00e-03", "inf", "4.00e-04", "583.2500", "0.50", "s"]
-    assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
+    assert lines[0].split() == ["round", "method", "mismatch", "change", "residual", "cost", "elapsed"]
+    assert lines[1].split() == ["1", "admm", "2.00e-03", "inf", "-", "583.2500", "0.50", "s"]
+    assert lines[2].split() == ["2", "centralized", "2.00e-03", "inf", "4.00e-04", "583.2500", "0.50", "s"]
+    # Numbers stand under their names.
+    end = lines[0].index("residual") + len("residual")
+    assert [line[:end].split()[-1] for line in lines] == ["residual", "-", "4.00e-04"]
 
 
 def test_a_benchmark_is_one_table_with_a_line_for_each_method(small_result: Result) -> None:

@@ -14,7 +14,7 @@ from common.case import Case
 from common.feeder import Floats
 from common.partition import Partition, one_area, partition
 from common.result import Result
-from common.schedule import DEVICE_KINDS, AreaSolution, join_gap, join_schedule, join_state
+from common.schedule import DEVICE_KINDS, AreaSolution, join_gap, join_relaxed_state, join_schedule
 
 FOREIGN = 99.0
 """what an area believes of the bus that it does not own; it must not show"""
@@ -76,14 +76,20 @@ def test_every_setpoint_of_the_areas_finds_its_place_in_kilowatts(case: Case, se
         joined = getattr(schedule, kind)
         assert set(joined) == set(names)
         for name in names:
-            np.testing.assert_allclose(joined[name], 1000 * whole[f"{kind}.{name}"])
+            if name != "energy_kwh":
+                np.testing.assert_allclose(joined[name], 1000 * whole[f"{kind}.{name}"])
+    # What is stored follows from what is charged and discharged.
+    charge, discharge = (1000 * whole[f"batteries.{name}"] for name in ("charge_kw", "discharge_kw"))
+    start = np.array([0.625 * unit.energy_kwh for unit in case.batteries])[:, None]
+    stored = start + np.cumsum(0.95 * charge - discharge / 0.95, axis=1)
+    np.testing.assert_allclose(schedule.batteries["energy_kwh"], stored, atol=1e-9)
 
 
 @given(case=random_cases(), seed=st.integers(0, 2**32 - 1))
 def test_every_voltage_and_flow_is_told_by_the_area_that_owns_it(case: Case, seed: int) -> None:
     case = with_switches(case)
     parts, whole = partition(case), random_whole(case, seed)
-    state = join_state(case, parts, cut(case, parts, whole))
+    state = join_relaxed_state(case, parts, cut(case, parts, whole))
     np.testing.assert_allclose(state.v_pu, np.sqrt(whole["v"]))
     np.testing.assert_allclose(state.p_kw, 1000 * whole["p"])
     np.testing.assert_allclose(state.q_kvar, 1000 * whole["q"])
@@ -94,7 +100,7 @@ def test_every_voltage_and_flow_is_told_by_the_area_that_owns_it(case: Case, see
 def test_currents_are_in_amperes_and_a_switch_has_that_of_its_flow(case: Case, seed: int) -> None:
     case = with_switches(case)
     parts, whole, feeder = partition(case), random_whole(case, seed), case.feeder
-    state = join_state(case, parts, cut(case, parts, whole))
+    state = join_relaxed_state(case, parts, cut(case, parts, whole))
     base = 1000 / (4.16 / np.sqrt(3))
     np.testing.assert_allclose(state.i_a[~feeder.is_switch], base * np.sqrt(whole["l"][~feeder.is_switch]))
     for k in np.flatnonzero(feeder.is_switch):
@@ -107,7 +113,7 @@ def test_currents_are_in_amperes_and_a_switch_has_that_of_its_flow(case: Case, s
 def test_losses_are_those_of_all_branches_but_the_switches(case: Case, seed: int) -> None:
     case = with_switches(case)
     parts, whole, feeder = partition(case), random_whole(case, seed), case.feeder
-    state = join_state(case, parts, cut(case, parts, whole))
+    state = join_relaxed_state(case, parts, cut(case, parts, whole))
     ohms = feeder.r * 4.16**2 / 3
     np.testing.assert_allclose(state.losses_kw, (ohms[:, None] * state.i_a**2).sum(axis=0) / 1000)
 
@@ -121,7 +127,7 @@ def test_the_relaxation_gap_is_in_the_order_of_the_feeders_branches(case: Case, 
 @given(case=random_cases(), seed=st.integers(0, 2**32 - 1))
 def test_the_number_of_areas_does_not_show(case: Case, seed: int) -> None:
     whole = random_whole(case, seed)
-    joined = [join_state(case, parts, cut(case, parts, whole)) for parts in (partition(case), one_area(case))]
+    joined = [join_relaxed_state(case, parts, cut(case, parts, whole)) for parts in (partition(case), one_area(case))]
     for name in ("v_pu", "p_kw", "q_kvar", "i_a", "losses_kw"):
         np.testing.assert_allclose(getattr(joined[0], name), getattr(joined[1], name), rtol=1e-12)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py  # type: ignore[import-untyped]
 import pytest
 
 from common.errors import CaseError
 from common.settings import Settings, parse_override, read_settings
+from common.store import load_fields, save_fields
 
 MINIMAL = 'voltage_kv = 4.16\nsubstation_bus = "1"\n'
 
@@ -113,7 +115,11 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("periods", 0),
         ("periods", 2.5),
         ("dt_hours", 0),
-        ("price_low_per_kwh", -0.1),
+        ("price_low_per_kwh", float("nan")),
+        ("price_high_per_kwh", float("-inf")),
+        ("export_price_per_kwh", float("nan")),
+        ("substation_export_kw", -1),
+        ("method", "adm"),
         ("price_high_share", 40),
         ("pv_percent", 101),
         ("battery_percent", -1),
@@ -157,6 +163,57 @@ def test_settings_that_contradict_each_other_are_both_named(
 ) -> None:
     message = complaint(case_toml(tmp_path, MINIMAL), **overrides)
     assert all(words in message for words in named)
+
+
+def test_a_balanced_case_is_solved_by_admm_and_one_of_several_phases_by_newton_unless_it_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    path = case_toml(tmp_path, MINIMAL)
+    assert read_settings(path, {}).method is None
+    assert read_settings(path, {}).default_method == "admm"
+    assert read_settings(path, {"method": "newton"}).default_method == "newton"
+    path = case_toml(tmp_path, 'model = "multiphase"\n')
+    assert read_settings(path, {}).default_method == "newton"
+    path = case_toml(tmp_path, 'model = "multiphase"\nmethod = "dlmp"\n')
+    assert read_settings(path, {}).default_method == "dlmp"
+
+
+def test_a_price_may_be_negative(tmp_path: Path) -> None:
+    path = case_toml(tmp_path, MINIMAL + "price_low_per_kwh = -0.1\nprice_high_per_kwh = -0.05\n")
+    settings = read_settings(path, {"export_price_per_kwh": "-0.2"})
+    prices = settings.price_low_per_kwh, settings.price_high_per_kwh, settings.export_price_per_kwh
+    assert prices == (-0.1, -0.05, -0.2)
+
+
+def test_export_is_free_unless_a_case_limits_it(tmp_path: Path) -> None:
+    path = case_toml(tmp_path, MINIMAL)
+    assert (read_settings(path, {}).substation_export_kw, read_settings(path, {}).export_price_per_kwh) == (None, None)
+    assert read_settings(path, {"substation_export_kw": "0"}).substation_export_kw == 0
+
+
+def test_the_linear_model_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    refusal = (
+        "model: must be 'balanced' or 'multiphase' (got 'lindist3'). The linear model is retired: set model = "
+        "multiphase, the exact one."
+    )
+    path = case_toml(tmp_path, 'model = "lindist3"\n')
+    assert complaint(path) == f"{path}: {refusal}"
+    assert read_settings(path, {"model": "multiphase"}).model == "multiphase"
+    path = case_toml(tmp_path, MINIMAL)
+    assert complaint(path, model="lindist3") == f"--set: {refusal}"
+    assert complaint(path, model="linear") == "--set: model: must be 'balanced' or 'multiphase' (got 'linear')."
+
+
+def test_a_result_of_the_linear_model_can_still_be_read() -> None:
+    stored = Settings.model_validate({"model": "lindist3", "periods": 2, "v_max_pu": 1.06})
+    with h5py.File("settings", "w", driver="core", backing_store=False) as file:
+        save_fields(file, Settings, stored)
+        # Files of that time know nothing of these.
+        for name in ("method", "export_price_per_kwh", "substation_export_kw"):
+            del file.attrs[name]
+        read = load_fields(file, Settings)
+    assert read == stored
+    assert (read.model, read.default_method) == ("lindist3", "newton")
 
 
 def test_the_range_of_stored_energy_may_touch_where_the_batteries_start(tmp_path: Path) -> None:

@@ -98,14 +98,3 @@ def test_a_wrong_row_is_named(tmp_path: Path, rows: str, words: str) -> None:
     with pytest.raises(CaseError) as told:
         study(tmp_path, "ieee13", {"v": rows})
     assert "limits.toml" in str(told.value) and words in str(told.value)
-
-
-def test_a_model_without_limits_of_branches_refuses_them(tmp_path: Path) -> None:
-    path = tmp_path / "linear.toml"
-    path.write_text(
-        f'case = "ieee13"\nsettings = {{ model = "lindist3" }}\nbranch_limits = [{row(FIRST, 9)}]\n'
-        '[[variants]]\nname = "v"\n'
-    )
-    (found,) = resolve(read_study_file(str(path)))
-    assert isinstance(found, Unresolved)
-    assert "linear.toml, branch_limits: model = lindist3 knows no limits of branches. Use model" in str(found.error)

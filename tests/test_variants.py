@@ -213,6 +213,19 @@ def test_areas_are_the_cases_or_as_many_as_asked_for(small: Path) -> None:
     assert one[2].areas == 1
 
 
+def test_a_variant_without_a_method_is_solved_by_the_cases_own(small: Path, tmp_path: Path) -> None:
+    def methods(folder: Path, **settings: object) -> set[str | None]:
+        return {variant.options.method for variant in resolved(folder, asked=Asked(settings=settings))}
+
+    write_study(small.parent)
+    assert methods(small.parent) == {"admm"}
+    assert methods(small.parent, method="newton") == {"newton"}
+    assert {
+        variant.options.method for variant in resolved(small.parent, 'title = "', 'method = "dlmp"\ntitle = "')
+    } == {"dlmp"}
+    assert thirteen(tmp_path, "").options.method == "newton"
+
+
 def test_a_digest_tells_all_inputs_apart_and_nothing_else(small: Path) -> None:
     plain = [variant.digest for variant in resolved(small.parent)]
     assert plain == [variant.digest for variant in resolved(small.parent)]

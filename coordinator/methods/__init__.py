@@ -1,0 +1,47 @@
+"""The ways to agree, by name: what each needs of the areas and who takes over when it gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coordinator.loop import Task, agree
+from coordinator.methods import admm, dlmp, enapp, newton
+from coordinator.record import Outcome
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to agree."""
+
+    solve: Callable[[Task], Outcome]
+    exact: bool
+    """whether areas must have their exact equations, or may have the relaxation of a balanced feeder"""
+    successor: str | None
+    """who takes over"""
+    sliced: bool = False
+    """whether an area may span ranks over time"""
+    starts: bool = False
+    """whether it has several starting points"""
+    thevenin: bool = True
+    """whether boundary voltages are told in the form that hardly moves for the parent"""
+    optimal: bool = True
+    """whether its fixed point is the optimum"""
+
+
+METHODS: dict[str, Method] = {
+    "newton": Method(newton.solve, exact=True, successor=None, sliced=True, starts=True),
+    "admm": Method(
+        lambda task: agree("admm", admm.start, admm.update, task, refuses=True), exact=False, successor="newton"
+    ),
+    "dlmp": Method(
+        lambda task: agree("dlmp", dlmp.start, dlmp.update, task, refuses=False), exact=False, successor="admm"
+    ),
+    "enapp": Method(
+        lambda task: agree("enapp", enapp.start, enapp.update, task, refuses=False),
+        exact=False,
+        successor=None,
+        thevenin=False,
+        optimal=False,
+    ),
+}

@@ -1,31 +1,26 @@
-"""Consensus ADMM, accelerated by semismooth Newton steps.
+"""Consensus ADMM, accelerated.
 
-ADMM: both sides of a tie minimize their cost plus the price of the boundary quantities plus 1/2 S (b - z)^2; z becomes
-the mean of the two copies, the price moves by S times half their difference (Boyd et al., "Distributed optimization and
-statistical learning via ADMM" (2011), section 7). It converges from anywhere, slowly. The areas also tell how their
-answers move with the prices, so the residual of one ADMM step has a known derivative: a Newton step on it is tried at
-every point, and kept if the residual falls (in the manner of Themelis and Patrinos, "SuperMann" (2019)). Otherwise an
-ADMM step is taken from the last good point, with larger penalties S in the hours that got worse: there the areas'
-answers jump between limits, and a larger S holds them. Good steps bring the penalties down again.
-
-Where areas can soften their limits by a logarithmic barrier, their answers have no kinks, and areas and coordinator
-together take the steps of one interior point method on the whole feeder: in each round every area goes one Newton step
-towards the proposal and tells where the next would lead, which is linear in proposal and barrier; the coordinator
-proposes the point at which the areas' next steps agree, asks how much of these their limits allow, with one barrier
-after another until that is enough, and has all areas take the least share (Wright, "Primal-Dual Interior-Point Methods"
-(1997), chapters 5 and 6).
+Both sides of a tie minimize their cost plus the price of the boundary quantities plus 1/2 S (b - z)^2; z becomes the
+mean of the two copies, the price moves by S times half their difference (Boyd et al., "Distributed optimization and
+statistical learning via ADMM" (2011), section 7). It converges from anywhere on convex problems, slowly, so its steps
+are accelerated. Where the areas tell how their answers move with the prices, the residual of one ADMM step has a known
+derivative: a Newton step on it is tried at every point, and kept if the residual falls (in the manner of Themelis and
+Patrinos, "SuperMann" (2019)). Otherwise an ADMM step is taken from the last good point, with larger penalties S in the
+hours that got worse: there the areas' answers jump between limits, and a larger S holds them. Good steps bring the
+penalties down again. Where they do not tell, ADMM's own steps are combined (``coordinator.anderson``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats, Ints
-from coordinator.convergence import middle
+from coordinator.anderson import Anderson, accelerate
+from coordinator.convergence import middle, mismatch
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
 """S of w, p, q and the angle over the price of losses, by their number; a logarithm moves half as much as a square"""
@@ -37,8 +32,6 @@ DECREASE = 0.95
 """a Newton step must bring the residual below this share of the last good one"""
 DAMPING = 0.005
 """added to the derivative, which is singular where limits hold the boundary fast"""
-SOFT_DAMPING = 1e-6
-"""the same with softened limits, whose derivative is exact and regular"""
 RAISE = 10.0
 """factor on the penalty of an hour that got worse, and its inverse for an hour that did well"""
 GOOD_STEPS = 2
@@ -48,13 +41,10 @@ LOWERINGS = 20
 WORSE_SHARE = 0.1
 """hours with less than this share of the worst hour's squared residual keep their penalty"""
 MAX_RAISE = 1e5
-SOFT_RAISE = 100.0
-"""factor on the penalties with softened limits: it keeps first answers near the forecast and changes no Newton step"""
-FIRST_BARRIER = 0.1
-"""barrier of the first softened round, over the price of losses"""
-FALLS = ((0.1, 0.9), (0.2, 0.8), (0.5, 0.5), (0.75, 0.4), (1.0, 0.0))
-"""factors on the barrier, in the order in which they are tried, and the least share of their steps that all areas must
-be able to take with each"""
+MEMORY = 8
+"""steps that are combined where areas do not tell how they move"""
+PATIENCE = 40
+"""rounds without halving the best residual after which the method gives up"""
 
 
 @dataclass(frozen=True)
@@ -87,27 +77,20 @@ class State:
     trial: bool = False
     """whether the proposal is a Newton step that has yet to prove itself"""
     reference: Reference | None = None
-    barrier: float = 0.0
-    """$; what limits are softened by"""
-    ends: tuple[tuple[Floats, Floats], tuple[Floats, Floats]] | None = None
-    """the next points (z, price) without a barrier and with the present one; None where the proposal is ready"""
+    history: Anderson = field(default_factory=lambda: Anderson(MEMORY))
+    best: tuple[float, int] = (np.inf, 0)
+    """smallest residual that counted as progress, and rounds since"""
     failing: str | None = None
-    """always None: ADMM does not give up"""
+    """why the method gives up, if it does"""
 
 
-def start(boundary: Boundary, z: Floats | None = None) -> State:
-    """Begin with the substation's energy price and the forecast, or the values z of another method."""
+def start(boundary: Boundary) -> State:
+    """Begin with the substation's energy price and the forecast."""
     price = np.zeros_like(boundary.forecast)
     price[:, P] = boundary.energy_price
-    z = boundary.forecast if z is None else z
-    periods = boundary.periods
-    never = np.zeros(periods, np.int64)
-    raised = np.ones(periods)
-    barrier = 0.0
-    if boundary.can_soften and boundary.ties:
-        barrier, raised = FIRST_BARRIER * float(boundary.loss_price.mean()), SOFT_RAISE * raised
-    state = State(boundary, _nothing(boundary), z, price, raised, never, never, barrier=barrier)
-    return _at(state, z, price)
+    never, raised = np.zeros(boundary.periods, np.int64), np.ones(boundary.periods)
+    state = State(boundary, _nothing(boundary), boundary.forecast, price, raised, never, never)
+    return _at(state, boundary.forecast, price)
 
 
 def update(state: State, response: Response) -> State:
@@ -116,9 +99,9 @@ def update(state: State, response: Response) -> State:
     gap = response.value[:, PARENT] - response.value[:, CHILD]
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
-    state = replace(state, round=state.round + 1)
-    if state.barrier:
-        return _follow(state, response, penalty, step_z, step_price)
+    state = _patient(replace(state, round=state.round + 1), mismatch(state.boundary, response))
+    if not state.proposal.sensitivities:
+        return _combined(state, penalty, step_z, step_price)
     reference = state.reference
     unsolved = any(report.status == INFEASIBLE for report in response.reports)
     if reference is not None and (state.trial or unsolved):
@@ -151,35 +134,22 @@ def update(state: State, response: Response) -> State:
     return _at(state, state.z + newton_z, state.price + newton_price)
 
 
-def within_reach(state: State, reaches: Callable[[Proposal], Sequence[float]]) -> State:
-    """The state with the next proposal and step of a common interior point method: its barrier as small as all areas
-    can follow well, and the share of the step that every one of them can take. Unequal shares would tear the ties."""
-    if state.ends is None:
-        return state
-    (z_without, price_without), (z_with, price_with) = state.ends
-    for fall, enough in FALLS:
-        barrier = max(fall * state.barrier, state.boundary.least_barrier)
-        share = barrier / state.barrier
-        z = z_without + share * (z_with - z_without)
-        price = price_without + share * (price_with - price_without)
-        tried = _at(replace(state, barrier=barrier, ends=None), z, price)
-        length = min(reaches(tried.proposal))
-        if length >= enough or barrier == state.barrier:
-            break
-    return replace(tried, proposal=replace(tried.proposal, length=length))
+def _patient(state: State, now: float) -> State:
+    """The state after a round with a mismatch; it gives up where that has not halved for long."""
+    best, since = state.best
+    progress = (now, 0) if now <= best / 2 else (best, since + 1)
+    failing = f"the mismatch has not halved in {PATIENCE} rounds" if progress[1] >= PATIENCE else None
+    return replace(state, best=progress, failing=failing)
 
 
-def _follow(state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats) -> State:
-    """Where the areas' next steps agree, for any barrier: that is linear in it."""
-    ends = []
-    for barrier in (0.0, state.barrier):
-        # What the areas would have answered with another barrier.
-        change = (barrier - state.barrier) * response.drift
-        moved_z = step_z + change.mean(axis=1)
-        moved_price = step_price - penalty * (change[:, PARENT] - change[:, CHILD]) / 2
-        newton_z, newton_price = _newton(state, response, penalty, moved_z, moved_price)
-        ends.append((state.z + newton_z, state.price + newton_price))
-    return replace(state, ends=(ends[0], ends[1]))
+def _combined(state: State, penalty: Floats, step_z: Floats, step_price: Floats) -> State:
+    """The next point by Anderson's combination of ADMM steps, all quantities scaled by the penalty's root."""
+    root = np.sqrt(penalty)
+    point = np.concatenate([(root * state.z).ravel(), (state.price / root).ravel()])
+    moved = np.concatenate([(root * step_z).ravel(), (step_price / root).ravel()])
+    history, following = accelerate(state.history, point, point + moved)
+    z, price = following.reshape(2, *root.shape)
+    return _at(replace(state, history=history), z / root, price * root)
 
 
 def _newton(
@@ -193,8 +163,7 @@ def _newton(
     the equations are solved from its leaves to its root and back.
     """
     root, boundary = np.sqrt(penalty), state.boundary
-    damping = SOFT_DAMPING if state.barrier else DAMPING
-    coupling = 0.5 + damping
+    coupling = 0.5 + DAMPING
     right_z, right_price = root * step_z, step_price / root
     found = np.zeros((2, *root.shape))
     reduced: dict[int, tuple[Floats, Floats, Floats]] = {}
@@ -257,9 +226,7 @@ def _at(state: State, z: Floats, price: Floats) -> State:
         target=np.stack([z, z], axis=1),
         curvature=np.stack([_penalty(state)] * 2, axis=1),
         fixed=_nothing(state.boundary).fixed,
-        sensitivities=bool(state.boundary.ties),
-        is_point=True,
-        barrier=state.barrier,
+        sensitivities=bool(state.boundary.ties) and state.boundary.tells_sensitivities,
     )
     return replace(state, proposal=proposal)
 

@@ -75,4 +75,4 @@ def propose(boundary: Boundary, value: Floats, prices: Floats) -> Proposal:
     fixed = held(boundary)
     price = np.where(fixed[..., None], 0.0, np.stack([prices, prices], axis=1))
     target = np.stack([value, value], axis=1)
-    return Proposal(price, target, boundary.zeros(), fixed, upstream=CURVATURE * boundary.loss_price, is_point=True)
+    return Proposal(price, target, boundary.zeros(), fixed, upstream=CURVATURE * boundary.loss_price)

@@ -43,7 +43,7 @@ def _propose(boundary: Boundary, value: Floats) -> Proposal:
     price = boundary.zeros()
     price[:, CHILD, P] = boundary.energy_price
     target = np.stack([value, value], axis=1)
-    return Proposal(price, target, boundary.zeros(), held(boundary), is_point=True)
+    return Proposal(price, target, boundary.zeros(), held(boundary))
 
 
 def answered(boundary: Boundary, two_sided: Floats) -> Floats:

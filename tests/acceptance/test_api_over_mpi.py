@@ -106,7 +106,7 @@ def test_an_unexpected_error_of_another_rank_ends_all_ranks_with_its_traceback(t
         3,
         """
 import launch.solve
-def fail(area):
+def fail(area, span):
     raise MemoryError("no room for this area")
 if comm.rank == 1:
     launch.solve.make_solver = fail

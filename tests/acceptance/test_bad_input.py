@@ -339,7 +339,7 @@ where = sys.argv.pop(1)
 if where == "rank 0":
     cli.print_round = breaking(cli.print_round, where)
 else:
-    worker.AreaWorker.respond = breaking(worker.AreaWorker.respond, where)
+    worker.AreaWorker.optimum = breaking(worker.AreaWorker.optimum, where)
 cli.main()
 """
 

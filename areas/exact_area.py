@@ -1,0 +1,154 @@
+"""An area of a multi-phase feeder at work, its equations exact: what it answers to the commands of its coordinator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from areas.devices import setpoints
+from areas.joint_area import JointArea
+from areas.own_ends import offer_cost, offered, own_slopes
+from areas.problem import values
+from common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
+from common.errors import SolverError
+from common.feeder import Floats
+from common.interior_point.algorithm import Settings, minimize
+from common.interior_point.joint_system import JointSystem
+from common.joint_step import Expand, Expanded, Opened, Predict, Predicted, Reduce, Reduced, Trial, Tried
+from common.messages import Open
+from common.multiphase import MultiphaseFeeder
+from common.objective import prices
+from common.partition import AreaCase
+from common.schedule import AreaSolution
+
+SETTINGS = Settings()
+"""of an area by itself"""
+
+
+class ExactArea:
+    """An area in a span of its periods."""
+
+    def __init__(self, area: AreaCase[MultiphaseFeeder], span: slice) -> None:
+        self.area, self.span = area, span
+        self._joint: JointArea | None = None
+        self._alone: JointArea | None = None
+
+    def open(self, ask: Open) -> Opened:
+        """Begin joint steps."""
+        self._joint = JointArea(self.area, self.span)
+        self._joint.begin(ask.forecast[:, :, self.span], ask.barrier, start=int(ask.start))
+        return self._joint.opened()
+
+    def reduce(self, ask: Reduce) -> Reduced:
+        return self._at_work.reduce(ask)
+
+    def predict(self, ask: Predict) -> Predicted:
+        return self._at_work.predict(ask)
+
+    def expand(self, ask: Expand) -> Expanded:
+        return self._at_work.expand(ask)
+
+    def trial(self, ask: Trial) -> Tried:
+        return self._at_work.trial(ask)
+
+    def optimum(self, proposal: AreaProposal) -> AreaResponse:
+        """The area's own optimum at a proposal, by the interior point that joint steps are those of."""
+        started = time.perf_counter()
+        if self._alone is None:
+            self._alone = JointArea(self.area, self.span, joint=False)
+        alone, ends = self._alone, self._alone.problem.ends
+        assert ends is not None
+        offer = offered(proposal, alone.problem.scale)
+        try:
+            alone.begin(proposal.target, SETTINGS.first_barrier, offer)
+            system = alone_system(alone, SETTINGS.first_barrier)
+            result = minimize(system, alone.problem.periods, SETTINGS)
+            status = SOLVED if result.converged else FAILED
+        except SolverError:
+            # No power flow to begin with.
+            return self._no_answer(proposal, started)
+        n, at = alone.problem.periods, alone.point
+        found = values(alone.problem, at.x, at.multiplier, result.width, offer)
+        pull = alone.problem.limits.gradient(at.slacks.z, found.magnitude[1:3], alone.problem.layout.rows)
+        own = system.objective() - alone.problem.scale * offer_cost(alone.problem, offer, at.x)
+        spent = time.perf_counter() - started
+        report = AreaReport(
+            status=status,
+            energy_cost=system.energy_cost(),
+            objective=own,
+            # An optimum of equations that are not convex bounds nothing.
+            dual_objective=-np.inf,
+            relaxation_gap=0.0,
+            iterations=float(result.iterations),
+            solve_s=spent,
+            area_s=spent,
+        )
+        slope = own_slopes(alone.problem, offer, at.x, found.gradient - pull)[..., :n]
+        return AreaResponse(at.x[ends.rows][..., :n], slope, np.zeros((0, 0)), report)
+
+    def solution(self) -> AreaSolution:
+        """The setpoints of the present point, the voltages and what power costs there, per unit."""
+        return solution(self._at_work, self.span)
+
+    def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
+        """Nothing: limits of the network are elastic, and those of devices leave them a schedule each."""
+        return {}
+
+    @property
+    def _at_work(self) -> JointArea:
+        solved = self._joint or self._alone
+        assert solved is not None
+        return solved
+
+    def _no_answer(self, proposal: AreaProposal, started: float) -> AreaResponse:
+        spent = time.perf_counter() - started
+        report = AreaReport(FAILED, 0.0, np.inf, -np.inf, 0.0, 0.0, spent, spent)
+        return AreaResponse(proposal.target, 0 * proposal.target, np.zeros((0, 0)), report)
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """An area as the only part of its own system."""
+
+    area: JointArea
+
+    def reduce(self, asks: Sequence[Reduce]) -> list[Reduced]:
+        return [self.area.reduce(ask) for ask in asks]
+
+    def predict(self, asks: Sequence[Predict]) -> list[Predicted]:
+        return [self.area.predict(ask) for ask in asks]
+
+    def expand(self, asks: Sequence[Expand]) -> list[Expanded]:
+        return [self.area.expand(ask) for ask in asks]
+
+    def trial(self, asks: Sequence[Trial]) -> list[Tried]:
+        return [self.area.trial(ask) for ask in asks]
+
+
+def alone_system(area: JointArea, barrier: float) -> JointSystem:
+    """The Newton system of an area by itself."""
+    none, periods = np.zeros(0, np.int64), area.problem.periods
+    return JointSystem([(none, none)], periods, _Alone(area), [(0, slice(0, periods))], [area.opened()], barrier)
+
+
+def solution(solved: JointArea, span: slice) -> AreaSolution:
+    """Of an area at its present point; see ``common.schedule.AreaSolution``."""
+    problem, point, layout = solved.problem, solved.point, solved.problem.layout
+    n, periods = layout.nodes, problem.periods
+    x = point.x[:, :periods]
+    v = x[:n] + 1j * x[2 * n : 3 * n]
+    multiplier = point.multiplier[layout.multiplier["network"], :periods]
+    # Of current drawn, then of power: a unit of it draws v / |v|^2.
+    of_current = -(multiplier[n : 2 * n] + 1j * multiplier[3 * n :])
+    lost = prices(solved.area.settings, solved.area.horizon).losses[span]
+    price = problem.scale * (np.conj(of_current) * v).real / np.abs(v) ** 2 - lost
+    first = layout.given_nodes
+    voltages: Floats = np.zeros((first + n, periods))
+    voltages[first:] = np.abs(v)
+    priced = np.zeros_like(voltages)
+    priced[first:] = price
+    named = setpoints(solved.area, x[layout.x["control"]], span)
+    return AreaSolution({**named, "v": voltages, "price": priced}, np.zeros((0, periods)))

@@ -1,0 +1,425 @@
+"""An area's part of Newton steps that all areas take together with the coordinator; see ``common.joint_step``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from areas.assembly import bounded_rows, build, entries
+from areas.devices import random_controls
+from areas.layout import Layout
+from areas.own_ends import Offer, place_ends
+from areas.problem import Problem, Values, values
+from common.boundary import ANGLE, P, Q, W
+from common.feeder import Bools, Floats, Ints
+from common.interior_point.block_ldl import Factors, Pattern
+from common.interior_point.lanes import padded
+from common.interior_point.limits import (
+    CLIP,
+    Condensed,
+    Slacks,
+    condensed,
+    expanded,
+    first_slacks,
+    longest,
+    zeta,
+)
+from common.joint_step import (
+    FIRST_WIDTH,
+    KEPT,
+    LEFT,
+    LITTLE,
+    RAISE,
+    RAISED,
+    Expand,
+    Expanded,
+    Measures,
+    Opened,
+    Predict,
+    Predicted,
+    Reduce,
+    Reduced,
+    Trial,
+    Tried,
+)
+from common.multiphase import GROUND, MultiphaseFeeder
+from common.objective import energy
+from common.partition import AreaCase
+from common.power_flow import Injections
+
+REFINED_BELOW = 1e-6
+"""barrier below which steps are refined: then stiffnesses span more digits than one solution keeps"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Unknowns (row, T), multipliers of equations, slacks."""
+
+    x: Floats
+    multiplier: Floats
+    slacks: Slacks
+
+    def moved(self, step: Point, primal: float, multiplier: float, dual: float) -> Point:
+        return Point(
+            self.x + primal * step.x,
+            self.multiplier + multiplier * step.multiplier,
+            self.slacks.moved(step.slacks, primal, dual),
+        )
+
+
+def first_point(
+    area: AreaCase[MultiphaseFeeder], problem: Problem, forecast: Floats, barrier: float, offer: Offer | None = None
+) -> Point:
+    """The power flow with first controls, at boundary quantities (end, quantity, T)."""
+    layout, network, feeder = problem.layout, problem.network, area.feeder
+    s = forecast[:, P] + 1j * forecast[:, Q]
+    v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], problem.periods, axis=1)
+    if layout.roots:
+        w = forecast[: layout.roots, W] + 1j * forecast[: layout.roots, ANGLE]
+        v_root = v_root * np.exp(w - area.tie_ends[0].z @ np.conj(s[: layout.roots]))
+    drawn, devices = s[layout.roots :], np.flatnonzero(network.owner < len(problem.controls.given))
+    a, b = (end[len(network.laws) :][devices] for end in (network.a, network.b))
+    a, b = (np.where(end < 0, GROUND, end + layout.given_nodes) for end in (a, b))
+    ties = _tie_nodes(area)
+    share = network.share[devices, None]
+    injections = Injections(
+        np.concatenate([a, ties]),
+        np.concatenate([b, np.full(len(ties), GROUND)]),
+        np.concatenate([problem.given[network.owner[devices], : problem.periods] * share, -drawn]),
+    )
+    v, i = network.flow.solve(v_root, injections, None, FIRST_WIDTH)
+    x = np.zeros((layout.rows, problem.cost.shape[1]))
+    own = slice(layout.given_nodes, None)
+    x[layout.x["network"]] = padded(np.concatenate([v[own].real, i[own].real, v[own].imag, i[own].imag]))
+    x[layout.x["control"]] = problem.first_control
+    if layout.roots:
+        x[layout.x["root"]] = padded(np.concatenate([v_root.real, v_root.imag]))
+    if layout.ties:
+        shared = np.conj(drawn / v[ties]) if layout.joint else drawn
+        x[layout.x["tie"]] = padded(np.concatenate([shared.real, shared.imag]))
+    if layout.meters:
+        (vr, vi), (ur, ui) = (tuple(x[row] for row in part) for part in problem.tap_rows)
+        power = (vr + 1j * vi) * np.conj(network.taps.k[:, None] * (ur + 1j * ui))
+        np.add.at(x[layout.x["p"]], network.taps.meter, power.real)
+        np.add.at(x[layout.x["q"]], network.taps.meter, power.imag)
+    if offer is not None:
+        place_ends(problem, offer, x)
+    margin = problem.limits.margins(x, problem.limits.magnitudes.at(x)[0])
+    multiplier = np.zeros((layout.multipliers, x.shape[1]))
+    return Point(x, multiplier, first_slacks(problem.limits, margin, barrier))
+
+
+def _tie_nodes(area: AreaCase[MultiphaseFeeder]) -> Ints:
+    return np.concatenate([np.zeros(0, np.int64), *(e.nodes for e in area.tie_ends if e.side == "parent")])
+
+
+@dataclass(frozen=True)
+class Here:
+    """The problem at the present point, and what a step from it needs."""
+
+    values: Values
+    condensed: Condensed
+    rights: tuple[Floats, Floats]
+    """of a step without a barrier, and of a unit of it"""
+    halves: tuple[Floats, Floats]
+    """of their solutions"""
+    corrector: tuple[Floats, Floats, Floats, Floats] | None = None
+    """its right-hand side, half a solution, and the products that it takes off"""
+
+
+class JointArea:
+    """An area in a span of its periods, as part of a larger problem; with ``joint`` false, by itself."""
+
+    def __init__(self, area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> None:
+        self.area, self.problem, self._span = area, build(area, span, joint), span
+        layout = self.problem.layout
+        self.offer: Offer | None = None
+        """what an area by itself is asked"""
+        pattern = Pattern(layout.blocks, layout.border, entries(self.problem))
+        self._factors = Factors(pattern, self.problem.periods)
+        self._pairs = _shared_pairs(layout)
+        self._bounded = bounded_rows(self.problem.limits)
+        border = _border_rows(layout.x, ("root", "tie")) if joint else np.zeros(0, np.int64)
+        self._inner_x = np.setdiff1d(np.arange(layout.rows), border)
+        shared = _border_rows(layout.multiplier, ("draw", "given", "store"))
+        self._inner_equations = np.setdiff1d(np.arange(layout.multipliers), shared)
+        self._first_price = self.problem.limits.price
+        self._here: Here | None = None
+        self._step: Point | None = None
+
+    def begin(self, forecast: Floats, barrier: float, offer: Offer | None = None, start: int = 0) -> None:
+        """At the power flow of a forecast of the boundary (end, quantity, T), with the first controls that are usual,
+        or at another ``start`` random ones."""
+        self.offer, self._here, self._step = offer, None, None
+        self.problem = replace(self.problem, limits=replace(self.problem.limits, price=self._first_price))
+        if start:
+            controls = random_controls(self.problem.controls, [start, *self.area.name.encode()])
+            self.problem = replace(self.problem, first_control=padded(controls[:, self._span]))
+        self.point = first_point(self.area, self.problem, forecast, barrier, offer)
+
+    def opened(self) -> Opened:
+        stores, layout = self.problem.controls.stores, self.problem.layout
+        scalars = np.zeros((2 * layout.blocks, self.point.x.shape[1]))
+        scalars[layout.at_x], scalars[layout.at_multiplier] = self.point.x, self.point.multiplier
+        start, low, high = (np.array([getattr(store, name) for store in stores]) for name in ("start", "low", "high"))
+        return Opened(start, low, high, scalars[layout.shared][:, : self.problem.periods])
+
+    # The four parts of a step.
+
+    def reduce(self, ask: Reduce) -> Reduced:
+        if self._step is not None:
+            lengths = ask.lengths
+            moved = self.point.moved(self._step, lengths.primal, lengths.multiplier, lengths.dual)
+            self.point = replace(moved, slacks=moved.slacks.centered(ask.barrier))
+        if ask.prices != LEFT:
+            self._reprice(ask.prices)
+        problem, point, periods = self.problem, self.point, self.problem.periods
+        found = values(problem, point.x, point.multiplier, ask.width, self.offer)
+        at = condensed(problem.limits, point.slacks, found.margin)
+        self._fill(found, at, ask.delta, ask.convex)
+        factors = self._factors
+        factors.factor(found.table)
+        aims = ((0.0, 1.0), (1.0, 0.0))
+        rights = [self._right(found, at, k, k, own) for k, own in aims]
+        (half, right), (half_barrier, right_barrier) = (factors.forward(r) for r in rights)
+        self._here = Here(found, at, (rights[0], rights[1]), (half, half_barrier))
+        layout = problem.layout
+        scalars = np.zeros((2 * layout.blocks, point.x.shape[1]))
+        scalars[layout.at_x], scalars[layout.at_multiplier] = found.gradient, found.equations
+        order = self._border_order
+        known = factors.negatives >= 0
+        return Reduced(
+            schur=factors.schur()[self._pairs][:, :periods],
+            residual=scalars[layout.shared][:, :periods],
+            right=right[order][:, :periods],
+            right_barrier=right_barrier[order][:, :periods],
+            negatives=np.where(known, factors.negatives - len(self._inner_equations), -1),
+            replaced=float(factors.failed.sum()),
+            measures=self._measures(found, at),
+        )
+
+    def _reprice(self, how: int) -> None:
+        """Raise the prices of limits that are overstepped, of a multi-phase feeder if by little; or restore those that
+        were raised in vain. The limits of a balanced feeder are hard."""
+        limits, slacks, first = self.problem.limits, self.point.slacks, self._first_price
+        over = slacks.t > KEPT
+        if how == RAISED:
+            little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
+            price = np.where(over & little, RAISE * first, limits.price)
+        else:
+            price = np.where(over, first, limits.price)
+        z = slacks.z.copy()
+        z[limits.hard :] = np.minimum(z[limits.hard :], 0.99 * price)
+        self.problem = replace(self.problem, limits=replace(limits, price=price))
+        self.point = replace(self.point, slacks=replace(slacks, z=z, w=price - z[limits.hard :]))
+
+    def predict(self, ask: Predict) -> Predicted:
+        here, slacks, limits = self._at, self.point.slacks, self.problem.limits
+        step = self._solution(here.halves[0], ask.border, 0.0, 0.0)
+        moved = step.slacks
+        primal = min(longest(slacks.s, moved.s, 1.0), longest(slacks.t, moved.t, 1.0))
+        dual = min(longest(slacks.z, moved.z, 1.0), longest(slacks.w, moved.w, 1.0))
+        most = CLIP * ask.average
+        off, off_t = np.clip(moved.s * moved.z, -most, most), np.clip(moved.t * moved.w, -most, most)
+        right = np.zeros((2 * self.problem.layout.blocks, off.shape[1]))
+        pulled = zeta(limits, slacks, here.condensed, -off, -off_t, 0.0)
+        right[self.problem.layout.at_x] = limits.gradient(pulled, self._along, self.problem.layout.rows)
+        half, border = self._factors.forward(right)
+        self._here = replace(here, corrector=(right, half, off, off_t))
+        n = self.problem.periods
+        sums = [
+            float((a[:, :n] * b[:, :n]).sum() + (c[:, :n] * d[:, :n]).sum())
+            for a, b, c, d in (
+                (slacks.s, slacks.z, slacks.t, slacks.w),
+                (slacks.s, moved.z, slacks.t, moved.w),
+                (moved.s, slacks.z, moved.t, slacks.w),
+                (moved.s, moved.z, moved.t, moved.w),
+            )
+        ]
+        return Predicted(primal, dual, np.array(sums), border[self._border_order][:, :n])
+
+    def expand(self, ask: Expand) -> Expanded:
+        here, point = self._at, self.point
+        half = here.halves[0] + ask.barrier * here.halves[1]
+        right = here.rights[0] + ask.barrier * here.rights[1]
+        k: Floats | float = ask.barrier
+        k_t: Floats | float = ask.barrier
+        if ask.corrected and here.corrector is not None:
+            more, half_more, off, off_t = here.corrector
+            right, half, k, k_t = right + more, half + half_more, ask.barrier - off, ask.barrier - off_t
+        refined = right if ask.barrier < REFINED_BELOW else None
+        step = self._step = self._solution(half, ask.border, k, k_t, refined)
+        slacks, moved, layout, n = point.slacks, step.slacks, self.problem.layout, self.problem.periods
+        primal = min(longest(slacks.s, moved.s, ask.keep), longest(slacks.t, moved.t, ask.keep))
+        dual = min(longest(slacks.z, moved.z, ask.keep), longest(slacks.w, moved.w, ask.keep))
+        inner = self._inner_equations
+        slope = (here.values.gradient * step.x)[:, :n].sum()
+        slope += (point.multiplier[inner] * here.values.equations[inner])[:, :n].sum()
+        slope += (self.problem.limits.price * moved.t)[:, :n].sum()
+        slope -= ask.barrier * ((moved.s / slacks.s)[:, :n].sum() + (moved.t / slacks.t)[:, :n].sum())
+        nodes = layout.nodes
+        v = np.concatenate([step.x[:nodes], step.x[2 * nodes : 3 * nodes], step.x[layout.x["control"]]])
+        return Expanded(
+            primal=primal,
+            dual=dual,
+            slope=float(slope),
+            change=float(np.abs(v[:, :n]).max(initial=0.0)),
+            multiplier=float(np.abs(step.multiplier[:, :n]).max(initial=0.0)),
+        )
+
+    def trial(self, ask: Trial) -> Tried:
+        assert self._step is not None
+        point = self.point.moved(self._step, ask.primal, 0.0, 0.0)
+        found = values(self.problem, point.x, point.multiplier, ask.width, self.offer)
+        at = condensed(self.problem.limits, point.slacks, found.margin)
+        measures = self._measures(found, at, point)
+        return Tried(measures.infeasibility, measures.objective, measures.logs)
+
+    # What they are made of.
+
+    @property
+    def _at(self) -> Here:
+        assert self._here is not None
+        return self._here
+
+    @property
+    def _along(self) -> tuple[Floats, Floats]:
+        magnitude = self._at.values.magnitude
+        return magnitude[1], magnitude[2]
+
+    @property
+    def _free_x(self) -> Ints:
+        """Rows of inner unknowns that nothing holds."""
+        if self.offer is None or not self.offer.held.any():
+            return self._inner_x
+        assert self.problem.ends is not None
+        return np.setdiff1d(self._inner_x, self.problem.ends.rows[self.offer.held])
+
+    @property
+    def _border_order(self) -> Ints:
+        """(border unknown,) place among the border's scalars."""
+        layout = self.problem.layout
+        return layout.shared - 2 * (layout.blocks - len(layout.border))
+
+    def _energy_cost(self, point: Point) -> float:
+        """$ of substation power, as the user pays it."""
+        area, problem = self.area, self.problem
+        if not area.has_substation:
+            return 0.0
+        p = point.x[problem.layout.x["p"].start, : problem.periods] * area.settings.base_kva
+        return float(energy(area.horizon.part(self._span), p, area.settings.export_price_per_kwh))
+
+    def _fill(self, found: Values, at: Condensed, delta: Floats, convex: Bools) -> None:
+        """The table's rows of limits."""
+        problem, table, tables = self.problem, found.table, self.problem.tables
+        limits, slacks = problem.limits, self.point.slacks
+        pairs = limits.magnitudes
+        stiffness = limits.of_pairs(at.stiffness, signed=False)
+        price = -limits.of_pairs(slacks.z, signed=True)
+        value, _, _, square = found.magnitude
+        log = pairs.is_log[:, None]
+        square = np.maximum(square, 1e-30)
+        slope = np.where(log, 1.0 / square, square / (value * value))
+        radial = np.where(log, -1.0 / square, (pairs.guard**2)[:, None] / value**3)
+        across = price * np.where(log, 1.0 / square, 1.0 / value)
+        along = stiffness * slope + price * radial
+        if problem.deviation.any():
+            weight = 4 * problem.deviation[:, None]
+            along = along + weight * (3 * square - 1)
+            across = across + weight * (square - 1)
+        if convex.any():
+            flags = _wide(convex, table.shape[1])
+            along = np.where(flags, np.maximum(along, 0.0), along)
+            across = np.where(flags, np.maximum(across, 0.0), across)
+        a, b = self.point.x[pairs.first], self.point.x[pairs.second]
+        own = table[tables["pairs"]].reshape(len(a), 3, -1)
+        own[:, 0] = (along * a * a + across * b * b) / square
+        own[:, 1] = (along * b * b + across * a * a) / square
+        own[:, 2] = (along - across) * a * b / square
+        bounds = table[tables["bounds"]]
+        for rows, weight in limits.of_rows(at.stiffness):
+            bounds[np.searchsorted(self._bounded, rows)] += weight
+        table[tables["delta"]] = _wide(delta, table.shape[1])
+
+    def _right(self, found: Values, at: Condensed, k: float, k_t: float, own: float) -> Floats:
+        """Right-hand side of the Newton step towards products k; what does not depend on them counts ``own`` times."""
+        problem, layout = self.problem, self.problem.layout
+        pull = zeta(problem.limits, self.point.slacks, at, k, k_t, own)
+        right = np.zeros((2 * layout.blocks, found.gradient.shape[1]))
+        along = found.magnitude[1], found.magnitude[2]
+        right[layout.at_x] = problem.limits.gradient(pull, along, layout.rows) - own * found.gradient
+        right[layout.at_multiplier] = -own * found.equations
+        return right
+
+    def _solution(
+        self, half: Floats, border: Floats, k: Floats | float, k_t: Floats | float, refined: Floats | None = None
+    ) -> Point:
+        """The step to a border's step; refined once by the residual of its right-hand side where that is given."""
+        layout, limits = self.problem.layout, self.problem.limits
+        kept = np.zeros((2 * len(layout.border), self.point.x.shape[1]))
+        kept[self._border_order] = padded(np.ascontiguousarray(border))
+        scalars = self._factors.backward(half, kept)
+        if refined is not None:
+            left = self._factors.residual(refined, scalars, self._at.values.table)
+            scalars += self._factors.backward(self._factors.forward(left)[0], np.zeros_like(kept))
+        dx = scalars[layout.at_x]
+        change = limits.changes(dx, self._along)
+        return Point(
+            dx,
+            scalars[layout.at_multiplier],
+            expanded(limits, self.point.slacks, self._at.condensed, change, k, k_t),
+        )
+
+    def _measures(self, found: Values, at: Condensed, point: Point | None = None) -> Measures:
+        point = self.point if point is None else point
+        problem, limits, n = self.problem, self.problem.limits, self.problem.periods
+        slacks = point.slacks
+        residuals = found.equations[self._inner_equations][:, :n], at.residual[:, :n]
+        pull = limits.gradient(slacks.z, (found.magnitude[1], found.magnitude[2]), problem.layout.rows)
+        stationary = (found.gradient - pull)[self._free_x][:, :n]
+        elastic = limits.price - slacks.z[limits.hard :] - slacks.w
+        over, was_raised = slacks.t > KEPT, limits.price > self._first_price
+        little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
+        products = np.concatenate([(slacks.s * slacks.z)[:, :n], (slacks.t * slacks.w)[:, :n]])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            logs = np.log(slacks.s[:, :n]).sum() + np.log(slacks.t[:, :n]).sum()
+        return Measures(
+            infeasibility=float(sum(np.abs(part).sum() for part in residuals)),
+            primal=max(float(np.abs(part).max(initial=0.0)) for part in residuals),
+            dual=max(float(np.abs(part).max(initial=0.0)) for part in (stationary, elastic[:, :n])),
+            least_product=float(products.min(initial=np.inf)),
+            most_product=float(products.max(initial=0.0)),
+            products=float(products.sum()),
+            limits=float(products.size),
+            multipliers=float(
+                np.abs(slacks.z[:, :n]).sum() + np.abs(slacks.w[:, :n]).sum() + np.abs(point.multiplier[:, :n]).sum()
+            ),
+            equations=float(problem.layout.multipliers * n),
+            objective=found.objective + float((limits.price * slacks.t)[:, :n].sum()),
+            logs=float(logs),
+            repriceable=float((over & little & ~was_raised)[:, :n].sum()),
+            raised=float((over & was_raised)[:, :n].sum()),
+            scale=problem.scale,
+            energy_cost=self._energy_cost(point),
+        )
+
+
+def _wide(values_: Floats | Bools, count: int) -> np.ndarray:
+    """(T,) as a row in lanes."""
+    return np.concatenate([values_, np.repeat(values_[-1:], count - len(values_))])
+
+
+def _border_rows(slices: dict[str, slice], names: tuple[str, ...]) -> Ints:
+    return np.concatenate([np.arange(slices[name].start, slices[name].stop) for name in names])
+
+
+def _shared_pairs(layout: Layout) -> Ints:
+    """Places in the border's upper triangle of the pairs of shared unknowns, row by row."""
+    size = 2 * len(layout.border)
+    place = np.zeros((size, size), np.int64)
+    rows, columns = np.triu_indices(size)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    order = layout.shared - 2 * (layout.blocks - len(layout.border))
+    i, j = np.triu_indices(len(order))
+    return place[order[i], order[j]]

@@ -1,0 +1,215 @@
+"""The boundary of an area that is solved by itself: the quantities w, p, q and a of ``common.boundary`` as unknowns.
+
+At every conductor of a tie end, w + j a = ln(V / V_no_load) + Z conj(s) is an equation. A child's p + jq are its own
+root's metered power, those of a parent's ties unknown powers that it gives. What a proposal asks is a cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from areas.entries import Collector
+from areas.layout import Layout
+from common.boundary import ANGLE, AreaProposal, P, Q, W
+from common.feeder import Complexes, Floats, Ints
+from common.interior_point.lanes import padded
+from common.multiphase import MultiphaseFeeder
+from common.partition import AreaCase
+
+if TYPE_CHECKING:
+    from areas.problem import Problem
+
+HELD = 1e15
+"""second derivative that holds a quantity at its value"""
+FREE = 1e-6
+"""added to the second derivative by every boundary quantity: one that costs nothing has no other"""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the boundary stands, conductor by conductor of the area's tie ends."""
+
+    voltage: tuple[Ints, Ints]
+    """(end,) rows of the real and imaginary voltage"""
+    no_load: Complexes
+    """(end,)"""
+    rows: Ints
+    """(end, quantity) rows of w, p, q and a"""
+    z: sp.csr_array
+    """(end, end) impedance of the ties"""
+    losses: Floats
+    """(2 roots, 2 roots) what a power drawn at the own root loses upstream, as a form in p, then q"""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a proposal asks, over the scale; (end, quantity, T) in lanes."""
+
+    price: Floats
+    curvature: Floats
+    target: Floats
+    upstream: Floats
+    """(T,)"""
+    held: np.ndarray
+    """(end, quantity)"""
+
+
+def area_ends(area: AreaCase[MultiphaseFeeder], layout: Layout, first_meter: int) -> Ends:
+    """``first_meter`` is that of the own root's first conductor."""
+    nodes = np.concatenate([np.zeros(0, np.int64), *(end.nodes for end in area.tie_ends)])
+    x, r, k = layout.x, layout.roots, layout.ties
+    root, tie = first_meter + np.arange(r), np.arange(k)
+    rows = np.zeros((r + k, 4), np.int64)
+    rows[:, W] = x["w"].start + np.arange(r + k)
+    rows[:, ANGLE] = x["a"].start + np.arange(r + k)
+    rows[:, P] = np.concatenate([x["p"].start + root, x["tie"].start + tie])
+    rows[:, Q] = np.concatenate([x["q"].start + root, x["tie"].start + k + tie])
+    losses = np.zeros((2 * r, 2 * r))
+    if r:
+        z = area.tie_ends[0].z
+        hermitian = (z + z.conj().T) / 2
+        losses = np.block([[hermitian.real, hermitian.imag], [-hermitian.imag, hermitian.real]])
+    return Ends(
+        voltage=layout.voltage(nodes),
+        no_load=area.feeder.v_no_load[nodes],
+        rows=rows,
+        z=sp.csr_array(sp.block_diag([end.z for end in area.tie_ends])) if len(nodes) else sp.csr_array((0, 0)),
+        losses=losses,
+    )
+
+
+def offered(proposal: AreaProposal, scale: float) -> Offer:
+    """A proposal in lanes."""
+    shape = proposal.price.shape
+
+    def lanes(array: Floats) -> Floats:
+        found = padded(np.ascontiguousarray(array.reshape(-1, shape[-1])))
+        return found.reshape(*shape[:2], -1)
+
+    return Offer(
+        lanes(proposal.price) / scale,
+        lanes(proposal.curvature) / scale,
+        lanes(proposal.target),
+        padded(proposal.upstream[None])[0] / scale,
+        proposal.fixed,
+    )
+
+
+def place_ends(problem: Problem, offer: Offer, x: Floats) -> None:
+    """Give x the boundary's quantities at its voltages and powers; those that are held, their values."""
+    ends = problem.ends
+    assert ends is not None
+    re, im = ends.voltage
+    p, q = x[ends.rows[:, P]], x[ends.rows[:, Q]]
+    w = np.log((x[re] + 1j * x[im]) / ends.no_load[:, None]) + ends.z @ (p - 1j * q)
+    x[ends.rows[:, W]], x[ends.rows[:, ANGLE]] = w.real, w.imag
+    end, quantity = np.nonzero(offer.held)
+    x[ends.rows[end, quantity]] = offer.target[end, quantity]
+
+
+def end_values(
+    problem: Problem, offer: Offer, x: Floats, multiplier: Floats, found: Floats, gradient: Floats, table: Floats
+) -> float:
+    """Add the equations, their part of the gradient and what the proposal adds to it; what the proposal costs."""
+    ends, layout = problem.ends, problem.layout
+    assert ends is not None
+    re, im = ends.voltage
+    a, b = x[re], x[im]
+    square = a * a + b * b
+    w, p, q, angle = (x[ends.rows[:, k]] for k in (W, P, Q, ANGLE))
+    by_w, by_a = multiplier[layout.multiplier["w"]], multiplier[layout.multiplier["a"]]
+    drop = ends.z @ (p - 1j * q)
+    log_v = np.log((a + 1j * b) / ends.no_load[:, None])
+    found[layout.multiplier["w"]] = w - log_v.real - drop.real
+    found[layout.multiplier["a"]] = angle - log_v.imag - drop.imag
+    gradient[ends.rows[:, W]] += by_w
+    gradient[ends.rows[:, ANGLE]] += by_a
+    r, xx = ends.z.real.T, ends.z.imag.T
+    gradient[ends.rows[:, P]] -= r @ by_w + xx @ by_a
+    gradient[ends.rows[:, Q]] -= xx @ by_w - r @ by_a
+    # Several ties may hang on one bus.
+    slopes = (-a / square, -b / square), (b / square, -a / square)
+    for price, (of_re, of_im) in zip((by_w, by_a), slopes, strict=True):
+        np.add.at(gradient, re, price * of_re)
+        np.add.at(gradient, im, price * of_im)
+    fourth = square * square
+    own = table[problem.tables["ends"]].reshape(7, len(re), -1)
+    own[0], own[1] = slopes[0]
+    own[2], own[3] = slopes[1]
+    own[4] = -(by_w * (b * b - a * a) + 2 * by_a * a * b) / fourth
+    own[5] = -(by_w * (a * a - b * b) - 2 * by_a * a * b) / fourth
+    own[6] = -(-2 * by_w * a * b + by_a * (b * b - a * a)) / fourth
+    table[problem.tables["curvature"]] = np.where(offer.held[..., None], HELD, offer.curvature + FREE).reshape(
+        4 * len(re), -1
+    )
+    if layout.roots:
+        table[problem.tables["upstream"]] = offer.upstream
+    np.add.at(gradient, ends.rows, _asked(problem, offer, x)[0])
+    return offer_cost(problem, offer, x)
+
+
+def offer_cost(problem: Problem, offer: Offer, x: Floats) -> float:
+    """What the proposal adds to the area's cost, over the scale."""
+    return float(_asked(problem, offer, x)[1][..., : problem.periods].sum())
+
+
+def _asked(problem: Problem, offer: Offer, x: Floats) -> tuple[Floats, Floats]:
+    """(end, quantity, T) slopes and costs of what the proposal adds."""
+    ends, r = problem.ends, problem.layout.roots
+    assert ends is not None
+    value = x[ends.rows]
+    moved = value - offer.target
+    slope = offer.price + offer.curvature * moved
+    cost = offer.price * value + 0.5 * offer.curvature * moved**2
+    if r:
+        power = np.concatenate([moved[:r, P], moved[:r, Q]])
+        lost = 2 * offer.upstream * (ends.losses @ power)
+        slope[:r, P] += lost[:r]
+        slope[:r, Q] += lost[r:]
+        cost[:r, P] += 0.5 * (lost * power)[:r]
+        cost[:r, Q] += 0.5 * (lost * power)[r:]
+    slope[offer.held], cost[offer.held] = 0.0, 0.0
+    return slope, cost
+
+
+def own_slopes(problem: Problem, offer: Offer, x: Floats, gradient: Floats) -> Floats:
+    """(end, quantity, T) derivative of the area's own cost by its boundary quantities, $: the gradient of the
+    Lagrangian without what the proposal adds."""
+    assert problem.ends is not None
+    slopes: Floats = problem.scale * (gradient[problem.ends.rows] - _asked(problem, offer, x)[0])
+    return slopes
+
+
+def end_entries(problem: Problem, found: Collector) -> None:
+    """Of the equations, of their curvature and of what a proposal adds."""
+    ends, layout, tables = problem.ends, problem.layout, problem.tables
+    assert ends is not None
+    at, of = layout.at_x, layout.at_multiplier
+    (re, im), count = ends.voltage, len(ends.no_load)
+    w_eq, a_eq = of[layout.multiplier["w"]], of[layout.multiplier["a"]]
+    found.constant(w_eq, at[ends.rows[:, W]], 1.0)
+    found.constant(a_eq, at[ends.rows[:, ANGLE]], 1.0)
+    z = ends.z.tocoo()
+    p, q = at[ends.rows[z.col, P]], at[ends.rows[z.col, Q]]
+    found.constant(w_eq[z.row], p, -z.data.real)
+    found.constant(w_eq[z.row], q, -z.data.imag)
+    found.constant(a_eq[z.row], p, -z.data.imag)
+    found.constant(a_eq[z.row], q, z.data.real)
+    row = tables["ends"].start + np.arange(7 * count).reshape(7, count)
+    for equation, first in ((w_eq, 0), (a_eq, 2)):
+        found.varying(equation, at[re], row[first])
+        found.varying(equation, at[im], row[first + 1])
+    found.varying(at[re], at[re], row[4])
+    found.varying(at[im], at[im], row[5])
+    found.varying(at[re], at[im], row[6])
+    places = at[ends.rows].ravel()
+    found.varying(places, places, tables["curvature"].start + np.arange(4 * count))
+    if layout.roots:
+        power = at[np.concatenate([ends.rows[: layout.roots, P], ends.rows[: layout.roots, Q]])]
+        i, j = np.triu_indices(len(power))
+        upstream = np.full(len(i), tables["upstream"].start)
+        found.varying(power[i], power[j], upstream, 2 * ends.losses[i, j])

@@ -1,0 +1,437 @@
+"""A primal-dual interior point method for a nonconvex problem whose Newton steps somebody else takes.
+
+Steps are Mehrotra's predictor and corrector until the first Newton system of wrong inertia, the first step that is too
+short, or no progress; from then on the barrier
+falls monotonically, each barrier problem solved by steps that a filter accepts (Waechter and Biegler, "On the
+implementation of an interior-point filter line-search algorithm for large-scale nonlinear programming" (2006)). Where
+the inertia of a period is wrong, its limits' second derivatives are first made convex, then a growing multiple of the
+identity is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from common.feeder import Bools, Floats, Ints
+from common.joint_step import FIRST_WIDTH, LEFT, Lengths
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every constant of the method."""
+
+    tolerance: float = 1e-8
+    """of the scaled first-order residual"""
+    gap: float = 1e-8
+    """of the sum of all products of slacks and multipliers, over the objective: what the barrier costs at most where
+    the problem is convex"""
+    barriers: tuple[float, float] = (1e-12, 1e-9)
+    """bounds of the last barrier, which the gap asks for"""
+    centered: float = 2.0
+    """average product over the last barrier at which the barrier counts as reached"""
+    iterations: int = 300
+    first_barrier: float = 0.1
+    first_width: float = FIRST_WIDTH
+    """of blended load laws, per rated voltage"""
+    least_width: float = 3e-4
+    width_factor: float = 1.0
+    """width over the barrier's root"""
+    least_centering: float = 1e-3
+    """of Mehrotra's rule"""
+    short: float = 0.5
+    """share of the predicted length that a corrected step must reach"""
+    patience: int = 2
+    """steps with a predictor that may leave the first-order residual above ``progress`` times its best"""
+    progress: float = 0.8
+    least_length: float = 0.1
+    """of a step with a predictor; a shorter one counts as rejected"""
+    recentering: float = 0.3
+    """barrier over the average product of a step that takes the place of a corrected one"""
+    raised: float = 10.0
+    """barrier over the average product after a step that is too short: products have to be centered first"""
+    fall: float = 0.2
+    superlinear_fall: float = 1.5
+    """factor on the barrier and exponent of it, whichever is lower"""
+    solved: float = 10.0
+    """residual over barrier at which a barrier problem counts as solved"""
+    keep: float = 0.99
+    """least share of a slack that a step may use up"""
+    first_delta: float = 1e-4
+    delta_growth: tuple[float, float] = (30.0, 8.0)
+    """factor on what is added, the first time and later"""
+    delta_fall: float = 1 / 3
+    mending: float = 1.0
+    """added in all periods, after inertia has been wrong, where only the equations' residuals are above the tolerance:
+    where a cost is flat, its curvature has no sign to speak of, and steps along it would spoil the equations again"""
+    attempts: int = 40
+    """factorizations of one point"""
+    filter_infeasibility: float = 1e-5
+    filter_objective: float = 1e-8
+    armijo: float = 1e-8
+    halvings: int = 30
+    soft: float = 0.9999
+    """factor on the first-order residual of a barrier problem by which a whole step must lower it where the filter
+    takes none"""
+    rejections: int = 12
+    """steps in a row that no length made acceptable, after which the method gives up"""
+    dual_scale: float = 100.0
+    """mean multiplier above which residuals are scaled down"""
+    largest_first_multiplier: float = 1e4
+
+
+@dataclass(frozen=True)
+class State:
+    """All parts together at a point."""
+
+    infeasibility: float
+    primal: float
+    dual: float
+    least_product: float
+    most_product: float
+    products: float
+    limits: float
+    multipliers: float
+    equations: float
+    objective: float
+    logs: float
+    excess: Ints
+    """(T,) negative eigenvalues too many; -1: not known"""
+    repriceable: float = 0.0
+    """overstepped limits whose prices could be raised"""
+    raised: float = 0.0
+    """overstepped limits whose prices have been raised"""
+
+    @property
+    def average(self) -> float:
+        return self.products / max(self.limits, 1.0)
+
+    def least_barrier(self, settings: Settings) -> float:
+        """The last barrier."""
+        asked = 0.5 * settings.gap * max(abs(self.objective), 1.0) / max(self.limits, 1.0)
+        return float(np.clip(asked, *settings.barriers))
+
+    def error(self, barrier: float, settings: Settings) -> float:
+        """The first-order residual of the problem with a barrier, scaled as IPOPT does."""
+        mean = self.multipliers / max(self.limits + self.equations, 1.0)
+        scale = max(settings.dual_scale, mean) / settings.dual_scale
+        off = max(self.most_product - barrier, barrier - self.least_product, 0.0) if self.limits else 0.0
+        return max(self.primal, self.dual / scale, off / scale)
+
+    def merit(self, barrier: float) -> float:
+        return self.objective - barrier * self.logs
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that all parts have ready."""
+
+    primal: float
+    dual: float
+    slope: float
+    change: float
+    multiplier: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    primal: float
+    dual: float
+    products: Floats
+    """(4,) sums of s z, s dz, ds z, ds dz"""
+
+
+class System(Protocol):
+    """Whose Newton steps are taken."""
+
+    def reduce(
+        self, lengths: Lengths, width: float, barrier: float, delta: Floats, convex: Bools, prices: int = LEFT
+    ) -> State:
+        """Take shares of the last step, evaluate and factorize. With a ``barrier`` above zero, the limits' multipliers
+        are kept within ``common.interior_point.limits.FAR_OFF`` of it."""
+
+    def predict(self, average: float) -> Prediction:
+        """The step without a barrier."""
+
+    def expand(self, barrier: float, corrected: bool, keep: float) -> Step:
+        """The step with a barrier."""
+
+    def trial(self, primal: float, width: float) -> tuple[float, float, float]:
+        """Infeasibility, objective and logarithms at a share of the step."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One line of the record."""
+
+    number: int
+    state: State
+    error: float
+    barrier: float
+    width: float
+    step: Step | None
+    lengths: Lengths
+    delta: float
+
+
+@dataclass(frozen=True)
+class Result:
+    converged: bool
+    reason: str
+    """why it ended, where it has not converged"""
+    iterations: int
+    state: State
+    error: float
+    width: float
+    corrected: int
+    """iterations whose inertia was wrong at first"""
+
+
+STAY = Lengths(0.0, 0.0, 0.0)
+
+
+@dataclass
+class _Search:
+    """What a run carries from iteration to iteration."""
+
+    settings: Settings
+    periods: int
+    barrier: float
+    width: float
+    monotone: bool = False
+    last_delta: Floats = field(default_factory=lambda: np.zeros(0))
+    boost: float = 0.0
+    filter: list[tuple[float, float]] = field(default_factory=list)
+    infeasibility: tuple[float, float] = (0.0, 0.0)
+    """above which no point is accepted, below which the objective alone may decide"""
+    wrong: int = 0
+    primal: float = np.inf
+    dual: float = np.inf
+    """residuals at the last point"""
+
+    @property
+    def center(self) -> float:
+        """The barrier that multipliers are kept near to; 0: none."""
+        return self.barrier if self.monotone else 0.0
+
+
+def minimize(
+    system: System,
+    periods: int,
+    settings: Settings,
+    record: Callable[[Iteration], None] = lambda _: None,
+    prices: int = LEFT,
+) -> Result:
+    """Take Newton steps of a system until its first-order residual is within the tolerance. With other ``prices`` of
+    overstepped limits (``common.joint_step``) it goes on where the last call ended."""
+    search = _Search(settings, periods, settings.first_barrier, settings.first_width)
+    search.last_delta = np.zeros(periods)
+    if prices == LEFT:
+        state, delta = _begun(system, search)
+    else:
+        search.width = settings.least_width
+        state = system.reduce(STAY, search.width, 0.0, search.last_delta, np.zeros(periods, bool), prices)
+        _go_monotone(search, state)
+        state, delta = _factorized(system, search, STAY)
+    search.infeasibility = 1e4 * max(1.0, state.infeasibility), 1e-4 * max(1.0, state.infeasibility)
+    lengths, step, rejected = STAY, None, 0
+    best, since = (np.inf, np.inf), 0
+    for number in range(settings.iterations + 1):
+        error = state.error(0.0, settings)
+        record(
+            Iteration(number, state, error, search.barrier, search.width, step, lengths, float(delta.max(initial=0.0)))
+        )
+        if not np.isfinite(error):
+            return Result(False, "a step left no finite numbers", number, state, error, search.width, search.wrong)
+        is_narrow = search.width <= 1.01 * settings.least_width
+        is_centered = state.average <= settings.centered * state.least_barrier(settings)
+        if error <= settings.tolerance and is_narrow and is_centered:
+            return Result(True, "", number, state, error, search.width, search.wrong)
+        if number == settings.iterations:
+            break
+        if not search.monotone:
+            step = _predicted(system, search, state)
+            primal = step.primal
+            if error <= settings.progress * best[0] or state.average <= settings.progress * best[1]:
+                best, since = (min(error, best[0]), min(state.average, best[1])), 0
+            since += 1
+            if min(step.primal, step.dual) < settings.least_length:
+                _go_monotone(search, state, settings.raised)
+            elif since > settings.patience:
+                _go_monotone(search, state)
+        if search.monotone:
+            state, delta = _lowered(system, search, state, delta)
+            step, found = _searched(system, search, state)
+            if found is None:
+                # A whole step may still bring the first-order residual down where rounding hides what the merit gains.
+                whole = Lengths(step.primal, step.dual, step.dual)
+                before = state.error(search.barrier, settings)
+                tried, added = _factorized(system, search, whole)
+                if tried.error(search.barrier, settings) < settings.soft * before:
+                    state, delta, lengths = tried, added, whole
+                    search.filter.clear()
+                    continue
+                rejected += 1
+                if rejected > settings.rejections:
+                    reason = "no step length is acceptable"
+                    return Result(False, reason, number, state, error, search.width, search.wrong)
+                search.boost = 10.0 ** min(rejected, 4)
+                search.filter.clear()
+                lengths = Lengths(-whole.primal, -whole.multiplier, -whole.dual)
+                state, delta = _factorized(system, search, lengths)
+                continue
+            primal = found
+        assert step is not None
+        rejected = 0
+        lengths = Lengths(primal, step.dual, step.dual)
+        _narrow(search, state, step, lengths)
+        state, delta = _factorized(system, search, lengths)
+    reason = f"{settings.iterations} iterations were not enough"
+    return Result(False, reason, number, state, error, search.width, search.wrong)
+
+
+def _begun(system: System, search: _Search) -> tuple[State, Floats]:
+    """The first point, with the multipliers of the equations that its first step asks for."""
+    settings = search.settings
+    _factorized(system, search, STAY)
+    first = system.expand(search.barrier, False, settings.keep)
+    usable = first.multiplier < settings.largest_first_multiplier
+    return _factorized(system, search, Lengths(0.0, float(usable), 0.0))
+
+
+def _factorized(system: System, search: _Search, lengths: Lengths) -> tuple[State, Floats]:
+    """The point after a step, its Newton system of the right inertia; and what was added for that, (T,)."""
+    settings = search.settings
+    is_mending = search.wrong > 0 and search.dual <= settings.tolerance < search.primal
+    delta, convex = np.full(search.periods, settings.mending * is_mending), np.zeros(search.periods, bool)
+    if search.boost:
+        delta = np.maximum(search.last_delta, settings.first_delta) * search.boost
+        search.boost = 0.0
+    state = system.reduce(lengths, search.width, search.center, delta, convex)
+    if (state.excess != 0).any():
+        search.wrong += 1
+        if not search.monotone:
+            _go_monotone(search, state)
+    for _ in range(settings.attempts):
+        bad = state.excess != 0
+        if not bad.any():
+            break
+        if (bad & ~convex).any():
+            convex = convex | bad
+        else:
+            grown = settings.delta_growth[int(search.last_delta.any())]
+            begun = np.where(
+                search.last_delta > 0, np.maximum(search.last_delta * settings.delta_fall, 1e-8), settings.first_delta
+            )
+            delta = np.where(bad, np.where(delta == 0, begun, delta * grown), delta)
+        state = system.reduce(STAY, search.width, search.center, delta, convex)
+    search.primal, search.dual = state.primal, state.dual
+    if not is_mending:
+        search.last_delta = np.where(delta > 0, delta, search.last_delta)
+    return state, delta
+
+
+def _go_monotone(search: _Search, state: State, raised: float = 1.0) -> None:
+    search.monotone, search.barrier = True, max(raised * state.average, state.least_barrier(search.settings))
+    search.filter.clear()
+
+
+def _predicted(system: System, search: _Search, state: State) -> Step:
+    """Mehrotra's step (Nocedal and Wright, "Numerical Optimization" (2006), chapter 19.3)."""
+    settings, average = search.settings, state.average
+    ahead = system.predict(average)
+    primal, dual = ahead.primal, ahead.dual
+    weights = np.array([1.0, dual, primal, primal * dual])
+    left = float(weights @ ahead.products) / max(state.limits, 1.0)
+    centering = min(max((left / average) ** 3, settings.least_centering), 1.0) if average > 0 else 0.0
+    # Products are never raised: those that have gone too far would have to come back all the way.
+    search.barrier = max(centering * average, min(state.least_barrier(settings), average))
+    step = system.expand(search.barrier, True, settings.keep)
+    if min(step.primal, step.dual) < settings.short * min(primal, dual):
+        # The corrector spoils the step: go to the center instead.
+        search.barrier = max(search.barrier, settings.recentering * average)
+        step = system.expand(search.barrier, False, settings.keep)
+    return step
+
+
+def _lowered(system: System, search: _Search, state: State, delta: Floats) -> tuple[State, Floats]:
+    """The barrier lowered while its problem is solved."""
+    settings, least = search.settings, state.least_barrier(search.settings)
+    while state.error(search.barrier, settings) <= settings.solved * search.barrier:
+        lower = max(least, min(settings.fall * search.barrier, search.barrier**settings.superlinear_fall))
+        width = max(settings.least_width, min(search.width, settings.width_factor * lower**0.5))
+        if lower == search.barrier and width == search.width:
+            break
+        search.barrier = lower
+        search.filter.clear()
+        if width < search.width:
+            search.width = width
+            return _factorized(system, search, STAY)
+    return state, delta
+
+
+def _searched(system: System, search: _Search, state: State) -> tuple[Step, float | None]:
+    """A step and a share of it that the filter accepts; None: there is none."""
+    settings, barrier = search.settings, search.barrier
+    step = system.expand(barrier, False, settings.keep)
+    infeasible, merit = state.infeasibility, state.merit(barrier)
+    most, small = search.infeasibility
+    gain, of_merit = settings.filter_infeasibility, settings.filter_objective
+    rounding = 1e-12 * max(1.0, abs(merit))
+    slope = step.slope
+    length = step.primal
+    least = max(1e-10, 0.05 * gain * 1e-3)
+    for _ in range(settings.halvings):
+        if length < least:
+            break
+        tried, objective, logs = system.trial(length, search.width)
+        value = objective - barrier * logs
+        acceptable = np.isfinite(tried) and np.isfinite(value) and tried <= most
+        acceptable = acceptable and not any(
+            tried >= (1 - gain) * theta and value >= phi - of_merit * theta + rounding for theta, phi in search.filter
+        )
+        if acceptable:
+            by_merit = infeasible <= small and slope < 0 and length * np.float64(-slope) ** 2.3 > infeasible**1.1
+            if by_merit:
+                if value <= merit + settings.armijo * length * slope + rounding:
+                    return step, length
+            elif tried <= (1 - gain) * infeasible + 1e-12 or value <= merit - of_merit * infeasible + rounding:
+                search.filter.append(((1 - gain) * infeasible, merit - of_merit * infeasible))
+                return step, length
+        length /= 2
+    return step, None
+
+
+def _narrow(search: _Search, state: State, step: Step, lengths: Lengths) -> None:
+    """Narrower load laws after a step with a predictor: as its barrier falls."""
+    settings = search.settings
+    if not search.monotone:
+        width = settings.width_factor * max(state.average, 1e-30) ** 0.5
+        search.width = max(settings.least_width, min(search.width, width))
+
+
+def merged(states: list[State]) -> State:
+    """Parts of one point together, their inertia left as the first's."""
+    first, *others = states
+    total = first
+    for other in others:
+        total = replace(
+            total,
+            infeasibility=total.infeasibility + other.infeasibility,
+            primal=max(total.primal, other.primal),
+            dual=max(total.dual, other.dual),
+            least_product=min(total.least_product, other.least_product),
+            most_product=max(total.most_product, other.most_product),
+            products=total.products + other.products,
+            limits=total.limits + other.limits,
+            multipliers=total.multipliers + other.multipliers,
+            equations=total.equations + other.equations,
+            objective=total.objective + other.objective,
+            logs=total.logs + other.logs,
+            repriceable=total.repriceable + other.repriceable,
+            raised=total.raised + other.raised,
+        )
+    return total

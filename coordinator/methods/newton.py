@@ -1,0 +1,137 @@
+"""The distributed interior point: areas and coordinator together take the Newton steps of one interior point method on
+the whole feeder, the same as one area would.
+
+Three exchanges an iteration: take the step, evaluate and eliminate; predict; expand. See
+``common.interior_point`` for the algorithm and the system, ``common.joint_step`` for what is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from common.interior_point.algorithm import Iteration, Settings, minimize
+from common.interior_point.joint_system import JointSystem
+from common.joint_step import (
+    RAISED,
+    RESTORED,
+    Expand,
+    Expanded,
+    Predict,
+    Predicted,
+    Reduce,
+    Reduced,
+    Trial,
+    Tried,
+)
+from common.messages import Command, Open
+from common.transport import Transport
+from coordinator.convergence import Residuals
+from coordinator.loop import Task
+from coordinator.record import Outcome, Round
+
+
+@dataclass
+class _Exchanges:
+    """All parts, and what their exchanges took since the last iteration."""
+
+    transport: Transport
+    wall_s: float = 0.0
+    """inside exchanges"""
+    critical: list[tuple[float, float]] = field(default_factory=list)
+    by_part: Any = 0.0
+    own_cpu_s: float = 0.0
+
+    def ask(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+        started = time.perf_counter()
+        answers = self.transport.exchange(command, asks)
+        self.wall_s += time.perf_counter() - started
+        spent = self.transport.spent
+        self.critical.append(spent.critical_s())
+        self.by_part = self.by_part + spent.wall_s
+        if 0 in spent.rank:
+            # Parts in this process: their time is none of the coordinator's.
+            self.own_cpu_s -= float(spent.cpu_s.sum())
+        return answers
+
+    def reduce(self, asks: Sequence[Reduce]) -> list[Reduced]:
+        return self.ask(Command.REDUCE, asks)
+
+    def predict(self, asks: Sequence[Predict]) -> list[Predicted]:
+        return self.ask(Command.PREDICT, asks)
+
+    def expand(self, asks: Sequence[Expand]) -> list[Expanded]:
+        return self.ask(Command.EXPAND, asks)
+
+    def trial(self, asks: Sequence[Trial]) -> list[Tried]:
+        return self.ask(Command.TRIAL, asks)
+
+
+def solve(task: Task, settings: Settings | None = None) -> Outcome:
+    """Take joint Newton steps until the scaled first-order residual of the whole feeder is within the tolerance of
+    ``settings``, or its iterations are spent: by default those of the task's rounds after the first."""
+    boundary, transport = task.boundary, task.transport
+    settings = Settings(iterations=task.max_rounds - 1) if settings is None else settings
+    started = time.perf_counter()
+    clock = [started, time.thread_time()]
+    exchanges = _Exchanges(transport)
+    forecasts = [boundary.forecast[end[0]] for end in boundary.ends]
+    opened = exchanges.ask(
+        Command.OPEN, [Open(forecasts[part.area], settings.first_barrier, task.start) for part in transport.parts]
+    )
+    spans = [(part.area, part.span) for part in transport.parts]
+    system = JointSystem(boundary.ends, boundary.periods, exchanges, spans, opened, settings.first_barrier)
+    areas = np.array([part.area for part in transport.parts])
+    rounds: list[Round] = []
+
+    def record(iteration: Iteration) -> None:
+        now, cpu = time.perf_counter(), time.thread_time()
+        by_area = np.zeros(areas.max() + 1)
+        np.maximum.at(by_area, areas, np.broadcast_to(exchanges.by_part, areas.shape))
+        critical = np.array(exchanges.critical).reshape(-1, 2).sum(axis=0)
+        in_process = 0 in transport.spent.rank
+        inside = exchanges.wall_s
+        rounds.append(
+            Round(
+                number=len(rounds) + 1,
+                method="newton",
+                residuals=Residuals(
+                    system.mismatch(), np.inf if iteration.step is None else iteration.step.change, iteration.error
+                ),
+                cost=system.energy_cost(),
+                elapsed_s=now - started,
+                coordinator_s=now - clock[0] - inside,
+                communication_s=0.0 if in_process else max(inside - float(critical[0]), 0.0),
+                solve_s=tuple(by_area.tolist()),
+                area_s=tuple(by_area.tolist()),
+                cpu_s=(float(critical[1]), cpu - clock[1] + exchanges.own_cpu_s),
+            )
+        )
+        exchanges.wall_s, exchanges.critical, exchanges.by_part, exchanges.own_cpu_s = 0.0, [], 0.0, 0.0
+        clock[:] = [time.perf_counter(), time.thread_time()]
+        task.on_round(rounds[-1])
+
+    result = minimize(system, boundary.periods, settings, record)
+    notes = []
+    # A price may be too low for a limit that could be kept.
+    if result.converged and result.state.repriceable:
+        result = minimize(system, boundary.periods, settings, record, RAISED)
+        if result.converged and result.state.raised:
+            result = minimize(system, boundary.periods, settings, record, RESTORED)
+    if not result.converged:
+        notes.append(f"newton stopped: {result.reason}")
+    if system.replaced:
+        notes.append(
+            f"{system.replaced:.0f} factorizations of a period's equations were SuperLU's: static pivots failed"
+        )
+    return Outcome(
+        converged=result.converged,
+        objective=system.objective(),
+        rounds=tuple(rounds),
+        notes=tuple(notes),
+        optimality=result.error,
+    )
