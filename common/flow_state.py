@@ -8,26 +8,18 @@ from common.branch_limits import limited_branches
 from common.case import Case
 from common.feeder import Complexes, Floats
 from common.load_law import leg_currents
-from common.multiphase import MultiphaseFeeder, connection, multipliers
-from common.one_conductor import one_conductor
-from common.power_flow import Injections, PowerFlow, branch_losses, two_port
+from common.multiphase import MultiphaseFeeder, multipliers
+from common.one_conductor import exact_feeder
+from common.power_flow import PowerFlow, branch_losses, device_injections, two_port
 from common.schedule import NetworkState, Schedule, branch_kind, injected
 
 
-def exact_feeder(case: Case) -> MultiphaseFeeder:
-    """The feeder of the exact equations: a balanced one has one conductor."""
-    return one_conductor(case.feeder, case.settings) if case.is_balanced else case.network
-
-
-def flow_state(case: Case, schedule: Schedule, start: Floats | None = None) -> NetworkState:
-    """The state of the network at a schedule. ``start`` (node, T) are voltage magnitudes near it, of all nodes.
-
-    Raises SolverError where there is no power flow.
-    """
+def flow_state(case: Case, schedule: Schedule) -> NetworkState:
+    """The state of the network at a schedule. Raises SolverError where there is no power flow."""
     feeder, settings, horizon = exact_feeder(case), case.settings, case.horizon
     flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
     device_s = injected(case, schedule) / settings.base_kva
-    v, i = flow.solve(_root_voltage(feeder, len(horizon)), device_injections(case, feeder, device_s))
+    v, i = flow.solve(_root_voltage(feeder, len(horizon)), device_injections(feeder, case.devices, device_s))
     across = flow.load_incidence @ v
     served = (across * np.conj(leg_currents(feeder.legs, across, flow.multipliers))).sum(axis=0)
     at = np.flatnonzero(feeder.node_bus == 1)
@@ -36,18 +28,6 @@ def flow_state(case: Case, schedule: Schedule, start: Floats | None = None) -> N
     if case.is_balanced:
         return _balanced(case, feeder, v, i, substation, losses)
     return _multiphase(case, feeder, v, i, substation, losses)
-
-
-def device_injections(case: Case, feeder: MultiphaseFeeder, device_s: Complexes) -> Injections:
-    """What devices put in, (device, T) pu, leg by leg."""
-    none, periods = np.zeros(0, np.int64), len(case.horizon)
-    legs = [connection(feeder, unit.bus, unit.phases) for unit in case.devices]
-    share = [np.repeat(s[None] / len(leg[0]), len(leg[0]), axis=0) for s, leg in zip(device_s, legs, strict=True)]
-    return Injections(
-        np.concatenate([none, *(leg[0] for leg in legs)]),
-        np.concatenate([none, *(leg[1] for leg in legs)]),
-        np.concatenate([np.zeros((0, periods), complex), *share]),
-    )
 
 
 def _root_voltage(feeder: MultiphaseFeeder, periods: int) -> Complexes:

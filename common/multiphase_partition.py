@@ -14,10 +14,10 @@ from common.case import Case
 from common.devices import Battery, devices_at
 from common.feeder import Complexes, Ints
 from common.joint_step import FIRST_WIDTH
-from common.multiphase import MultiphaseFeeder, connection, multipliers, part_of
+from common.multiphase import MultiphaseFeeder, multipliers, part_of
 from common.one_conductor import current_limits, power_limits
 from common.partition import AreaCase, Partition, Rating, Tie, TieEnd
-from common.power_flow import Injections, PowerFlow, two_port
+from common.power_flow import PowerFlow, device_injections, two_port
 
 
 def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: Sequence[str]) -> Partition:
@@ -26,8 +26,7 @@ def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: S
     # Areas begin where one area would.
     v, i = idle_power_flow(case, flow, FIRST_WIDTH)
     crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]
-    still_v, still_i = flow.linear(feeder.v_no_load[: feeder.roots, None], np.zeros((len(feeder.node_bus), 1), complex))
-    ties, forecasts, tie_nodes, no_load_s = [], [], [], []
+    ties, forecasts, tie_nodes = [], [], []
     for k in crossing:
         branch, port = feeder.branches[k], two_port(feeder, k)
         nodes = branch.nodes[feeder.node_bus[branch.nodes] != k + 1]
@@ -45,11 +44,9 @@ def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: S
         forecasts.append(np.stack([w.real, s.real, s.imag, w.imag], axis=1))
         ties.append(tie)
         tie_nodes.append(nodes)
-        no_load_s.append((still_v[nodes] * np.conj(port.c @ still_v[nodes] + port.d @ still_i[children]))[:, 0])
     limit = _flow_limit(case, feeder)
     areas = tuple(
-        _area(case, feeder, area_of, ties, tie_nodes, no_load_s, number, name, limit)
-        for number, name in enumerate(names)
+        _area(case, feeder, area_of, ties, tie_nodes, number, name, limit) for number, name in enumerate(names)
     )
     forecast = np.concatenate([np.zeros((0, 4, len(case.horizon))), *forecasts])
     return Partition(areas=areas, ties=tuple(ties), forecast=forecast)
@@ -59,19 +56,11 @@ def idle_power_flow(case: Case, flow: PowerFlow, width: float = 0.0) -> tuple[Co
     """(node, T) voltages and currents of the whole feeder with idle devices, as nobody controls them; load laws blended
     over a ``width``."""
     feeder, horizon = flow.feeder, case.horizon
-    none = np.zeros(0, np.int64)
-    a, b, s = [none], [none], [np.zeros((0, len(horizon)), complex)]
-    for unit in case.devices:
-        if isinstance(unit, Battery):
-            continue
-        legs = connection(feeder, unit.bus, unit.phases)
-        share = horizon.idle(unit) / case.settings.base_kva / len(legs[0])
-        a.append(legs[0])
-        b.append(legs[1])
-        s.append(np.repeat(share[None].astype(complex), len(legs[0]), axis=0))
+    units = [unit for unit in case.devices if not isinstance(unit, Battery)]
+    idle = [horizon.idle(unit) / case.settings.base_kva for unit in units]
+    s = np.array(idle, complex).reshape(len(units), len(horizon))
     v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], len(horizon), axis=1)
-    injections = Injections(np.concatenate(a), np.concatenate(b), np.concatenate(s))
-    return flow.solve(v_root, injections, None, width)
+    return flow.solve(v_root, device_injections(feeder, units, s), None, width)
 
 
 def _area(
@@ -80,7 +69,6 @@ def _area(
     area_of: Ints,
     ties: Sequence[Tie],
     tie_nodes: Sequence[Ints],
-    no_load_s: Sequence[Complexes],
     number: int,
     name: str,
     flow_limit: float,
@@ -91,9 +79,9 @@ def _area(
     leads_to = limited_branches(feeder, case.branch_limits) + 1
     root = next((i for i, tie in enumerate(ties) if tie.child == number), None)
     roots = 0 if root is None else len(tie_nodes[root])
-    ends = [] if root is None else [TieEnd(root, "child", np.arange(roots), ties[root].z, no_load_s[root])]
+    ends = [] if root is None else [TieEnd(root, "child", np.arange(roots), ties[root].z)]
     ends += [
-        TieEnd(i, "parent", roots + np.searchsorted(own_nodes, tie_nodes[i]), tie.z, no_load_s[i])
+        TieEnd(i, "parent", roots + np.searchsorted(own_nodes, tie_nodes[i]), tie.z)
         for i, tie in enumerate(ties)
         if tie.parent == number
     ]

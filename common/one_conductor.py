@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from common.case import Case
 from common.feeder import Bools, Complexes, Feeder, Floats, Ints
 from common.multiphase import FIXED, GROUND, Element, Legs, MultiphaseFeeder
 from common.power_flow import PowerFlow
@@ -21,6 +22,11 @@ STIFF_PU = 1e-8
 load OpenDSS"""
 V_MIN, V_MAX = 0.01, 9.0
 """pu, voltages between which a load keeps its power: no power flow gets there"""
+
+
+def exact_feeder(case: Case) -> MultiphaseFeeder:
+    """The feeder of a case's exact equations: a balanced one has one conductor."""
+    return one_conductor(case.feeder, case.settings) if case.is_balanced else case.network
 
 
 def one_conductor(feeder: Feeder, settings: Settings) -> MultiphaseFeeder:

@@ -7,7 +7,7 @@ as its root, and owns the branch that leaves it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -53,8 +53,6 @@ class TieEnd:
     """(conductor,) of the split bus: node index in the area's feeder, in a balanced feeder the bus index"""
     z: Complexes
     """(conductor, conductor) the tie's impedance that the boundary variable w is made with; see ``common.boundary``"""
-    s_no_load: Complexes = field(default_factory=lambda: np.zeros(0, complex))
-    """(conductor,) what a child of a multi-phase feeder draws when nothing is connected to it, pu"""
 
 
 @dataclass(frozen=True)
@@ -175,8 +173,8 @@ def _check_connected(feeder: Feeder | MultiphaseFeeder, area_of: Mapping[str, st
 
 def _cut(case: Case, area_of: Ints, names: list[str], exact: bool) -> Partition:
     if exact or not case.is_balanced:
-        from common.flow_state import exact_feeder
         from common.multiphase_partition import cut_multiphase
+        from common.one_conductor import exact_feeder
 
         # The source of a balanced feeder's one conductor goes with the substation.
         area_of = np.concatenate([area_of[:1], area_of]) if case.is_balanced else area_of

@@ -11,16 +11,18 @@ admittance of switches, it keeps full accuracy.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from common.devices import Device
 from common.errors import SolverError
 from common.feeder import Complexes, Floats, Ints
 from common.load_law import leg_currents
-from common.multiphase import MultiphaseFeeder, admittance, incidence
+from common.multiphase import MultiphaseFeeder, admittance, connection, incidence
 
 TOLERANCE = 1e-10
 """largest change of a voltage, pu, at which the iteration has converged"""
@@ -39,6 +41,22 @@ class Injections:
     """(leg,) node or GROUND"""
     s: Complexes
     """(leg, T)"""
+
+
+def device_injections(feeder: MultiphaseFeeder, units: Sequence[Device], s: Complexes) -> Injections:
+    """What devices put in, (device, T) pu, shared evenly by their legs."""
+    none, periods = np.zeros(0, np.int64), s.shape[1]
+    legs = [connection(feeder, unit.bus, unit.phases) for unit in units]
+    return Injections(
+        np.concatenate([none, *(a for a, _ in legs)]),
+        np.concatenate([none, *(b for _, b in legs)]),
+        np.concatenate(
+            [
+                np.zeros((0, periods), complex),
+                *(np.tile(own / len(a), (len(a), 1)) for own, (a, _) in zip(s, legs, strict=True)),
+            ]
+        ),
+    )
 
 
 @dataclass(frozen=True)

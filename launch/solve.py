@@ -106,23 +106,21 @@ def solve(
     rounds: list[Round] = []
     notes: list[str] = []
 
-    def shown(round_: Round) -> None:
-        round_ = replace(round_, number=len(rounds) + 1)
-        rounds.append(replace(round_, method=CENTRALIZED) if asked == CENTRALIZED else round_)
-        on_round(rounds[-1])
+    def named(round_: Round, number: int) -> Round:
+        return replace(round_, number=number, method=CENTRALIZED if asked == CENTRALIZED else round_.method)
 
     name: str | None = first
     reached: Floats | None = None
     while name is not None:
         method, before = WAYS[name], len(rounds)
+
+        def shown(round_: Round, before: int = before) -> None:
+            on_round(named(round_, before + round_.number))
+
         notes += compile_kernels() if ranks is not None and (method.exact or not case.is_balanced) else []
         solved = _by_method(case, method, options, ranks, shown, asked == CENTRALIZED, reached)
         outcome = solved.outcome
-        # Of several starting points the record keeps the best one's.
-        rounds[before:] = [
-            replace(round_, number=before + number, method=CENTRALIZED if asked == CENTRALIZED else round_.method)
-            for number, round_ in enumerate(outcome.rounds, 1)
-        ]
+        rounds += [named(round_, before + round_.number) for round_ in outcome.rounds]
         notes += [*outcome.notes, *solved.doubt]
         gap = join_gap(case, solved.parts, solved.solutions)
         loose = outcome.converged and gap.max(initial=0.0) > LOOSE_PU

@@ -16,11 +16,11 @@ from common.branch_limits import BranchLimit
 from common.case import AreaRow, Case
 from common.devices import PV, Battery, FlexibleLoad, Wind
 from common.feeder import Floats
-from common.flow_state import exact_feeder
 from common.horizon import Horizon
 from common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from common.interior_point.joint_system import JointSystem
 from common.messages import Layout, message_size
+from common.one_conductor import exact_feeder
 from common.partition import AreaCase, Partition, one_area
 from common.power_flow import two_port
 from common.settings import Settings as CaseSettings

@@ -1,11 +1,10 @@
 """A primal-dual interior point method for a nonconvex problem whose Newton steps somebody else takes.
 
 Steps are Mehrotra's predictor and corrector until the first Newton system of wrong inertia, the first step that is too
-short, or no progress; from then on the barrier
-falls monotonically, each barrier problem solved by steps that a filter accepts (Waechter and Biegler, "On the
-implementation of an interior-point filter line-search algorithm for large-scale nonlinear programming" (2006)). Where
-the inertia of a period is wrong, its limits' second derivatives are first made convex, then a growing multiple of the
-identity is added.
+short, or no progress; from then on the barrier falls monotonically, each barrier problem solved by steps that a filter
+accepts (Waechter and Biegler, "On the implementation of an interior-point filter line-search algorithm for large-scale
+nonlinear programming" (2006)). Where the inertia of a period is wrong, its limits' second derivatives are first made
+convex, then a growing multiple of the identity is added.
 """
 
 from __future__ import annotations
@@ -291,7 +290,7 @@ def minimize(
         assert step is not None
         rejected = 0
         lengths = Lengths(primal, step.dual, step.dual)
-        _narrow(search, state, step, lengths)
+        _narrow(search, state)
         state, delta = _factorized(system, search, lengths)
     reason = f"{settings.iterations} iterations were not enough"
     return Result(False, reason, number, state, error, search.width, search.wrong)
@@ -409,7 +408,7 @@ def _searched(system: System, search: _Search, state: State) -> tuple[Step, floa
     return step, None
 
 
-def _narrow(search: _Search, state: State, step: Step, lengths: Lengths) -> None:
+def _narrow(search: _Search, state: State) -> None:
     """Narrower load laws after a step with a predictor: as its barrier falls."""
     settings = search.settings
     if not search.monotone:
