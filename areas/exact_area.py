@@ -11,7 +11,7 @@ import numpy as np
 from areas.devices import setpoints
 from areas.joint_area import JointArea
 from areas.own_ends import offer_cost, offered, own_slopes
-from areas.problem import values
+from areas.values import values
 from common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
 from common.errors import SolverError
 from common.feeder import Floats

@@ -10,7 +10,8 @@ from areas.assembly import bounded_rows, build, entries
 from areas.devices import random_controls
 from areas.layout import Layout
 from areas.own_ends import Offer, place_ends
-from areas.problem import Problem, Values, values
+from areas.problem import Problem
+from areas.values import Values, values
 from common.boundary import ANGLE, P, Q, W
 from common.feeder import Bools, Floats, Ints
 from common.interior_point.block_ldl import Factors, Pattern

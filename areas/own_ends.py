@@ -7,42 +7,23 @@ root's metered power, those of a parent's ties unknown powers that it gives. Wha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 
 from areas.entries import Collector
 from areas.layout import Layout
+from areas.problem import Ends, Problem
 from common.boundary import ANGLE, AreaProposal, P, Q, W
-from common.feeder import Complexes, Floats, Ints
+from common.feeder import Floats
 from common.interior_point.lanes import padded
 from common.multiphase import MultiphaseFeeder
 from common.partition import AreaCase
-
-if TYPE_CHECKING:
-    from areas.problem import Problem
 
 HELD = 1e15
 """second derivative that holds a quantity at its value"""
 FREE = 1e-6
 """added to the second derivative by every boundary quantity: one that costs nothing has no other"""
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Where the boundary stands, conductor by conductor of the area's tie ends."""
-
-    voltage: tuple[Ints, Ints]
-    """(end,) rows of the real and imaginary voltage"""
-    no_load: Complexes
-    """(end,)"""
-    rows: Ints
-    """(end, quantity) rows of w, p, q and a"""
-    z: sp.csr_array
-    """(end, end) impedance of the ties"""
-    losses: Floats
-    """(2 roots, 2 roots) what a power drawn at the own root loses upstream, as a form in p, then q"""
 
 
 @dataclass(frozen=True)

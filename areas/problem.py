@@ -1,4 +1,4 @@
-"""An area's problem: unknowns, equations, costs and limits, and their values and derivatives at a point.
+"""An area's problem: its unknowns, equations, costs and limits.
 
 Minimize the cost of power at the substation, of controls, of the loads' power where losses count, and of voltages off
 their rating, under the network's equations and all limits. The Lagrangian is cost + multiplier' equations - z' margins.
@@ -9,17 +9,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import scipy.sparse as sp
 
 from areas.devices import Controls
 from areas.layout import Layout
-from areas.leg_kernel import leg_values
 from areas.network import Network
-from areas.own_ends import Ends, Offer, end_values
 from common.feeder import Complexes, Floats, Ints
 from common.interior_point.limits import Limits
-from common.load_law import leg_powers
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the boundary stands, conductor by conductor of the area's tie ends."""
+
+    voltage: tuple[Ints, Ints]
+    """(end,) rows of the real and imaginary voltage"""
+    no_load: Complexes
+    """(end,)"""
+    rows: Ints
+    """(end, quantity) rows of w, p, q and a"""
+    z: sp.csr_array
+    """(end, end) impedance of the ties"""
+    losses: Floats
+    """(2 roots, 2 roots) what a power drawn at the own root loses upstream, as a form in p, then q"""
 
 
 @dataclass(frozen=True)
@@ -63,146 +75,3 @@ class Problem:
     """(control, T) where to begin"""
     ends: Ends | None
     """the boundary, of an area that is solved by itself"""
-
-
-@dataclass(frozen=True)
-class Values:
-    """A problem at a point."""
-
-    equations: Floats
-    """(multiplier, T)"""
-    gradient: Floats
-    """(row, T) of cost + multiplier' equations"""
-    margin: Floats
-    """(limit, T)"""
-    magnitude: tuple[Floats, Floats, Floats, Floats]
-    """as ``Magnitudes.at``"""
-    table: Floats
-    """(row, T) of varying values; what limits add is still missing"""
-    objective: float
-    """over ``scale``, oversteps left out"""
-
-
-def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer: Offer | None = None) -> Values:
-    """The problem at unknowns (row, T) and multipliers, the loads' laws blended over ``width``; ``offer`` is what an
-    area that is solved by itself is asked."""
-    layout, network, rows, equations = problem.layout, problem.network, problem.layout.x, problem.layout.multiplier
-    periods = x.shape[1]
-    table = np.zeros((problem.tables["delta"].stop, periods))
-    found, gradient = np.zeros((layout.multipliers, periods)), problem.cost.copy()
-    y, price = x[rows["network"]], multiplier[equations["network"]]
-    balance = network.system @ y + problem.from_source
-    own = network.system.T @ price
-    root = x[rows["root"]]
-    if len(root):
-        balance += network.by_root @ root
-        gradient[rows["root"]] += network.by_root.T @ price
-    control = x[problem.control_rows]
-    power = problem.given.copy()
-    np.add.at(power, problem.control_unit, (problem.control_p + 1j * problem.control_q)[:, None] * control)
-    by_p, by_q = np.zeros((2, *power.shape))
-    leg_values(
-        layout.nodes,
-        network.a,
-        network.b,
-        network.laws,
-        network.owner,
-        network.share,
-        y,
-        price,
-        problem.load_scale,
-        problem.load_price,
-        np.ascontiguousarray(power.real),
-        np.ascontiguousarray(power.imag),
-        width,
-        table,
-        balance,
-        own,
-        by_p,
-        by_q,
-    )
-    gradient[rows["network"]] += own
-    unit = problem.control_unit
-    gradient[problem.control_rows] += problem.control_p[:, None] * by_p[unit] + problem.control_q[:, None] * by_q[unit]
-    found[equations["network"]] = balance
-    if layout.joint:
-        _share(problem, x, multiplier, found, gradient)
-    if layout.stores:
-        found[equations["store"]] = -(problem.gains @ x[rows["control"]])
-        gradient[rows["control"]] -= problem.gains.T @ multiplier[equations["store"]]
-    _meter(problem, x, multiplier, found, gradient, table)
-    magnitude = problem.limits.magnitudes.at(x)
-    objective = float((problem.cost * x)[:, : problem.periods].sum()) + problem.constant
-    if offer is not None:
-        objective += end_values(problem, offer, x, multiplier, found, gradient, table)
-    if problem.load_price.any():
-        objective += _loads_cost(problem, x, width)
-    if problem.deviation.any():
-        pairs, off = problem.limits.magnitudes, magnitude[3] - 1.0
-        weight = problem.deviation[:, None]
-        gradient[pairs.first] += 4 * weight * off * x[pairs.first]
-        gradient[pairs.second] += 4 * weight * off * x[pairs.second]
-        objective += float((weight * off**2)[:, : problem.periods].sum())
-    margin = problem.limits.margins(x, magnitude[0])
-    return Values(found, gradient, margin, magnitude, table, objective)
-
-
-def _share(problem: Problem, x: Floats, multiplier: Floats, found: Floats, gradient: Floats) -> None:
-    """The area's part of the equations that it shares at ties: what it draws, less what the coordinator knows is drawn;
-    and the voltages that it gives, less those that the coordinator knows."""
-    layout, network = problem.layout, problem.network
-    rows, equations, n = layout.x, layout.multiplier, layout.nodes
-    if layout.roots:
-        price = multiplier[equations["draw"]]
-        found[equations["draw"]] = network.draw_by_root @ x[rows["root"]] + network.draw @ x[rows["network"]]
-        gradient[rows["root"]] += network.draw_by_root.T @ price
-        gradient[rows["network"]] += network.draw.T @ price
-    if layout.ties:
-        (re, im), k = problem.tie_rows, layout.ties
-        price, current = multiplier[equations["given"]], x[rows["tie"]]
-        found[equations["given"]] = np.concatenate([x[re], x[im]])
-        np.add.at(gradient, re, price[:k])
-        np.add.at(gradient, im, price[k:])
-        # Rows of the current balances.
-        np.subtract.at(found, re + n, current[:k])
-        np.subtract.at(found, im + n, current[k:])
-        gradient[rows["tie"]] -= multiplier[np.concatenate([re + n, im + n])]
-
-
-def _meter(problem: Problem, x: Floats, multiplier: Floats, found: Floats, gradient: Floats, table: Floats) -> None:
-    """The definitions P = sum Re V conj(k u), Q = sum Im V conj(k u) of the metered powers."""
-    layout, taps = problem.layout, problem.network.taps
-    if not layout.meters:
-        return
-    rows, equations = layout.x, layout.multiplier
-    (vr, vi), (ur, ui) = (tuple(x[row] for row in part) for part in problem.tap_rows)
-    k1, k2 = taps.k.real[:, None], taps.k.imag[:, None]
-    re, im = k1 * ur - k2 * ui, k2 * ur + k1 * ui
-    p, q = vr * re + vi * im, vi * re - vr * im
-    for name, power in (("p", p), ("q", q)):
-        np.subtract.at(found[equations[name]], taps.meter, power)
-        found[equations[name]] += x[rows[name]]
-        gradient[rows[name]] += multiplier[equations[name]]
-    slopes = (
-        (re, im, k1 * vr + k2 * vi, k1 * vi - k2 * vr),
-        (-im, re, k1 * vi - k2 * vr, -k2 * vi - k1 * vr),
-    )
-    own = table[problem.tables["taps"]].reshape(2, 4, len(taps.k), -1)
-    targets = (*problem.tap_rows[0], *problem.tap_rows[1])
-    for part, name in enumerate(("p", "q")):
-        price = multiplier[equations[name]]
-        table[problem.tables[f"price_{name}"]] = price
-        for k, row in enumerate(targets):
-            own[part, k] = -slopes[part][k]
-            np.subtract.at(gradient, row, price[taps.meter] * slopes[part][k])
-
-
-def _loads_cost(problem: Problem, x: Floats, width: float) -> float:
-    """What the loads' real power costs."""
-    layout, periods = problem.layout, problem.periods
-    legs = problem.network.flow.feeder.legs
-    first = layout.given_nodes
-    v = x[: layout.nodes] + 1j * x[2 * layout.nodes : 3 * layout.nodes]
-    across = problem.network.flow.load_incidence[:, first:] @ v
-    power = problem.load_scale * leg_powers(legs, across, width)[0][0]
-    return float((problem.load_price * power.sum(axis=0))[:periods].sum())

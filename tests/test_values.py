@@ -14,7 +14,7 @@ from joint_parts import BARRIER, begun, everything
 from areas.assembly import entries
 from areas.joint_area import JointArea, Point
 from areas.own_ends import FREE, HELD, Offer, offered
-from areas.problem import Values, values
+from areas.values import Values, values
 from common.boundary import AreaProposal, make_boundary
 from common.case import read_case
 from common.feeder import Floats, Ints
