@@ -239,7 +239,7 @@ def _substation_limits(
     settings = area.settings
     costs, base = prices(settings, area.horizon), settings.base_kva
     flatter = factors(settings).voltage_deviation * len(area.feeder.node_bus)
-    dear = level((OVERLOAD_PRICE * float(costs.curvature.max()) + flatter) / scale, 1)
+    dear = level((OVERLOAD_PRICE * float(costs.in_all.max()) + flatter) / scale, 1)
     found = []
     if settings.substation_peak_kw is not None:
         found.append(Limit(at, -1.0, level(settings.substation_peak_kw / base, 1), price=dear))

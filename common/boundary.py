@@ -222,7 +222,7 @@ def make_boundary(parts: Partition) -> Boundary:
         drop=_block_diagonal([(2 if balanced else 1) * tie.z for tie in parts.ties]),
         hours=horizon.hour,
         energy_price=price.energy,
-        loss_price=price.curvature,
+        loss_price=price.in_all,
         forecast=_forecast(parts) if parts.forecast is None else parts.forecast,
         cost_ceiling=_cost_ceiling(parts, price.energy + price.losses) if balanced else np.inf,
     )

@@ -34,7 +34,7 @@ from common.weights import Terms
 UNITS = {"energy": "$", "battery_use": "kWh", "flexibility": "kWh", "voltage_deviation": "", "losses": "kWh"}
 """of the terms that have weights"""
 LEAST_PRICE = 1e-3
-"""$ per kWh that losses' curvature counts with at least: where energy is free too it keeps corrections from swinging"""
+"""$ per kWh that a loss counts with at least: where energy is free, boundaries keep a curvature and caps a price"""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Prices:
     """of substation power"""
     losses: Floats
     """of losses by themselves"""
-    curvature: Floats
-    """of losses in all: they are also substation power"""
+    in_all: Floats
+    """of losses with the substation power that they are, and at least ``LEAST_PRICE``"""
 
 
 def factors(settings: Settings) -> Factors:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from common.interior_point.algorithm import Iteration, Settings, minimize
+from common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from common.interior_point.joint_system import JointSystem
 from common.joint_step import (
+    LEFT,
     RAISED,
     RESTORED,
     Expand,
@@ -115,13 +116,18 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
         clock[:] = [time.perf_counter(), time.thread_time()]
         task.on_round(rounds[-1])
 
-    result = minimize(system, boundary.periods, settings, record)
+    def minimized(prices: int) -> Result:
+        # Its first record is a point, no iteration.
+        left = replace(settings, iterations=max(settings.iterations - max(len(rounds) - 1, 0), 0))
+        return minimize(system, boundary.periods, left, record, prices)
+
+    result = minimized(LEFT)
     notes = []
     # A price may be too low for a limit that could be kept.
     if result.converged and result.state.repriceable:
-        result = minimize(system, boundary.periods, settings, record, RAISED)
+        result = minimized(RAISED)
         if result.converged and result.state.raised:
-            result = minimize(system, boundary.periods, settings, record, RESTORED)
+            result = minimized(RESTORED)
     if not result.converged:
         notes.append(f"newton stopped: {result.reason}")
     if system.replaced:
