@@ -198,6 +198,8 @@ class JointArea:
             negatives=np.where(known, factors.negatives - len(self._inner_equations), -1),
             replaced=float(factors.failed.sum()),
             measures=self._measures(found, at),
+            scale=problem.scale,
+            energy_cost=self._energy_cost(point),
         )
 
     def _reprice(self, how: int) -> None:
@@ -401,8 +403,6 @@ class JointArea:
             logs=float(logs),
             repriceable=float((over & little & ~was_raised)[:, :n].sum()),
             raised=float((over & was_raised)[:, :n].sum()),
-            scale=problem.scale,
-            energy_cost=self._energy_cost(point),
         )
 
 

@@ -8,7 +8,8 @@ coordinator adds them up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from common.feeder import Bools, Floats, Ints
 
@@ -54,7 +55,7 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Measures:
-    """An area at a point; sums and largest values over its inner equations, unknowns and limits."""
+    """A part at a point; sums, least and largest values over its inner equations, unknowns and limits."""
 
     infeasibility: float
     """sum of all equations' absolute residuals"""
@@ -77,14 +78,17 @@ class Measures:
     """over the scale, with what oversteps cost"""
     logs: float
     """sum of the slacks' logarithms"""
-    repriceable: float
+    repriceable: float = 0.0
     """overstepped limits whose prices could be raised"""
-    raised: float
+    raised: float = 0.0
     """overstepped limits whose prices have been raised"""
-    scale: float
-    """$"""
-    energy_cost: float
-    """$, not zero in the substation's area only"""
+
+
+def together(parts: Sequence[Measures]) -> Measures:
+    """Of several parts at one point."""
+    combine = {"primal": max, "dual": max, "least_product": min, "most_product": max}
+    names = [one.name for one in fields(Measures)]
+    return Measures(**{name: combine.get(name, sum)([getattr(part, name) for part in parts]) for name in names})
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,10 @@ class Reduced:
     replaced: float
     """periods in which static pivots failed"""
     measures: Measures
+    scale: float
+    """$ that costs are over"""
+    energy_cost: float
+    """$, not zero in the substation's area only"""
 
 
 @dataclass(frozen=True)

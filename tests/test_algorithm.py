@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.feeder import Bools, Floats
-from common.interior_point.algorithm import Iteration, Prediction, Result, Settings, State, Step, merged, minimize
+from common.interior_point.algorithm import Iteration, Prediction, Result, Settings, State, Step, minimize
 from common.interior_point.limits import (
     CLIP,
     Limit,
@@ -27,7 +27,7 @@ from common.interior_point.limits import (
     make_limits,
     zeta,
 )
-from common.joint_step import LEFT, Lengths
+from common.joint_step import LEFT, Lengths, Measures, together
 
 NONE = np.zeros(0, np.int64)
 NO_PAIRS = Magnitudes(NONE, NONE, NONE.astype(bool), np.zeros(0))
@@ -98,7 +98,7 @@ class Dense:
         dual = [self.gradient(self.x) + self.jacobian(self.x).T @ self.y - pull]
         dual.append((self.limits.price - s.z[self.limits.hard :] - s.w)[:, 0])
         products = np.concatenate([s.s * s.z, s.t * s.w])
-        return State(
+        measures = Measures(
             infeasibility=float(np.abs(residuals).sum()),
             primal=float(np.abs(residuals).max(initial=0.0)),
             dual=float(max(np.abs(part).max(initial=0.0) for part in dual)),
@@ -110,8 +110,8 @@ class Dense:
             equations=float(len(self.y)),
             objective=self.f(self.x) + float((self.limits.price * s.t).sum()),
             logs=float(np.log(s.s).sum() + np.log(s.t).sum()),
-            excess=excess,
         )
+        return State(measures, excess)
 
     def solved(self, k: Any, k_t: Any) -> tuple[Floats, Floats, Slacks]:
         pull = zeta(self.limits, self.slacks, self.at, k, k_t, 1.0)
@@ -187,7 +187,7 @@ def test_a_convex_problem_ends_where_its_first_order_conditions_say() -> None:
     assert system.slacks.z[:, 0] == pytest.approx([0.0, 4.0], abs=1e-6)
     assert system.y == pytest.approx([-(2 * -0.5 + 2)], abs=1e-6)
     assert found.error <= Settings().tolerance
-    assert found.state.products <= 2 * Settings().gap * max(abs(system.f(system.x)), 1.0)
+    assert found.state.at.products <= 2 * Settings().gap * max(abs(system.f(system.x)), 1.0)
 
 
 def test_an_equation_alone_takes_newton_s_steps() -> None:
@@ -355,8 +355,9 @@ def test_parts_of_one_point_add_up() -> None:
     one = quadratic(np.eye(2), [-3.0, 1.0], [0.5, 0.5], low=[0.0, 0.0], high=[1.0, 1.0])
     other = quadratic([[2.0]], [1.0], [0.3], low=[0.0])
     both = quadratic(np.diag([1.0, 1.0, 2.0]), [-3.0, 1.0, 1.0], [0.5, 0.5, 0.3], low=[0.0] * 3, high=[1.0, 1.0, None])
-    together, expected = merged([state(one), state(other)]), state(both)
+    expected = state(both)
+    found = State(together([state(one).at, state(other).at]), expected.excess)
     for name in ("infeasibility", "primal", "dual", "least_product", "most_product", "products", "limits", "objective"):
-        assert getattr(together, name) == pytest.approx(getattr(expected, name)), name
-    assert together.error(0.1, Settings()) == pytest.approx(expected.error(0.1, Settings()))
-    assert together.merit(0.1) == pytest.approx(expected.merit(0.1))
+        assert getattr(found.at, name) == pytest.approx(getattr(expected.at, name)), name
+    assert found.error(0.1, Settings()) == pytest.approx(expected.error(0.1, Settings()))
+    assert found.merit(0.1) == pytest.approx(expected.merit(0.1))

@@ -25,7 +25,7 @@ STAY = Lengths(0.0, 0.0, 0.0)
 
 def costs(found: Run) -> Floats:
     """Objective by iteration, oversteps at their price among it."""
-    return np.array([line.state.objective for line in found.record])
+    return np.array([line.state.at.objective for line in found.record])
 
 
 def assert_same(found: Run, whole: Run, relative: float = 1e-7) -> None:
@@ -148,7 +148,7 @@ def test_what_a_trial_tells_is_what_the_step_brings(slices: int) -> None:
     share, nothing = 0.5 * ready.primal, np.zeros(found.system.periods)
     tried = found.system.trial(share, WIDTH)
     state = found.system.reduce(Lengths(share, share, 0.0), WIDTH, 0.0, nothing, nothing.astype(bool))
-    assert tried == pytest.approx((state.infeasibility, state.objective, state.logs), rel=1e-9)
+    assert tried == pytest.approx((state.at.infeasibility, state.at.objective, state.at.logs), rel=1e-9)
 
 
 def test_a_prediction_is_a_step_without_a_barrier() -> None:
@@ -207,6 +207,6 @@ def test_areas_begin_with_the_costs_and_limits_of_one_area_and_agree_at_their_ti
     _, system = opened(as_one_area_starts(case, partition(case)))
     nothing = np.zeros(2)
     one, other = (s.reduce(STAY, WIDTH, 0.0, nothing, nothing.astype(bool)) for s in (whole, system))
-    assert other.objective == pytest.approx(one.objective, rel=1e-9)
-    assert other.limits == one.limits
+    assert other.at.objective == pytest.approx(one.at.objective, rel=1e-9)
+    assert other.at.limits == one.at.limits
     assert system.mismatch() < 1e-6

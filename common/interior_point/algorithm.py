@@ -10,13 +10,13 @@ convex, then a growing multiple of the identity is added.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from common.feeder import Bools, Floats, Ints
-from common.joint_step import FIRST_WIDTH, LEFT, Lengths
+from common.joint_step import FIRST_WIDTH, LEFT, Lengths, Measures
 
 
 @dataclass(frozen=True)
@@ -89,42 +89,29 @@ class Settings:
 class State:
     """All parts together at a point."""
 
-    infeasibility: float
-    primal: float
-    dual: float
-    least_product: float
-    most_product: float
-    products: float
-    limits: float
-    multipliers: float
-    equations: float
-    objective: float
-    logs: float
+    at: Measures
     excess: Ints
     """(T,) negative eigenvalues too many; -1: not known"""
-    repriceable: float = 0.0
-    """overstepped limits whose prices could be raised"""
-    raised: float = 0.0
-    """overstepped limits whose prices have been raised"""
 
     @property
     def average(self) -> float:
-        return self.products / max(self.limits, 1.0)
+        return self.at.products / max(self.at.limits, 1.0)
 
     def least_barrier(self, settings: Settings) -> float:
         """The last barrier."""
-        asked = 0.5 * settings.gap * max(abs(self.objective), 1.0) / max(self.limits, 1.0)
+        asked = 0.5 * settings.gap * max(abs(self.at.objective), 1.0) / max(self.at.limits, 1.0)
         return float(np.clip(asked, *settings.barriers))
 
     def error(self, barrier: float, settings: Settings) -> float:
         """The first-order residual of the problem with a barrier, scaled as IPOPT does."""
-        mean = self.multipliers / max(self.limits + self.equations, 1.0)
+        at = self.at
+        mean = at.multipliers / max(at.limits + at.equations, 1.0)
         scale = max(settings.dual_scale, mean) / settings.dual_scale
-        off = max(self.most_product - barrier, barrier - self.least_product, 0.0) if self.limits else 0.0
-        return max(self.primal, self.dual / scale, off / scale)
+        off = max(at.most_product - barrier, barrier - at.least_product, 0.0) if at.limits else 0.0
+        return max(at.primal, at.dual / scale, off / scale)
 
     def merit(self, barrier: float) -> float:
-        return self.objective - barrier * self.logs
+        return self.at.objective - barrier * self.at.logs
 
 
 @dataclass(frozen=True)
@@ -238,7 +225,7 @@ def minimize(
         state = system.reduce(STAY, search.width, 0.0, search.last_delta, np.zeros(periods, bool), prices)
         _go_monotone(search, state)
         state, delta = _factorized(system, search, STAY)
-    search.infeasibility = 1e4 * max(1.0, state.infeasibility), 1e-4 * max(1.0, state.infeasibility)
+    search.infeasibility = 1e4 * max(1.0, state.at.infeasibility), 1e-4 * max(1.0, state.at.infeasibility)
     lengths, step, rejected = STAY, None, 0
     best, since = (np.inf, np.inf), 0
     for number in range(settings.iterations + 1):
@@ -331,7 +318,7 @@ def _factorized(system: System, search: _Search, lengths: Lengths) -> tuple[Stat
             )
             delta = np.where(bad, np.where(delta == 0, begun, delta * grown), delta)
         state = system.reduce(STAY, search.width, search.center, delta, convex)
-    search.primal, search.dual = state.primal, state.dual
+    search.primal, search.dual = state.at.primal, state.at.dual
     if not is_mending:
         search.last_delta = np.where(delta > 0, delta, search.last_delta)
     return state, delta
@@ -348,7 +335,7 @@ def _predicted(system: System, search: _Search, state: State) -> Step:
     ahead = system.predict(average)
     primal, dual = ahead.primal, ahead.dual
     weights = np.array([1.0, dual, primal, primal * dual])
-    left = float(weights @ ahead.products) / max(state.limits, 1.0)
+    left = float(weights @ ahead.products) / max(state.at.limits, 1.0)
     centering = min(max((left / average) ** 3, settings.least_centering), 1.0) if average > 0 else 0.0
     # Products are never raised: those that have gone too far would have to come back all the way.
     search.barrier = max(centering * average, min(state.least_barrier(settings), average))
@@ -380,7 +367,7 @@ def _searched(system: System, search: _Search, state: State) -> tuple[Step, floa
     """A step and a share of it that the filter accepts; None: there is none."""
     settings, barrier = search.settings, search.barrier
     step = system.expand(barrier, False, settings.keep)
-    infeasible, merit = state.infeasibility, state.merit(barrier)
+    infeasible, merit = state.at.infeasibility, state.merit(barrier)
     most, small = search.infeasibility
     gain, of_merit = settings.filter_infeasibility, settings.filter_objective
     rounding = 1e-12 * max(1.0, abs(merit))
@@ -414,27 +401,3 @@ def _narrow(search: _Search, state: State) -> None:
     if not search.monotone:
         width = settings.width_factor * max(state.average, 1e-30) ** 0.5
         search.width = max(settings.least_width, min(search.width, width))
-
-
-def merged(states: list[State]) -> State:
-    """Parts of one point together, their inertia left as the first's."""
-    first, *others = states
-    total = first
-    for other in others:
-        total = replace(
-            total,
-            infeasibility=total.infeasibility + other.infeasibility,
-            primal=max(total.primal, other.primal),
-            dual=max(total.dual, other.dual),
-            least_product=min(total.least_product, other.least_product),
-            most_product=max(total.most_product, other.most_product),
-            products=total.products + other.products,
-            limits=total.limits + other.limits,
-            multipliers=total.multipliers + other.multipliers,
-            equations=total.equations + other.equations,
-            objective=total.objective + other.objective,
-            logs=total.logs + other.logs,
-            repriceable=total.repriceable + other.repriceable,
-            raised=total.raised + other.raised,
-        )
-    return total

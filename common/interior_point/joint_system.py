@@ -21,7 +21,7 @@ import scipy.sparse as sp
 
 from common.boundary import CHILD
 from common.feeder import Bools, Floats, Ints
-from common.interior_point.algorithm import Prediction, State, Step, merged
+from common.interior_point.algorithm import Prediction, State, Step
 from common.interior_point.block_ldl import Entries, Factors, Pattern
 from common.interior_point.lanes import padded
 from common.interior_point.limits import (
@@ -43,6 +43,7 @@ from common.joint_step import (
     Expand,
     Expanded,
     Lengths,
+    Measures,
     Opened,
     Predict,
     Predicted,
@@ -50,6 +51,7 @@ from common.joint_step import (
     Reduced,
     Trial,
     Tried,
+    together,
 )
 
 
@@ -175,9 +177,7 @@ class JointSystem:
         self._told = told
         self.replaced += sum(answer.replaced for answer in told)
         excess, wrong = self._factorize(told)
-        own = self._own_state(told)
-        parts = [_state(answer) for answer in told]
-        total = merged([own, *parts])
+        at = together([self._own_measures(told), *(answer.measures for answer in told)])
         balance = int(excess.sum() - wrong.sum())
         unknown = np.zeros(self.periods, bool)
         for (_, span), answer in zip(self._spans, told, strict=True):
@@ -185,7 +185,7 @@ class JointSystem:
         bad = (excess != 0) | (wrong != 0) | unknown
         # Rounding can take back more than there was.
         right = not unknown.any() and balance <= 0
-        return replace(total, excess=np.zeros(self.periods, np.int64) if right else np.where(bad, 1, 0))
+        return State(at, np.zeros(self.periods, np.int64) if right else np.where(bad, 1, 0))
 
     def predict(self, average: float) -> Prediction:
         step = self._solved(self._reach(0.0, [answer.right for answer in self._told]))
@@ -238,11 +238,11 @@ class JointSystem:
 
     def objective(self) -> float:
         """$ of all areas at the last point, oversteps at their price among it."""
-        return sum(part.measures.objective * part.measures.scale for part in self._told)
+        return sum(part.measures.objective * part.scale for part in self._told)
 
     def energy_cost(self) -> float:
         """$"""
-        return sum(part.measures.energy_cost for part in self._told)
+        return sum(part.energy_cost for part in self._told)
 
     def mismatch(self) -> float:
         """Largest difference of a tie's voltage or current between both areas, pu."""
@@ -345,7 +345,7 @@ class JointSystem:
         lengths = longest(slacks.s, moved.s, 1.0), longest(slacks.z, moved.z, 1.0)
         return replace(step, slacks=moved), products, lengths
 
-    def _own_state(self, told: Sequence[Reduced]) -> State:
+    def _own_measures(self, told: Sequence[Reduced]) -> Measures:
         """The coordinator's equations, unknowns and limits."""
         point = self.point
         residual = self._residual = self._scattered([answer.residual for answer in told])
@@ -362,7 +362,7 @@ class JointSystem:
             missing = self._condensed.residual
         products = slacks.s * slacks.z
         self._own_infeasibility = float(np.abs(equations).sum() + np.abs(missing).sum())
-        return State(
+        return Measures(
             infeasibility=self._own_infeasibility,
             primal=max(float(np.abs(part).max(initial=0.0)) for part in (equations, missing)),
             dual=max(float(np.abs(part).max(initial=0.0)) for part in (unknowns, stationary)),
@@ -375,7 +375,6 @@ class JointSystem:
             equations=0.0,
             objective=0.0,
             logs=float(np.log(slacks.s).sum()),
-            excess=np.zeros(self.periods, np.int64),
         )
 
     def _own_slope(self, step: Point) -> float:
@@ -389,26 +388,6 @@ class JointSystem:
             slope += float(((point.nu[:, :-1] - point.nu[:, 1:]) * step.level[:, :-1]).sum())
             slope += float((point.nu * residual[self._ties :]).sum())
         return slope
-
-
-def _state(told: Reduced) -> State:
-    m = told.measures
-    return State(
-        infeasibility=m.infeasibility,
-        primal=m.primal,
-        dual=m.dual,
-        least_product=m.least_product,
-        most_product=m.most_product,
-        products=m.products,
-        limits=m.limits,
-        multipliers=m.multipliers,
-        equations=m.equations,
-        objective=m.objective,
-        logs=m.logs,
-        excess=told.negatives,
-        repriceable=m.repriceable,
-        raised=m.raised,
-    )
 
 
 def _stores(opened: Opened) -> Floats:

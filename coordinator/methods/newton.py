@@ -124,9 +124,9 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
     result = minimized(LEFT)
     notes = []
     # A price may be too low for a limit that could be kept.
-    if result.converged and result.state.repriceable:
+    if result.converged and result.state.at.repriceable:
         result = minimized(RAISED)
-        if result.converged and result.state.raised:
+        if result.converged and result.state.at.raised:
             result = minimized(RESTORED)
     if not result.converged:
         notes.append(f"newton stopped: {result.reason}")
