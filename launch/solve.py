@@ -49,6 +49,8 @@ LOOSE_PU = 1e-6
 """l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
 AT_ONCE_KW = 0.1
 """charging and discharging power of a battery in the same period that is worth a note"""
+BELOW_BOUND = 1e-6
+"""relative, below its lower bound an objective is none: solvers leave 1e-7"""
 OVERSTEP_PU = 1e-6
 """voltage beyond a limit that counts as overstepped"""
 OVERSTEP_SHARE = 2e-5
@@ -145,12 +147,13 @@ def solve(
     told = join_voltages(case, parts, solutions)
     last = outcome.rounds[-1]
     notes += _at_once(case, schedule) if outcome.converged else []
+    impossible = _below_bound(outcome, solved.bound)
     result = Result(
         case=case,
         method=asked,
         areas=tuple(area.name for area in parts.areas),
         tolerance_pu=options.tolerance_pu,
-        converged=outcome.converged,
+        converged=outcome.converged and not impossible,
         schedule=schedule,
         state=state,
         history=history(tuple(rounds)),
@@ -167,7 +170,7 @@ def solve(
         model_error_pu=float(np.abs(told - state.v_pu)[limited(case)].max(initial=0.0)),
         optimality=outcome.optimality,
         oversteps=tuple(overstepped(case, state)) if _is_exact(parts) else (),
-        notes=(*notes, *(_loose_branches(case, gap) if outcome.converged else ())),
+        notes=(*notes, *impossible, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
     if case.is_balanced and result.oversteps and outcome.converged:
         _refuse_overstep(result.oversteps)
@@ -222,6 +225,16 @@ def _best(runs: list[tuple[Outcome, list[AreaSolution]]]) -> tuple[Outcome, list
         spread = (max(found) - min(found)) / max(abs(min(found)), 1e-12)
         note += f"; objectives {min(found):.6f} to {max(found):.6f}, relative spread {spread:.1e}"
     return replace(best[0], notes=(*best[0].notes, note)), best[1]
+
+
+def _below_bound(outcome: Outcome, bound: float | None) -> list[str]:
+    """Says that an objective is lower than that of any schedule."""
+    if bound is None or outcome.objective >= bound - BELOW_BOUND * abs(bound):
+        return []
+    return [
+        f"the objective {outcome.objective:.6f} is below the lower bound {bound:.6f}: what areas still differ by saves "
+        "what no schedule can, so the run does not count as converged. Lower --tolerance, or use --method newton."
+    ]
 
 
 def _is_exact(parts: Partition) -> bool:

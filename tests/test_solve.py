@@ -10,6 +10,7 @@ import pytest
 from common.case import read_case
 from common.errors import CaseError, InfeasibleError
 from launch.partition import in_areas
+from launch.report import exit_code
 from launch.solve import CENTRALIZED, Options, solve
 
 
@@ -121,3 +122,17 @@ def test_of_several_starting_points_the_best_schedule_is_kept_and_the_spread_tol
 def test_several_starting_points_are_for_a_method_that_has_them() -> None:
     with pytest.raises(CaseError, match=r"admm has one starting point\. Use --method newton"):
         solve(read_case("ieee123", {"periods": 1}), Options("admm", starts=2))
+
+
+@pytest.mark.parametrize("method", ["admm", "newton"])
+def test_an_objective_below_its_lower_bound_does_not_count_as_converged(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = read_case("ieee123", {"periods": 1})
+    fine = solve(case, Options(method, certify=True, check=False))
+    assert fine.converged and fine.lower_bound is not None and exit_code(fine) == 0
+    higher = 1.00001 * fine.lower_bound
+    monkeypatch.setattr("launch.solve.lower_bound", lambda *_: higher)
+    found = solve(case, Options(method, certify=True, check=False))
+    assert not found.converged and exit_code(found) == 2
+    assert [note for note in found.notes if "is below the lower bound" in note]
