@@ -133,7 +133,7 @@ def draw(found: Sequence[Measured], path: Path) -> None:
         axes.set(xlabel=x, ylabel=y)
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":
