@@ -278,8 +278,7 @@ def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice
 
 def bounded_rows(limits: Limits) -> Ints:
     """Rows of unknowns that have bounds."""
-    rows = [group.of for group in limits.groups if not group.is_magnitude]
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
+    return np.unique(limits.of[~limits.is_magnitude])
 
 
 def entries(problem: Problem) -> Entries:

@@ -19,11 +19,13 @@ from common.interior_point.lanes import padded
 from common.interior_point.limits import (
     CLIP,
     Condensed,
+    Products,
     Slacks,
     condensed,
     expanded,
     first_slacks,
     longest,
+    products,
     zeta,
 )
 from common.joint_step import (
@@ -231,16 +233,8 @@ class JointArea:
         half, border = self._factors.forward(right)
         self._here = replace(here, corrector=(right, half, off, off_t))
         n = self.problem.periods
-        sums = [
-            float((a[:, :n] * b[:, :n]).sum() + (c[:, :n] * d[:, :n]).sum())
-            for a, b, c, d in (
-                (slacks.s, slacks.z, slacks.t, slacks.w),
-                (slacks.s, moved.z, slacks.t, moved.w),
-                (moved.s, slacks.z, moved.t, slacks.w),
-                (moved.s, moved.z, moved.t, moved.w),
-            )
-        ]
-        return Predicted(primal, dual, np.array(sums), border[self._border_order][:, :n])
+        sums = products(slacks, moved, n)
+        return Predicted(primal, dual, sums, border[self._border_order][:, :n])
 
     def expand(self, ask: Expand) -> Expanded:
         here, point = self._at, self.point
@@ -316,33 +310,11 @@ class JointArea:
     def _fill(self, found: Values, at: Condensed, delta: Floats, convex: Bools) -> None:
         """The table's rows of limits."""
         problem, table, tables = self.problem, found.table, self.problem.tables
-        limits, slacks = problem.limits, self.point.slacks
-        pairs = limits.magnitudes
-        stiffness = limits.of_pairs(at.stiffness, signed=False)
-        price = -limits.of_pairs(slacks.z, signed=True)
-        value, _, _, square = found.magnitude
-        log = pairs.is_log[:, None]
-        square = np.maximum(square, 1e-30)
-        slope = np.where(log, 1.0 / square, square / (value * value))
-        radial = np.where(log, -1.0 / square, (pairs.guard**2)[:, None] / value**3)
-        across = price * np.where(log, 1.0 / square, 1.0 / value)
-        along = stiffness * slope + price * radial
-        if problem.deviation.any():
-            weight = 4 * problem.deviation[:, None]
-            along = along + weight * (3 * square - 1)
-            across = across + weight * (square - 1)
-        if convex.any():
-            flags = _wide(convex, table.shape[1])
-            along = np.where(flags, np.maximum(along, 0.0), along)
-            across = np.where(flags, np.maximum(across, 0.0), across)
-        a, b = self.point.x[pairs.first], self.point.x[pairs.second]
-        own = table[tables["pairs"]].reshape(len(a), 3, -1)
-        own[:, 0] = (along * a * a + across * b * b) / square
-        own[:, 1] = (along * b * b + across * a * a) / square
-        own[:, 2] = (along - across) * a * b / square
-        bounds = table[tables["bounds"]]
-        for rows, weight in limits.of_rows(at.stiffness):
-            bounds[np.searchsorted(self._bounded, rows)] += weight
+        limits, z = problem.limits, self.point.slacks.z
+        table[tables["pairs"]] = limits.curvatures(
+            self.point.x, found.magnitude[0], at.stiffness, z, problem.deviation, _wide(convex, table.shape[1])
+        )
+        table[tables["bounds"]] = limits.of_rows(at.stiffness, self._bounded)
         table[tables["delta"]] = _wide(delta, table.shape[1])
 
     def _right(self, found: Values, at: Condensed, k: float, k_t: float, own: float) -> Floats:
@@ -384,23 +356,19 @@ class JointArea:
         elastic = limits.price - slacks.z[limits.hard :] - slacks.w
         over, was_raised = slacks.t > KEPT, limits.price > self._first_price
         little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
-        products = np.concatenate([(slacks.s * slacks.z)[:, :n], (slacks.t * slacks.w)[:, :n]])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            logs = np.log(slacks.s[:, :n]).sum() + np.log(slacks.t[:, :n]).sum()
+        pairs = Products.of(slacks, n)
         return Measures(
             infeasibility=float(sum(np.abs(part).sum() for part in residuals)),
             primal=max(float(np.abs(part).max(initial=0.0)) for part in residuals),
             dual=max(float(np.abs(part).max(initial=0.0)) for part in (stationary, elastic[:, :n])),
-            least_product=float(products.min(initial=np.inf)),
-            most_product=float(products.max(initial=0.0)),
-            products=float(products.sum()),
-            limits=float(products.size),
-            multipliers=float(
-                np.abs(slacks.z[:, :n]).sum() + np.abs(slacks.w[:, :n]).sum() + np.abs(point.multiplier[:, :n]).sum()
-            ),
+            least_product=pairs.least,
+            most_product=pairs.most,
+            products=pairs.total,
+            limits=float(pairs.count),
+            multipliers=pairs.multipliers + float(np.abs(point.multiplier[:, :n]).sum()),
             equations=float(problem.layout.multipliers * n),
             objective=found.objective + float((limits.price * slacks.t)[:, :n].sum()),
-            logs=float(logs),
+            logs=pairs.logs,
             repriceable=float((over & little & ~was_raised)[:, :n].sum()),
             raised=float((over & was_raised)[:, :n].sum()),
         )

@@ -196,8 +196,9 @@ def _bounds(case: Case) -> tuple[Floats, Floats]:
     """The stores' limits, area by area."""
     _, system = opened(partition(case))
     low, high = (np.full(len(system.point.level), np.nan) for _ in range(2))
-    for group in system._limits.groups:
-        (low if group.sign > 0 else high)[group.of] = system._limits.value[group.rows, 0]
+    limits = system._limits
+    for array, is_of in ((low, limits.sign > 0), (high, limits.sign < 0)):
+        array[limits.of[is_of]] = limits.value[is_of, 0]
     return low, high
 
 
