@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from areas.assembly import bounded_rows, build, entries
+from areas.assembly import build
 from areas.devices import random_controls
+from areas.entries import entries
 from areas.layout import Layout
 from areas.own_ends import Offer, place_ends
 from areas.problem import Problem
@@ -85,11 +86,12 @@ def first_point(
     a, b = (end[len(network.laws) :][devices] for end in (network.a, network.b))
     a, b = (np.where(end < 0, GROUND, end + layout.given_nodes) for end in (a, b))
     ties = _tie_nodes(area)
+    given = [power[network.owner[devices], : problem.periods] for power in problem.given]
     share = network.share[devices, None]
     injections = Injections(
         np.concatenate([a, ties]),
         np.concatenate([b, np.full(len(ties), GROUND)]),
-        np.concatenate([problem.given[network.owner[devices], : problem.periods] * share, -drawn]),
+        np.concatenate([(given[0] + 1j * given[1]) * share, -drawn]),
     )
     v, i = network.flow.solve(v_root, injections, None, FIRST_WIDTH)
     x = np.zeros((layout.rows, problem.cost.shape[1]))
@@ -142,7 +144,7 @@ class JointArea:
         pattern = Pattern(layout.blocks, layout.border, entries(self.problem))
         self._factors = Factors(pattern, self.problem.periods)
         self._pairs = _shared_pairs(layout)
-        self._bounded = bounded_rows(self.problem.limits)
+        self._bounded = self.problem.bounded
         border = _border_rows(layout.x, ("root", "tie")) if joint else np.zeros(0, np.int64)
         self._inner_x = np.setdiff1d(np.arange(layout.rows), border)
         shared = _border_rows(layout.multiplier, ("draw", "given", "store"))

@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from joint_parts import BARRIER, begun, everything
 
-from areas.assembly import entries
+from areas.entries import entries
 from areas.joint_area import JointArea, Point
 from areas.own_ends import FREE, HELD, Offer, offered
 from areas.values import Values, values
