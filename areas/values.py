@@ -18,10 +18,12 @@ from common.load_law import leg_powers
 class Values:
     """A problem at a point."""
 
-    equations: Floats
-    """(multiplier, T)"""
+    slopes: Floats
+    """(row, then multiplier; T) derivatives of cost + multiplier' equations by unknowns and multipliers"""
     gradient: Floats
-    """(row, T) of cost + multiplier' equations"""
+    """(row, T) the part by unknowns"""
+    equations: Floats
+    """(multiplier, T) the part by multipliers: what the equations leave"""
     margin: Floats
     """(limit, T)"""
     magnitude: tuple[Floats, Floats, Floats, Floats]
@@ -38,7 +40,8 @@ def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer:
     layout, network, linear = problem.layout, problem.network, problem.linear
     rows, equations = layout.x, layout.multiplier
     table = np.zeros((problem.tables["delta"].stop, x.shape[1]))
-    found, gradient = problem.source.copy(), problem.cost.copy()
+    slopes = np.concatenate([problem.cost, problem.source])
+    gradient, found = slopes[: layout.rows], slopes[layout.rows :]
     add_product(linear.indptr, linear.indices, linear.data, x, found)
     add_transposed(linear.indptr, linear.indices, linear.data, multiplier, gradient)
     p, q = (given.copy() for given in problem.given)
@@ -81,7 +84,7 @@ def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer:
         gradient[pairs.second] += 4 * weight * off * x[pairs.second]
         objective += float((weight * off**2)[:, : problem.periods].sum())
     margin = problem.limits.margins(x, magnitude[0])
-    return Values(found, gradient, margin, magnitude, table, objective)
+    return Values(slopes, gradient, found, margin, magnitude, table, objective)
 
 
 def _meter(problem: Problem, x: Floats, multiplier: Floats, found: Floats, gradient: Floats, table: Floats) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from common.compiled import njit
 from common.feeder import Bools, Floats, Ints
 
@@ -260,28 +262,38 @@ def worst(value: Floats, step: Floats) -> float:
 @njit
 def products(s: Floats, z: Floats, ds: Floats, dz: Floats, periods: int) -> tuple[float, float, float, float]:
     """Sums of s z, s dz, ds z and ds dz over the first periods."""
-    both, first, second, last = 0.0, 0.0, 0.0, 0.0
+    sums = np.zeros((4, periods))
+    both, first, second, last = sums
     for row in range(len(s)):
         for t in range(periods):
-            both += s[row, t] * z[row, t]
-            first += s[row, t] * dz[row, t]
-            second += ds[row, t] * z[row, t]
-            last += ds[row, t] * dz[row, t]
-    return both, first, second, last
+            both[t] += s[row, t] * z[row, t]
+            first[t] += s[row, t] * dz[row, t]
+            second[t] += ds[row, t] * z[row, t]
+            last[t] += ds[row, t] * dz[row, t]
+    return both.sum(), first.sum(), second.sum(), last.sum()
 
 
 @njit
 def measured(s: Floats, z: Floats, periods: int) -> tuple[float, float, float, float, float]:
     """Least and largest product, their sum, the sum of the logarithms of s and of z, over the first periods."""
-    least, most, total, logs, multipliers, product = math.inf, 0.0, 0.0, 0.0, 0.0, 1.0
+    least, most, product = np.full(periods, np.inf), np.zeros(periods), np.ones(periods)
+    total, multipliers, logs = np.zeros(periods), np.zeros(periods), 0.0
     for row in range(len(s)):
+        is_far = False
         for t in range(periods):
             both = s[row, t] * z[row, t]
-            least, most = min(least, both), max(most, both)
-            total += both
-            multipliers += abs(z[row, t])
-            product *= s[row, t]
-            if not 1.0 / FAR < product < FAR:
-                logs += math.log(product)
-                product = 1.0
-    return least, most, total, logs + math.log(product), multipliers
+            least[t] = both if both < least[t] else least[t]
+            most[t] = both if both > most[t] else most[t]
+            total[t] += both
+            multipliers[t] += abs(z[row, t])
+            product[t] *= s[row, t]
+            is_far |= not 1.0 / FAR < product[t] < FAR
+        if is_far:
+            for t in range(periods):
+                logs += math.log(product[t])
+                product[t] = 1.0
+    smallest, largest = math.inf, 0.0
+    for t in range(periods):
+        logs += math.log(product[t])
+        smallest, largest = min(smallest, least[t]), max(largest, most[t])
+    return smallest, largest, total.sum(), logs, multipliers.sum()

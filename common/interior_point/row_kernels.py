@@ -1,6 +1,11 @@
-"""Row by row and period by period: compiled sums of arrays (row, T), contiguous, that hold more than some periods."""
+"""Row by row and period by period: compiled sums of arrays (row, T), contiguous, that may hold more periods than count.
+
+Sums go over rows first, so that the periods are a loop without dependences.
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from common.compiled import njit
 from common.feeder import Floats, Ints
@@ -29,20 +34,34 @@ def add_transposed(start: Ints, column: Ints, value: Floats, y: Floats, found: F
 @njit
 def absolute(values: Floats, rows: Ints, periods: int) -> tuple[float, float]:
     """Sum and maximum of the absolute values of some rows in the first periods; nan where one is."""
-    total, largest = 0.0, 0.0
+    totals, most = np.zeros(periods), np.zeros(periods)
     for row in rows:
         for t in range(periods):
             size = abs(values[row, t])
-            total += size
-            largest = max(largest, size)
+            totals[t] += size
+            most[t] = size if size > most[t] else most[t]
+    total, largest = 0.0, 0.0
+    for t in range(periods):
+        total += totals[t]
+        largest = max(largest, most[t])
     return total, largest if total == total else total
 
 
 @njit
 def dot(a: Floats, b: Floats, rows: Ints, periods: int) -> float:
     """Sum of the products of some rows in the first periods."""
-    total = 0.0
+    totals = np.zeros(periods)
     for row in rows:
         for t in range(periods):
-            total += a[row, t] * b[row, t]
-    return total
+            totals[t] += a[row, t] * b[row, t]
+    return float(totals.sum())
+
+
+@njit
+def ratios(a: Floats, b: Floats, periods: int) -> float:
+    """Sum of a / b in the first periods."""
+    totals = np.zeros(periods)
+    for row in range(len(a)):
+        for t in range(periods):
+            totals[t] += a[row, t] / b[row, t]
+    return float(totals.sum())
