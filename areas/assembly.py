@@ -97,8 +97,8 @@ def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> 
     tables = _tables(layout, network, limits)
     source = np.zeros((layout.multipliers, count))
     if area.has_substation:
-        v = feeder.v_no_load[: feeder.roots, None]
-        source[layout.multiplier["network"]] = network.by_root @ np.concatenate([v.real, v.imag])
+        given_v = -(flow.from_root @ feeder.v_no_load[: feeder.roots, None])
+        source[: layout.nodes], source[2 * layout.nodes : 3 * layout.nodes] = given_v.real, given_v.imag
     row, drawn = layout.x["control"].start, 0 if joint else len(tie_nodes)
     given = np.concatenate([controls.given[:, span], np.zeros((drawn, periods), complex)])
     tap = network.taps

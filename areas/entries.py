@@ -33,12 +33,15 @@ def linear_equations(
     that they draw; levels of stores; metered powers and boundary quantities."""
     x, equation, n, ties = layout.x, layout.multiplier, layout.nodes, layout.ties
     found = Terms()
-    found.matrix(equation["network"], x["network"], network.system)
-    if layout.roots:
-        found.matrix(equation["network"], x["root"], network.by_root)
+    flow, roots, network_row, first = network.flow, layout.roots, equation["network"].start, x["network"].start
+    found.complex_matrix(flow.system, network_row, 2 * n, first, 2 * n)
+    if roots:
+        found.complex_matrix(-flow.from_root, network_row, 2 * n, x["root"].start, roots)
         if layout.joint:
-            found.matrix(equation["draw"], x["root"], network.draw_by_root)
-            found.matrix(equation["draw"], x["network"], network.draw)
+            # The currents into the branches at the own root, by its voltages and by the currents that they deliver.
+            ports, at, draw = flow.ports, np.arange(roots), equation["draw"].start
+            found.complex_matrix(ports.c[at][:, at], draw, roots, x["root"].start, roots)
+            found.complex_matrix(ports.d[at][:, roots:], draw, roots, first + n, 2 * n)
     if layout.joint:
         for half, rows in enumerate(layout.voltage(tie_nodes)):
             own = half * ties + np.arange(ties)
@@ -85,7 +88,7 @@ def entries(problem: Problem) -> Entries:
     bounded = at[problem.bounded]
     found.varying(bounded, bounded, tables["bounds"].start + np.arange(len(bounded)))
     corrected = np.concatenate([at[problem.control_rows], at[:n], at[2 * n : 3 * n]])
-    found.varying(corrected, corrected, np.full(len(corrected), tables["delta"].start))
+    found.varying(corrected, corrected, tables["delta"].start)
     found.constant(at[problem.control_rows], at[problem.control_rows], CONTROL_CURVATURE)
     if problem.ends is not None:
         end_entries(problem, found)
@@ -117,22 +120,21 @@ def _leg_entries(problem: Problem, found: Collector) -> None:
         found.varying(at[a + part], at[b + by_part], rows + k, -1.0)
     # By the controls that move a device's leg.
     loads, legs = len(network.laws), len(network.a)
-    for nodes, sign in ((network.a[loads:], 1.0), (network.b[loads:], -1.0)):
-        for control, unit in enumerate(problem.control_unit.tolist()):
-            leg = np.flatnonzero((network.owner == unit) & (nodes >= 0))
-            node, first = nodes[leg], LEG_ROWS * legs + DEVICE_ROWS * leg
-            column = np.full(len(leg), at[problem.control_rows[control]])
-            p, q = sign * problem.control_p[control], sign * problem.control_q[control]
-            for target, by_p, by_q, minus in (
-                (of[node + n], 0, 1, 1.0),
-                (of[node + n + im], 1, 0, -1.0),
-                (at[node], 2, 3, 1.0),
-                (at[node + im], 3, 2, -1.0),
-            ):
-                if p:
-                    found.varying(target, column, first + by_p, p)
-                if q:
-                    found.varying(target, column, first + by_q, minus * q)
+    control, leg = np.nonzero(problem.control_unit[:, None] == network.owner)
+    first = LEG_ROWS * legs + DEVICE_ROWS * leg
+    column = at[problem.control_rows[control]]
+    by_p, by_q = problem.control_p[control], problem.control_q[control]
+    for nodes, sign in ((network.a[loads:][leg], 1.0), (network.b[loads:][leg], -1.0)):
+        kept = np.flatnonzero(nodes >= 0)
+        node, by, rows = nodes[kept], column[kept], first[kept]
+        for target, of_p, of_q, minus in (
+            (of[node + n], 0, 1, 1.0),
+            (of[node + n + im], 1, 0, -1.0),
+            (at[node], 2, 3, 1.0),
+            (at[node + im], 3, 2, -1.0),
+        ):
+            found.varying(target, by, rows + of_p, sign * by_p[kept])
+            found.varying(target, by, rows + of_q, sign * minus * by_q[kept])
 
 
 def _meter_entries(problem: Problem, found: Collector) -> None:

@@ -178,5 +178,4 @@ def end_entries(problem: Problem, found: Collector) -> None:
     if layout.roots:
         power = at[np.concatenate([ends.rows[: layout.roots, P], ends.rows[: layout.roots, Q]])]
         i, j = np.triu_indices(len(power))
-        upstream = np.full(len(i), tables["upstream"].start)
-        found.varying(power[i], power[j], upstream, 2 * ends.losses[i, j])
+        found.varying(power[i], power[j], tables["upstream"].start, 2 * ends.losses[i, j])
