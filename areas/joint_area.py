@@ -53,8 +53,6 @@ from common.objective import energy
 from common.partition import AreaCase
 from common.power_flow import Injections
 
-FIRST_TOLERANCE = 1e-3
-"""pu, of the power flow to begin with: the first Newton step is better than its next iterations"""
 REFINED_BELOW = 1e-6
 """barrier below which steps are refined: then stiffnesses span more digits than one solution keeps"""
 
@@ -96,7 +94,7 @@ def first_point(
         np.concatenate([b, np.full(len(ties), GROUND)]),
         np.concatenate([(given[0] + 1j * given[1]) * share, -drawn]),
     )
-    v, i = network.flow.solve(v_root, injections, None, FIRST_WIDTH, FIRST_TOLERANCE)
+    v, i = network.flow.solve(v_root, injections, None, FIRST_WIDTH)
     x = np.zeros((layout.rows, problem.cost.shape[1]))
     own = slice(layout.given_nodes, None)
     x[layout.x["network"]] = padded(np.concatenate([v[own].real, i[own].real, v[own].imag, i[own].imag]))

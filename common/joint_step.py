@@ -8,8 +8,9 @@ coordinator adds them up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from common.feeder import Bools, Floats, Ints
 
@@ -86,9 +87,14 @@ class Measures:
 
 def together(parts: Sequence[Measures]) -> Measures:
     """Of several parts at one point."""
-    combine = {"primal": max, "dual": max, "least_product": min, "most_product": max}
-    names = [one.name for one in fields(Measures)]
-    return Measures(**{name: combine.get(name, sum)([getattr(part, name) for part in parts]) for name in names})
+    values = dict(zip(_NAMES, zip(*map(_values, parts), strict=True), strict=True))
+    return Measures(**{name: _COMBINED.get(name, sum)(own) for name, own in values.items()})
+
+
+_NAMES = [one.name for one in fields(Measures)]
+_values = attrgetter(*_NAMES)
+_COMBINED: dict[str, Callable[..., float]] = {"primal": max, "dual": max, "least_product": min, "most_product": max}
+"""how measures of parts make those of the whole, where they are no sums"""
 
 
 @dataclass(frozen=True)

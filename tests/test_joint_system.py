@@ -158,7 +158,7 @@ def test_a_prediction_is_a_step_without_a_barrier() -> None:
     step = system.expand(0.0, False, 1.0)
     assert (ahead.primal, ahead.dual) == pytest.approx((step.primal, step.dual), rel=1e-9)
     before = sum(answer.measures.products for answer in system._told) + float(
-        (system.point.slacks.s * system.point.slacks.z).sum()
+        (system.stores.at.slacks.s * system.stores.at.slacks.z).sum()
     )
     assert ahead.products[0] == pytest.approx(before, rel=1e-9)
     # To first order all products are gone at its end.
@@ -184,7 +184,7 @@ def test_from_the_forecast_of_a_partition_areas_end_where_one_area_does_in_as_ma
 def test_stored_energies_keep_their_limits_and_end_as_they_began() -> None:
     case = read_case("ieee13", {"periods": 24})
     found = run(partition(case), 3)
-    level, (low, high) = found.system.point.level, _bounds(case)
+    level, (low, high) = found.system.stores.levels(), _bounds(case)
     assert ((level >= low[:, None] - 1e-9) & (level <= high[:, None] + 1e-9)).all()
     start = np.sort([unit.soc_initial * unit.energy_kwh for unit in case.batteries]) / case.settings.base_kva
     np.testing.assert_allclose(np.sort(level[:, -1]), start, atol=1e-9)
@@ -195,8 +195,8 @@ def test_stored_energies_keep_their_limits_and_end_as_they_began() -> None:
 def _bounds(case: Case) -> tuple[Floats, Floats]:
     """The stores' limits, area by area."""
     _, system = opened(partition(case))
-    low, high = (np.full(len(system.point.level), np.nan) for _ in range(2))
-    limits = system._limits
+    low, high = (np.full(system.stores.count, np.nan) for _ in range(2))
+    limits = system.stores.limits
     for array, is_of in ((low, limits.sign > 0), (high, limits.sign < 0)):
         array[limits.of[is_of]] = limits.value[is_of, 0]
     return low, high
