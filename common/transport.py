@@ -69,9 +69,11 @@ class Spent:
 
     def critical_s(self) -> tuple[float, float]:
         """Wall and CPU time of the busiest rank."""
-        ranks = np.array(self.rank)
-        wall, cpu = (np.bincount(ranks, times).max() if len(ranks) else 0.0 for times in (self.wall_s, self.cpu_s))
-        return float(wall), float(cpu)
+        wall, cpu = dict.fromkeys(self.rank, 0.0), dict.fromkeys(self.rank, 0.0)
+        for rank, own_wall, own_cpu in zip(self.rank, self.wall_s.tolist(), self.cpu_s.tolist(), strict=True):
+            wall[rank] += own_wall
+            cpu[rank] += own_cpu
+        return max(wall.values(), default=0.0), max(cpu.values(), default=0.0)
 
 
 class Transport(Protocol):

@@ -23,10 +23,10 @@ from common.boundary import CHILD
 from common.feeder import Bools, Floats, Ints
 from common.interior_point.algorithm import Prediction, State, Step
 from common.interior_point.block_ldl import Entries, Factors, Pattern
-from common.interior_point.lanes import padded
+from common.interior_point.lanes import LANES, groups, padded, unset
 from common.interior_point.levels import Levels, StoredEnergies
 from common.interior_point.limits import CLIP, longest, products
-from common.interior_point.row_kernels import absolute, dot
+from common.interior_point.row_kernels import absolute, add_rows, dot
 from common.joint_step import (
     LEFT,
     Expand,
@@ -65,8 +65,8 @@ SCALARS = 8
 
 @dataclass(frozen=True)
 class _Step:
-    ties: Floats
-    """(scalar of the ties, T)"""
+    scalars: Floats
+    """(scalar, T) in lanes, ties', then stores'"""
     levels: Levels
 
 
@@ -97,27 +97,27 @@ class JointSystem:
         ]
         start, low, high = stores
         self.stores = StoredEnergies(start, low, high, periods, barrier)
-        first = np.zeros((self._ties + self.stores.count, periods))
-        for (area, span), told in zip(spans, opened, strict=True):
-            first[self._places[area][:, None], np.arange(periods)[span]] = told.border
+        self._place = np.concatenate(self._places)
+        sizes = np.array([len(places) for places in self._places])
+        self._windows = _windows(sizes, spans)
+        self._pair_windows = _windows(sizes * (sizes + 1) // 2, spans)
+        blocks = self._blocks = self._ties // 2 + (self.stores.count + 1) // 2
+        self._factors = self._pattern(blocks) if blocks else None
+        self._store_pairs = _pair_numbers(2 * (blocks - self._ties // 2))[: self.stores.count, : self.stores.count]
+        self._of_stores = slice(self._ties, self._ties + self.stores.count)
+        """among the scalars"""
+        first = np.zeros((2 * blocks, self._lanes))
+        first[self._place] = self._stacked([told.border for told in opened])
         self.ties = first[: self._ties]
-        """(scalar of the ties, T)"""
-        sizes = [len(places) * (len(places) + 1) // 2 for places in self._places]
-        self._pairs = np.cumsum([0, *sizes])
-        self._factors = self._pattern()
-        size = 2 * len(self._factors.pattern.border) if self._factors else 0
-        self._store_pairs = _pair_numbers(size)[: self.stores.count, : self.stores.count]
+        """(scalar of the ties, T) in lanes"""
         self._unknowns, self._equations = np.arange(0, self._ties, 2), np.arange(1, self._ties, 2)
         self._step: _Step | None = None
         self.replaced = 0.0
         """factorizations whose static pivots failed"""
 
-    def _pattern(self) -> Factors | None:
+    def _pattern(self, blocks: int) -> Factors:
         """Of the border: dense between the unknowns of each area, and each tie's own equations."""
         stores = self.stores.count
-        blocks = self._ties // 2 + (stores + 1) // 2
-        if not blocks:
-            return None
         i, j = [], []
         for places in self._places:
             one, other = np.triu_indices(len(places))
@@ -141,8 +141,8 @@ class JointSystem:
     ) -> State:
         if self._step is not None:
             ties, step = self.ties.copy(), self._step
-            ties[0::2] += lengths.primal * step.ties[0::2]
-            ties[1::2] += lengths.multiplier * step.ties[1::2]
+            ties[0::2] += lengths.primal * step.scalars[0 : self._ties : 2]
+            ties[1::2] += lengths.multiplier * step.scalars[1 : self._ties : 2]
             self.ties = ties
             self.stores.take(step.levels, lengths, barrier)
         told = self._parts.reduce(
@@ -151,10 +151,13 @@ class JointSystem:
         self._told = told
         self.replaced += sum(answer.replaced for answer in told)
         excess, wrong = self._factorize(told)
-        residual = self._residual = self._scattered([answer.residual for answer in told])
+        self._rights = self._stacked([answer.right for answer in told])
+        self._barrier_rights = self._stacked([answer.right_barrier for answer in told])
+        residual = self._residual = self._scattered(self._stacked([answer.residual for answer in told]))
         residual[: self._ties] -= _swapped(self.ties)
-        residual[self._ties :] += self.stores.rises()
-        own = [self._tie_measures(), *([self.stores.measures(residual[self._ties :])] if self.stores.count else [])]
+        residual[self._of_stores, : self.periods] += self.stores.rises()
+        self._left = np.ascontiguousarray(residual[self._of_stores, : self.periods])
+        own = [self._tie_measures(), *([self.stores.measures(self._left)] if self.stores.count else [])]
         self._own_infeasibility = sum(one.infeasibility for one in own)
         at = together([*own, *(answer.measures for answer in told)])
         balance = int(excess.sum() - wrong.sum())
@@ -167,12 +170,12 @@ class JointSystem:
         return State(at, np.zeros(self.periods, np.int64) if right else np.where(bad, 1, 0))
 
     def predict(self, average: float) -> Prediction:
-        step = self._solved([answer.right for answer in self._told], 0.0)
+        step = self._solved(self._rights, 0.0)
         told = self._parts.predict([Predict(part, average) for part in self._split(step)])
         slacks, moved = self.stores.at.slacks, step.levels.slacks
         most = CLIP * average
         self._off = np.clip(moved.s * moved.z, -most, most)
-        self._correctors = [answer.right for answer in told]
+        self._correctors = self._stacked([answer.right for answer in told])
         return Prediction(
             primal=min(longest(slacks.s, moved.s, 1.0), *(answer.primal for answer in told)),
             dual=min(longest(slacks.z, moved.z, 1.0), *(answer.dual for answer in told)),
@@ -180,23 +183,18 @@ class JointSystem:
         )
 
     def expand(self, barrier: float, corrected: bool, keep: float) -> Step:
-        parts = [answer.right + barrier * answer.right_barrier for answer in self._told]
-        k: Floats | float = barrier
-        if corrected:
-            parts = [part + more for part, more in zip(parts, self._correctors, strict=True)]
-            k = barrier - self._off
-        step = self._step = self._solved(parts, k)
+        rights, k = self._rights + barrier * self._barrier_rights, barrier - self._off if corrected else barrier
+        step = self._step = self._solved(rights + self._correctors if corrected else rights, k)
         told = self._parts.expand([Expand(part, barrier, corrected, keep) for part in self._split(step)])
         slacks, moved = self.stores.at.slacks, step.levels.slacks
-        slope = self._tie_slope(step.ties) + self.stores.slope(step.levels, self._residual[self._ties :], barrier)
+        slope = self._tie_slope(step.scalars) + self.stores.slope(step.levels, self._left, barrier)
         return Step(
             primal=min(longest(slacks.s, moved.s, keep), *(answer.primal for answer in told)),
             dual=min(longest(slacks.z, moved.z, keep), *(answer.dual for answer in told)),
             slope=slope + sum(answer.slope for answer in told),
             change=max(answer.change for answer in told),
             multiplier=max(
-                float(np.abs(step.ties).max(initial=0.0)),
-                float(np.abs(step.levels.nu).max(initial=0.0)),
+                float(np.abs(step.scalars).max(initial=0.0)),
                 *(answer.multiplier for answer in told),
             ),
         )
@@ -228,17 +226,29 @@ class JointSystem:
 
     # What they are made of.
 
-    def _scattered(self, parts: Sequence[Floats]) -> Floats:
-        """(scalar, T) the sum of the parts' border arrays."""
-        found = np.zeros((self._ties + self.stores.count, self.periods))
-        for (area, span), part in zip(self._spans, parts, strict=True):
-            found[self._places[area], span] += part
+    @property
+    def _lanes(self) -> int:
+        return LANES * groups(self.periods)
+
+    def _stacked(self, parts: Sequence[Floats], windows: Sequence[tuple[slice, slice]] | None = None) -> Floats:
+        """(border unknown of an area, one area below the other; T) in lanes."""
+        windows = self._windows if windows is None else windows
+        found = unset(windows[-1][0].stop, self._lanes)
+        for (rows, span), part in zip(windows, parts, strict=True):
+            found[rows, span] = part
+        found[:, self.periods :] = found[:, self.periods - 1 : self.periods]
+        return found
+
+    def _scattered(self, stacked: Floats) -> Floats:
+        """(scalar, T) in lanes, the sum over areas."""
+        found = np.zeros((2 * self._blocks, self._lanes))
+        add_rows(self._place, stacked, found)
         return found
 
     def _split(self, step: _Step) -> list[Floats]:
         """Each part's share of the border's step."""
-        both = np.concatenate([step.ties, step.levels.nu])
-        return [both[self._places[area], span] for area, span in self._spans]
+        told = step.scalars[self._place]
+        return [told[window] for window in self._windows]
 
     def _factorize(self, told: Sequence[Reduced]) -> tuple[Ints, Ints]:
         """Negative eigenvalues too many in each period, of areas and ties; and those that the coupling in time takes
@@ -249,34 +259,26 @@ class JointSystem:
         wrong = np.zeros(self.periods, np.int64)
         if self._factors is None:
             return excess, wrong
-        firsts = self._pairs
-        table = np.zeros((firsts[-1], self.periods))
-        for (area, span), answer in zip(self._spans, told, strict=True):
-            table[firsts[area] : firsts[area + 1], span] = answer.schur
-        self._factors.factor(padded(table))
+        self._factors.factor(self._stacked([answer.schur for answer in told], self._pair_windows))
         excess += self._factors.negatives - self._ties // 2
         if self.stores.count:
             schur = self._factors.schur()[self._store_pairs, : self.periods]
             wrong = self.stores.factorize(np.ascontiguousarray(schur.transpose(2, 0, 1)))
         return excess, wrong
 
-    def _solved(self, parts: Sequence[Floats], k: Floats | float) -> _Step:
-        """Towards products k of the levels' slacks, from the parts' right-hand sides."""
-        right, count = self._scattered(parts), self.stores.count
-        right[: self._ties] += _swapped(self.ties)
-        right[self._ties :] -= self.stores.rises()
+    def _solved(self, rights: Floats, k: Floats | float) -> _Step:
+        """Towards products k of the levels' slacks, from the areas' right-hand sides, stacked."""
+        right, count, levels = self._scattered(rights), self.stores.count, self.stores.at
         if self._factors is None:
-            return _Step(right, self.stores.at)
-        whole = np.zeros((2 * self._factors.pattern.structure.blocks, self.periods))
-        whole[: len(right)] = right
-        half, g = self._factors.forward(padded(whole))
-        kept = np.zeros((2 * len(self._factors.pattern.border), g.shape[1]))
-        levels = self.stores.at
+            return _Step(right, levels)
+        right[: self._ties] += _swapped(self.ties)
+        right[self._of_stores, : self.periods] -= self.stores.rises()
+        half, g = self._factors.forward(right)
+        kept = np.zeros_like(g)
         if count:
             levels = self.stores.step(g[:count, : self.periods], k)
             kept[:count] = padded(levels.nu)
-        found = self._factors.backward(half, kept)
-        return _Step(np.ascontiguousarray(found[: self._ties, : self.periods]), levels)
+        return _Step(self._factors.backward(half, kept), levels)
 
     def _tie_measures(self) -> Measures:
         """Of the ties' equations and unknowns; areas count the shared multipliers."""
@@ -298,12 +300,18 @@ class JointSystem:
     def _tie_slope(self, step: Floats) -> float:
         """What the ties add to the derivative of the objective along the step: derivatives by V and J of their part of
         the Lagrangian, and their equations' residuals, which the step takes off."""
-        along = float((self.ties[1::2] * step[0::2]).sum())
-        return dot(self.ties, self._residual, self._equations, self.periods) - along
+        along = self.ties[1::2] * step[0 : self._ties : 2]
+        return dot(self.ties, self._residual, self._equations, self.periods) - float(along[:, : self.periods].sum())
 
 
 def _stores(opened: Opened) -> Floats:
     return np.stack([opened.start, opened.low, opened.high])
+
+
+def _windows(sizes: Ints, spans: Sequence[tuple[int, slice]]) -> list[tuple[slice, slice]]:
+    """(part,) rows and periods of each part, where so many rows of the areas stand one below the other."""
+    ends = np.cumsum(sizes).tolist()
+    return [(slice(ends[area] - int(sizes[area]), ends[area]), span) for area, span in spans]
 
 
 def _pair_numbers(size: int) -> Ints:

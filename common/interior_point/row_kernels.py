@@ -32,6 +32,15 @@ def add_transposed(start: Ints, column: Ints, value: Floats, y: Floats, found: F
 
 
 @njit
+def add_rows(place: Ints, values: Floats, found: Floats) -> None:
+    """Add every row to the one at its place, which may repeat."""
+    for row in range(len(place)):
+        at = place[row]
+        for t in range(values.shape[1]):
+            found[at, t] += values[row, t]
+
+
+@njit
 def absolute(values: Floats, rows: Ints, periods: int) -> tuple[float, float]:
     """Sum and maximum of the absolute values of some rows in the first periods; nan where one is."""
     totals, most = np.zeros(periods), np.zeros(periods)
