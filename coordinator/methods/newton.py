@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from common.feeder import Floats
 from common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from common.interior_point.joint_system import JointSystem
 from common.joint_step import (
@@ -43,8 +44,10 @@ class _Exchanges:
     transport: Transport
     wall_s: float = 0.0
     """inside exchanges"""
-    critical: list[tuple[float, float]] = field(default_factory=list)
-    by_part: Any = 0.0
+    critical_s: float = 0.0
+    critical_cpu_s: float = 0.0
+    by_part: Floats | float = 0.0
+    """(part,) wall time"""
     own_cpu_s: float = 0.0
 
     def ask(self, command: Command, asks: Sequence[Any]) -> list[Any]:
@@ -52,12 +55,17 @@ class _Exchanges:
         answers = self.transport.exchange(command, asks)
         self.wall_s += time.perf_counter() - started
         spent = self.transport.spent
-        self.critical.append(spent.critical_s())
+        wall, cpu = spent.critical_s()
+        self.critical_s += wall
+        self.critical_cpu_s += cpu
         self.by_part = self.by_part + spent.wall_s
         if 0 in spent.rank:
             # Parts in this process: their time is none of the coordinator's.
             self.own_cpu_s -= float(spent.cpu_s.sum())
         return answers
+
+    def clear(self) -> None:
+        self.wall_s = self.critical_s = self.critical_cpu_s = self.by_part = self.own_cpu_s = 0.0
 
     def reduce(self, asks: Sequence[Reduce]) -> list[Reduced]:
         return self.ask(Command.REDUCE, asks)
@@ -93,7 +101,6 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
         now, cpu = time.perf_counter(), time.thread_time()
         by_area = np.zeros(areas.max() + 1)
         np.maximum.at(by_area, areas, np.broadcast_to(exchanges.by_part, areas.shape))
-        critical = np.array(exchanges.critical).reshape(-1, 2).sum(axis=0)
         in_process = 0 in transport.spent.rank
         inside = exchanges.wall_s
         rounds.append(
@@ -106,13 +113,13 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
                 cost=system.energy_cost(),
                 elapsed_s=now - started,
                 coordinator_s=now - clock[0] - inside,
-                communication_s=0.0 if in_process else max(inside - float(critical[0]), 0.0),
+                communication_s=0.0 if in_process else max(inside - exchanges.critical_s, 0.0),
                 solve_s=tuple(by_area.tolist()),
                 area_s=tuple(by_area.tolist()),
-                cpu_s=(float(critical[1]), cpu - clock[1] + exchanges.own_cpu_s),
+                cpu_s=(exchanges.critical_cpu_s, cpu - clock[1] + exchanges.own_cpu_s),
             )
         )
-        exchanges.wall_s, exchanges.critical, exchanges.by_part, exchanges.own_cpu_s = 0.0, [], 0.0, 0.0
+        exchanges.clear()
         clock[:] = [time.perf_counter(), time.thread_time()]
         task.on_round(rounds[-1])
 
