@@ -39,6 +39,8 @@ LEAST_SCALE = 0.01
 """$ per kWh that costs are over at least"""
 TYPICAL = 10.0
 """times the median price that costs are over at most: a single dear hour must not make the others look free"""
+APART = 1.0
+"""distance of the bounds of a control that is fixed from it, pu: it is held otherwise, and they must not matter"""
 LEAST_KINK = 1e-9
 """difference of prices, over the scale, below which two count as one"""
 
@@ -133,6 +135,7 @@ def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> 
         scale=scale,
         periods=periods,
         first_control=spanned(controls.first),
+        fixed=spanned(controls.fixed.astype(float)) > 0,
         ends=ends,
     )
 
@@ -209,8 +212,8 @@ def _limits(
     # A pu of current beyond its limit costs what a pu of power does.
     of_currents = settings.overload_price_per_kvah * settings.base_kva * dt / scale
     limits = [
-        Limit(each, 1.0, spanned(controls.low)),
-        Limit(each, -1.0, spanned(controls.high)),
+        Limit(each, 1.0, spanned(controls.low - APART * controls.fixed)),
+        Limit(each, -1.0, spanned(controls.high + APART * controls.fixed)),
         Limit(pair[0], -1.0, level(radius, len(circles)), True),
         Limit(pair[1], 1.0, level(np.log(settings.v_min_pu), len(nodes)), True, slack),
         Limit(pair[1], -1.0, level(np.log(settings.v_max_pu), len(nodes)), True, slack),

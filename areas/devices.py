@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from common.devices import PV, Battery, Device, FlexibleLoad, Wind
-from common.feeder import Complexes, Floats, Ints
+from common.feeder import Bools, Complexes, Floats, Ints
 from common.horizon import Horizon
 from common.objective import Factors, factors
 from common.partition import AreaCase
 from common.settings import Settings
 
 ROOM = 1e-6
-"""least range of a control, pu: an interior point needs an inside, also where there is nothing to decide"""
+"""least range of a control, pu: an interior point needs an inside, so one with less is fixed"""
 AT_ONCE = 0.01
 """share of its rating up to which a battery's charging while it discharges is none"""
 FIRST_SHARE = 0.1
@@ -49,7 +49,7 @@ class Controls:
     """(control,) real power into the feeder of a unit of it"""
     q: Floats
     low: Floats
-    """(control, T)"""
+    """(control, T); where it is as much as ``high`` there is nothing to decide"""
     high: Floats
     first: Floats
     """(control, T) where to begin"""
@@ -62,6 +62,11 @@ class Controls:
     circles: tuple[tuple[int, int, float], ...]
     """two controls and the largest root of the sum of their squares"""
     stores: tuple[Store, ...]
+
+    @property
+    def fixed(self) -> Bools:
+        """(control, T)"""
+        return np.equal(self.low, self.high)
 
     def powers(self, value: Floats) -> Complexes:
         """(device, T) power into the feeder at controls (control, T)."""
@@ -88,12 +93,12 @@ class _Builder:
         self.stores: list[Store] = []
 
     def control(self, unit: int, power: complex, low: Any, high: Any, first: Any, cost: Any = 0.0) -> int:
-        """Its number."""
+        """Its number. A range of less than ``ROOM`` is no choice: there the control is fixed where it would begin."""
         low, high, first, cost = (
             np.broadcast_to(np.asarray(v, float), self._periods) for v in (low, high, first, cost)
         )
-        tight = high - low < ROOM
-        high = np.where(tight, low + ROOM, high)
+        tight, value = high - low < ROOM, np.clip(first, low, high)
+        low, high = np.where(tight, value, low), np.where(tight, value, high)
         first = np.clip(first, low + FIRST_SHARE * (high - low), high - FIRST_SHARE * (high - low))
         self._rows.append((unit, power.real, power.imag, low, high, first, cost))
         return len(self._rows) - 1
@@ -133,7 +138,6 @@ def inverter_controls(units: Sequence[PV | Wind], horizon: Horizon, settings: Se
         else:
             made.given.append(available.astype(complex))
             room = np.sqrt(np.maximum(s**2 - available**2, 0.0))
-            room = np.maximum(room, ROOM / 2)
             made.pairs.append((made.control(k, 1j, -room, room, 0.0),))
     return made.controls()
 
@@ -170,16 +174,18 @@ def battery_controls(units: Sequence[Battery], horizon: Horizon, settings: Setti
         use = (counts.device_prices * unit.cost_per_kwh + counts.battery_use) * horizon.dt * base
         into = counts.simultaneous * (1 - unit.eta_charge) + use
         out = counts.simultaneous * (1 / unit.eta_discharge - 1) + use
-        charge = made.control(k, -1.0, 0.0, p_max, 0.0, into)
-        discharge = made.control(k, 1.0, 0.0, p_max, 0.0, out)
-        q = made.control(k, 1j, -max(q_max, ROOM / 2), max(q_max, ROOM / 2), 0.0)
-        made.pairs += [(charge, discharge), (q,)]
-        made.given.append(np.zeros(len(horizon), complex))
         capacity = unit.energy_kwh / base
         low, high = unit.soc_min * capacity, unit.soc_max * capacity
-        tight = max(ROOM - (high - low), 0.0) / 2
+        if high - low < ROOM:
+            # Its level cannot move, so neither may its power; and a level that cannot move needs no limits.
+            p_max, low, high = 0.0, -np.inf, np.inf
+        charge = made.control(k, -1.0, 0.0, p_max, 0.0, into)
+        discharge = made.control(k, 1.0, 0.0, p_max, 0.0, out)
+        q = made.control(k, 1j, -q_max, q_max, 0.0)
+        made.pairs += [(charge, discharge), (q,)]
+        made.given.append(np.zeros(len(horizon), complex))
         gains = {charge: horizon.dt * unit.eta_charge, discharge: -horizon.dt / unit.eta_discharge}
-        made.stores.append(Store(gains, unit.soc_initial * capacity, low - tight, high + tight))
+        made.stores.append(Store(gains, unit.soc_initial * capacity, low, high))
     return made.controls()
 
 

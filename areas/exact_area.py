@@ -150,5 +150,7 @@ def solution(solved: JointArea, span: slice) -> AreaSolution:
     voltages[first:] = np.abs(v)
     priced = np.zeros_like(voltages)
     priced[first:] = price
-    named = setpoints(solved.area, x[layout.x["control"]], span)
+    # What holds a fixed control leaves it a rounding error.
+    controls = np.where(problem.fixed, problem.first_control, point.x[layout.x["control"]])[:, :periods]
+    named = setpoints(solved.area, controls, span)
     return AreaSolution({**named, "v": voltages, "price": priced}, np.zeros((0, periods)))

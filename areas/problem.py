@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from areas.devices import Controls
 from areas.layout import Layout
 from areas.network import Network
-from common.feeder import Complexes, Floats, Ints
+from common.feeder import Bools, Complexes, Floats, Ints
 from common.interior_point.limits import Limits
 
 
@@ -75,6 +75,8 @@ class Problem:
     periods: int
     first_control: Floats
     """(control, T) where to begin"""
+    fixed: Bools
+    """(control, T) whether it stays there"""
     ends: Ends | None
     """the boundary, of an area that is solved by itself"""
 
