@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from areas.devices import Controls, area_controls
+from areas.devices import Controls, area_controls, one_way
 from areas.entries import linear_equations
 from areas.layout import Layout
 from areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
@@ -54,8 +54,11 @@ def cost_scale(area: AreaCase[MultiphaseFeeder]) -> float:
     return max(most, LEAST_SCALE * settings.base_kva * area.horizon.dt)
 
 
-def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> Problem:
-    """The problem of an area in a span of its periods, as part of a larger one (``joint``) or by itself."""
+def build(
+    area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True, direction: Floats | None = None
+) -> Problem:
+    """The problem of an area in a span of its periods, as part of a larger one (``joint``) or by itself; its stores
+    move in a ``direction`` (store, T) only, where one is given, as ``areas.devices.one_way``."""
     feeder, settings, horizon = area.feeder, area.settings, area.horizon
     shapes = multipliers(feeder.legs, horizon.load, horizon.shapes)[:, span]
     flow = PowerFlow(feeder, shapes)
@@ -69,6 +72,8 @@ def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> 
     taps = joined_taps(parts)
     network = area_network(area, flow, tie_nodes[:0] if joint else tie_nodes, taps)
     controls = area_controls(area)
+    if direction is not None:
+        controls = one_way(controls, direction)
     layout = Layout(
         nodes=len(feeder.node_bus) - feeder.roots,
         pairs=controls.pairs,
@@ -132,6 +137,7 @@ def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> 
         constant=constant,
         deviation=deviation,
         tap_rows=(layout.voltage(tap.node), _either(layout, tap.other, tap.is_current)),
+        firm=_firm(area, len(limits.price)),
         scale=scale,
         periods=periods,
         first_control=spanned(controls.first),
@@ -251,6 +257,14 @@ def _substation_limits(
         far = np.where(kinked, 0.0, -area.flow_limit)
         found.append(Limit(at, 1.0, spanned(far[None]), price=spanned(np.where(kinked, forgone, 1.0)[None])))
     return found
+
+
+def _firm(area: AreaCase[MultiphaseFeeder], elastic: int) -> slice:
+    """Of so many elastic limits those of ``Problem.firm``: the substation's, of a balanced feeder all."""
+    settings, has = area.settings, area.has_substation
+    caps = has * sum(cap is not None for cap in (settings.substation_peak_kw, settings.substation_export_kw))
+    stop = elastic - has * (settings.export_price_per_kwh is not None)
+    return slice(0 if settings.model == "balanced" else stop - caps, stop)
 
 
 def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice]:

@@ -7,7 +7,7 @@ integration in distribution networks with time-series demand flexibility" (2025)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Store:
     low: float
     high: float
     """-inf and inf where only the balance over the horizon counts"""
+    exclusive: bool
+    """whether it cannot gain and lose at once"""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,16 @@ def random_controls(controls: Controls, seed: Sequence[int]) -> Floats:
     """(control, T) anywhere within their bounds, but for the tenth at either end."""
     share = np.random.default_rng(seed).uniform(FIRST_SHARE, 1 - FIRST_SHARE, controls.low.shape)
     return controls.low + share * (controls.high - controls.low)
+
+
+def one_way(controls: Controls, direction: Floats) -> Controls:
+    """The controls with what would move a store against its ``direction`` (store, T) fixed at 0: 1 only gains, -1 only
+    losses, 0 either."""
+    high, first = controls.high.copy(), controls.first.copy()
+    for store, way in zip(controls.stores, direction, strict=True):
+        for control, gain in store.gains.items():
+            high[control, way * gain < 0] = first[control, way * gain < 0] = 0.0
+    return replace(controls, high=high, first=first)
 
 
 class _Builder:
@@ -185,7 +197,7 @@ def battery_controls(units: Sequence[Battery], horizon: Horizon, settings: Setti
         made.pairs += [(charge, discharge), (q,)]
         made.given.append(np.zeros(len(horizon), complex))
         gains = {charge: horizon.dt * unit.eta_charge, discharge: -horizon.dt / unit.eta_discharge}
-        made.stores.append(Store(gains, unit.soc_initial * capacity, low, high))
+        made.stores.append(Store(gains, unit.soc_initial * capacity, low, high, exclusive=True))
     return made.controls()
 
 
@@ -224,7 +236,7 @@ def flexible_controls(units: Sequence[FlexibleLoad], horizon: Horizon, settings:
         above = made.control(k, -power, 0.0, high, 0.0, price)
         below = made.control(k, power, 0.0, low, 0.0, price)
         made.pairs.append((above, below))
-        made.stores.append(Store({above: horizon.dt, below: -horizon.dt}, 0.0, -np.inf, np.inf))
+        made.stores.append(Store({above: horizon.dt, below: -horizon.dt}, 0.0, -np.inf, np.inf, exclusive=False))
     return made.controls()
 
 
@@ -283,7 +295,13 @@ def _joined(kinds: Sequence[Controls]) -> Controls:
         pairs=tuple(tuple(first + k for k in pair) for kind, first, _ in located for pair in kind.pairs),
         circles=tuple((first + a, first + b, s) for kind, first, _ in located for a, b, s in kind.circles),
         stores=tuple(
-            Store({first + k: gain for k, gain in store.gains.items()}, store.start, store.low, store.high)
+            Store(
+                {first + k: gain for k, gain in store.gains.items()},
+                store.start,
+                store.low,
+                store.high,
+                store.exclusive,
+            )
             for kind, first, _ in located
             for store in kind.stores
         ),

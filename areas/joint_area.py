@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from areas.assembly import build
-from areas.devices import random_controls
+from areas.devices import AT_ONCE, random_controls
 from areas.entries import entries
 from areas.layout import Layout
 from areas.own_ends import HELD, Offer, place_ends
@@ -45,6 +45,7 @@ from common.joint_step import (
     Predicted,
     Reduce,
     Reduced,
+    StoresTold,
     Trial,
     Tried,
 )
@@ -137,8 +138,10 @@ class Here:
 class JointArea:
     """An area in a span of its periods, as part of a larger problem; with ``joint`` false, by itself."""
 
-    def __init__(self, area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> None:
-        self.area, self.problem, self._span = area, build(area, span, joint), span
+    def __init__(
+        self, area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True, direction: Floats | None = None
+    ) -> None:
+        self.area, self.problem, self._span = area, build(area, span, joint, direction), span
         layout = self.problem.layout
         self.offer: Offer | None = None
         """what an area by itself is asked"""
@@ -279,6 +282,24 @@ class JointArea:
         measures = self._measures(found, at, point)
         return Tried(measures.infeasibility, measures.objective, measures.logs)
 
+    def stores_told(self) -> StoresTold:
+        """Of the present point."""
+        problem, n = self.problem, self.problem.periods
+        stores, row = problem.controls.stores, problem.layout.x["control"].start
+        nu = self.point.multiplier[problem.layout.multiplier["store"], :n]
+        both, told = np.zeros((len(stores), n), bool), np.zeros((4, len(stores), n))
+        for k, store in enumerate(stores):
+            (up, rise), (down, fall) = sorted(store.gains.items(), key=lambda item: -item[1])
+            rated = problem.controls.high[[up, down]].max(axis=1)
+            if not store.exclusive or not rated.all():
+                continue
+            x = self.point.x[[row + up, row + down], :n]
+            both[k] = (x > AT_ONCE * rated[:, None]).all(axis=0)
+            slope = self._at.values.gradient[[row + up, row + down], :n]
+            told[:2, k] = slope[0] / rise + nu[k], slope[1] / -fall - nu[k]
+            told[2, k], told[3, k] = rise * rated[0], -fall * rated[1]
+        return StoresTold(both, *told)
+
     # What they are made of.
 
     @property
@@ -374,6 +395,7 @@ class JointArea:
             objective=found.objective + float((limits.price * slacks.t)[:, :n].sum()),
             logs=pairs.logs,
             repriceable=float((over & little & ~was_raised)[:, :n].sum()),
+            firm=float((slacks.t[problem.firm, :n] > LITTLE).sum()),
             raised=float((over & was_raised)[:, :n].sum()),
         )
 

@@ -70,6 +70,9 @@ class Problem:
     """(pair,) what (|V|^2 - 1)^2 costs"""
     tap_rows: tuple[tuple[Ints, Ints], tuple[Ints, Ints]]
     """(tap,) rows of the real and imaginary parts of both factors"""
+    firm: slice
+    """elastic limits beyond which there is no schedule at any price; what follows them are no limits, but prices of
+    exported power"""
     scale: float
     """$ that all costs are over"""
     periods: int

@@ -10,7 +10,7 @@ from common.case import Case, read_case
 from launch.solve import CENTRALIZED, Options, solve
 
 KW = 2.0
-"""more and less drawn at a node: enough for a difference of costs, little enough for no limit to begin or end to bind"""
+"""more and less drawn at a node: little enough for no limit to begin or to end to bind"""
 NODES = {"675.1": 2.4, "611.3": 2.4, "634.2": 0.277}
 """in three areas, and their kV to ground"""
 
