@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from areas.devices import Controls, area_controls
+from areas.devices import Controls, area_controls, one_way
 from areas.entries import linear_equations
 from areas.layout import Layout
 from areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
@@ -39,6 +39,8 @@ LEAST_SCALE = 0.01
 """$ per kWh that costs are over at least"""
 TYPICAL = 10.0
 """times the median price that costs are over at most: a single dear hour must not make the others look free"""
+APART = 1.0
+"""distance of the bounds of a control that is fixed from it, pu: it is held otherwise, and they must not matter"""
 LEAST_KINK = 1e-9
 """difference of prices, over the scale, below which two count as one"""
 
@@ -52,8 +54,11 @@ def cost_scale(area: AreaCase[MultiphaseFeeder]) -> float:
     return max(most, LEAST_SCALE * settings.base_kva * area.horizon.dt)
 
 
-def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> Problem:
-    """The problem of an area in a span of its periods, as part of a larger one (``joint``) or by itself."""
+def build(
+    area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True, direction: Floats | None = None
+) -> Problem:
+    """The problem of an area in a span of its periods, as part of a larger one (``joint``) or by itself; its stores
+    move in a ``direction`` (store, T) only, where one is given, as ``areas.devices.one_way``."""
     feeder, settings, horizon = area.feeder, area.settings, area.horizon
     shapes = multipliers(feeder.legs, horizon.load, horizon.shapes)[:, span]
     flow = PowerFlow(feeder, shapes)
@@ -67,6 +72,8 @@ def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> 
     taps = joined_taps(parts)
     network = area_network(area, flow, tie_nodes[:0] if joint else tie_nodes, taps)
     controls = area_controls(area)
+    if direction is not None:
+        controls = one_way(controls, direction)
     layout = Layout(
         nodes=len(feeder.node_bus) - feeder.roots,
         pairs=controls.pairs,
@@ -130,9 +137,11 @@ def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> 
         constant=constant,
         deviation=deviation,
         tap_rows=(layout.voltage(tap.node), _either(layout, tap.other, tap.is_current)),
+        firm=_firm(area, len(limits.price)),
         scale=scale,
         periods=periods,
         first_control=spanned(controls.first),
+        fixed=spanned(controls.fixed.astype(float)) > 0,
         ends=ends,
     )
 
@@ -209,8 +218,8 @@ def _limits(
     # A pu of current beyond its limit costs what a pu of power does.
     of_currents = settings.overload_price_per_kvah * settings.base_kva * dt / scale
     limits = [
-        Limit(each, 1.0, spanned(controls.low)),
-        Limit(each, -1.0, spanned(controls.high)),
+        Limit(each, 1.0, spanned(controls.low - APART * controls.fixed)),
+        Limit(each, -1.0, spanned(controls.high + APART * controls.fixed)),
         Limit(pair[0], -1.0, level(radius, len(circles)), True),
         Limit(pair[1], 1.0, level(np.log(settings.v_min_pu), len(nodes)), True, slack),
         Limit(pair[1], -1.0, level(np.log(settings.v_max_pu), len(nodes)), True, slack),
@@ -248,6 +257,14 @@ def _substation_limits(
         far = np.where(kinked, 0.0, -area.flow_limit)
         found.append(Limit(at, 1.0, spanned(far[None]), price=spanned(np.where(kinked, forgone, 1.0)[None])))
     return found
+
+
+def _firm(area: AreaCase[MultiphaseFeeder], elastic: int) -> slice:
+    """Of so many elastic limits those of ``Problem.firm``: the substation's, of a balanced feeder all."""
+    settings, has = area.settings, area.has_substation
+    caps = has * sum(cap is not None for cap in (settings.substation_peak_kw, settings.substation_export_kw))
+    stop = elastic - has * (settings.export_price_per_kwh is not None)
+    return slice(0 if settings.model == "balanced" else stop - caps, stop)
 
 
 def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice]:

@@ -7,20 +7,20 @@ integration in distribution networks with time-series demand flexibility" (2025)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from common.devices import PV, Battery, Device, FlexibleLoad, Wind
-from common.feeder import Complexes, Floats, Ints
+from common.feeder import Bools, Complexes, Floats, Ints
 from common.horizon import Horizon
 from common.objective import Factors, factors
 from common.partition import AreaCase
 from common.settings import Settings
 
 ROOM = 1e-6
-"""least range of a control, pu: an interior point needs an inside, also where there is nothing to decide"""
+"""least range of a control, pu: an interior point needs an inside, so one with less is fixed"""
 AT_ONCE = 0.01
 """share of its rating up to which a battery's charging while it discharges is none"""
 FIRST_SHARE = 0.1
@@ -37,6 +37,8 @@ class Store:
     low: float
     high: float
     """-inf and inf where only the balance over the horizon counts"""
+    exclusive: bool
+    """whether it cannot gain and lose at once"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Controls:
     """(control,) real power into the feeder of a unit of it"""
     q: Floats
     low: Floats
-    """(control, T)"""
+    """(control, T); where it is as much as ``high`` there is nothing to decide"""
     high: Floats
     first: Floats
     """(control, T) where to begin"""
@@ -62,6 +64,11 @@ class Controls:
     circles: tuple[tuple[int, int, float], ...]
     """two controls and the largest root of the sum of their squares"""
     stores: tuple[Store, ...]
+
+    @property
+    def fixed(self) -> Bools:
+        """(control, T)"""
+        return np.equal(self.low, self.high)
 
     def powers(self, value: Floats) -> Complexes:
         """(device, T) power into the feeder at controls (control, T)."""
@@ -76,6 +83,16 @@ def random_controls(controls: Controls, seed: Sequence[int]) -> Floats:
     return controls.low + share * (controls.high - controls.low)
 
 
+def one_way(controls: Controls, direction: Floats) -> Controls:
+    """The controls with what would move a store against its ``direction`` (store, T) fixed at 0: 1 only gains, -1 only
+    losses, 0 either."""
+    high, first = controls.high.copy(), controls.first.copy()
+    for store, way in zip(controls.stores, direction, strict=True):
+        for control, gain in store.gains.items():
+            high[control, way * gain < 0] = first[control, way * gain < 0] = 0.0
+    return replace(controls, high=high, first=first)
+
+
 class _Builder:
     """Controls of one kind, collected device by device."""
 
@@ -88,12 +105,12 @@ class _Builder:
         self.stores: list[Store] = []
 
     def control(self, unit: int, power: complex, low: Any, high: Any, first: Any, cost: Any = 0.0) -> int:
-        """Its number."""
+        """Its number. A range of less than ``ROOM`` is no choice: there the control is fixed where it would begin."""
         low, high, first, cost = (
             np.broadcast_to(np.asarray(v, float), self._periods) for v in (low, high, first, cost)
         )
-        tight = high - low < ROOM
-        high = np.where(tight, low + ROOM, high)
+        tight, value = high - low < ROOM, np.clip(first, low, high)
+        low, high = np.where(tight, value, low), np.where(tight, value, high)
         first = np.clip(first, low + FIRST_SHARE * (high - low), high - FIRST_SHARE * (high - low))
         self._rows.append((unit, power.real, power.imag, low, high, first, cost))
         return len(self._rows) - 1
@@ -133,7 +150,6 @@ def inverter_controls(units: Sequence[PV | Wind], horizon: Horizon, settings: Se
         else:
             made.given.append(available.astype(complex))
             room = np.sqrt(np.maximum(s**2 - available**2, 0.0))
-            room = np.maximum(room, ROOM / 2)
             made.pairs.append((made.control(k, 1j, -room, room, 0.0),))
     return made.controls()
 
@@ -170,16 +186,18 @@ def battery_controls(units: Sequence[Battery], horizon: Horizon, settings: Setti
         use = (counts.device_prices * unit.cost_per_kwh + counts.battery_use) * horizon.dt * base
         into = counts.simultaneous * (1 - unit.eta_charge) + use
         out = counts.simultaneous * (1 / unit.eta_discharge - 1) + use
-        charge = made.control(k, -1.0, 0.0, p_max, 0.0, into)
-        discharge = made.control(k, 1.0, 0.0, p_max, 0.0, out)
-        q = made.control(k, 1j, -max(q_max, ROOM / 2), max(q_max, ROOM / 2), 0.0)
-        made.pairs += [(charge, discharge), (q,)]
-        made.given.append(np.zeros(len(horizon), complex))
         capacity = unit.energy_kwh / base
         low, high = unit.soc_min * capacity, unit.soc_max * capacity
-        tight = max(ROOM - (high - low), 0.0) / 2
+        if high - low < ROOM:
+            # Its level cannot move, so neither may its power; and a level that cannot move needs no limits.
+            p_max, low, high = 0.0, -np.inf, np.inf
+        charge = made.control(k, -1.0, 0.0, p_max, 0.0, into)
+        discharge = made.control(k, 1.0, 0.0, p_max, 0.0, out)
+        q = made.control(k, 1j, -q_max, q_max, 0.0)
+        made.pairs += [(charge, discharge), (q,)]
+        made.given.append(np.zeros(len(horizon), complex))
         gains = {charge: horizon.dt * unit.eta_charge, discharge: -horizon.dt / unit.eta_discharge}
-        made.stores.append(Store(gains, unit.soc_initial * capacity, low - tight, high + tight))
+        made.stores.append(Store(gains, unit.soc_initial * capacity, low, high, exclusive=True))
     return made.controls()
 
 
@@ -218,7 +236,7 @@ def flexible_controls(units: Sequence[FlexibleLoad], horizon: Horizon, settings:
         above = made.control(k, -power, 0.0, high, 0.0, price)
         below = made.control(k, power, 0.0, low, 0.0, price)
         made.pairs.append((above, below))
-        made.stores.append(Store({above: horizon.dt, below: -horizon.dt}, 0.0, -np.inf, np.inf))
+        made.stores.append(Store({above: horizon.dt, below: -horizon.dt}, 0.0, -np.inf, np.inf, exclusive=False))
     return made.controls()
 
 
@@ -277,7 +295,13 @@ def _joined(kinds: Sequence[Controls]) -> Controls:
         pairs=tuple(tuple(first + k for k in pair) for kind, first, _ in located for pair in kind.pairs),
         circles=tuple((first + a, first + b, s) for kind, first, _ in located for a, b, s in kind.circles),
         stores=tuple(
-            Store({first + k: gain for k, gain in store.gains.items()}, store.start, store.low, store.high)
+            Store(
+                {first + k: gain for k, gain in store.gains.items()},
+                store.start,
+                store.low,
+                store.high,
+                store.exclusive,
+            )
             for kind, first, _ in located
             for store in kind.stores
         ),

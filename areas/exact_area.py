@@ -17,7 +17,19 @@ from common.errors import SolverError
 from common.feeder import Floats
 from common.interior_point.algorithm import Settings, minimize
 from common.interior_point.joint_system import JointSystem
-from common.joint_step import Expand, Expanded, Opened, Predict, Predicted, Reduce, Reduced, Trial, Tried
+from common.joint_step import (
+    Expand,
+    Expanded,
+    Opened,
+    Predict,
+    Predicted,
+    Reduce,
+    Reduced,
+    StoresTold,
+    TellStores,
+    Trial,
+    Tried,
+)
 from common.messages import Open
 from common.multiphase import MultiphaseFeeder
 from common.objective import prices
@@ -38,7 +50,8 @@ class ExactArea:
 
     def open(self, ask: Open) -> Opened:
         """Begin joint steps."""
-        self._joint = JointArea(self.area, self.span)
+        direction = ask.direction if ask.direction.any() else None
+        self._joint = JointArea(self.area, self.span, direction=direction)
         self._joint.begin(ask.forecast[:, :, self.span], ask.barrier, start=int(ask.start))
         return self._joint.opened()
 
@@ -53,6 +66,9 @@ class ExactArea:
 
     def trial(self, ask: Trial) -> Tried:
         return self._at_work.trial(ask)
+
+    def stores(self, ask: TellStores) -> StoresTold:
+        return self._at_work.stores_told()
 
     def optimum(self, proposal: AreaProposal) -> AreaResponse:
         """The area's own optimum at a proposal, by the interior point that joint steps are those of."""
@@ -150,5 +166,7 @@ def solution(solved: JointArea, span: slice) -> AreaSolution:
     voltages[first:] = np.abs(v)
     priced = np.zeros_like(voltages)
     priced[first:] = price
-    named = setpoints(solved.area, x[layout.x["control"]], span)
+    # What holds a fixed control leaves it a rounding error.
+    controls = np.where(problem.fixed, problem.first_control, point.x[layout.x["control"]])[:, :periods]
+    named = setpoints(solved.area, controls, span)
     return AreaSolution({**named, "v": voltages, "price": priced}, np.zeros((0, periods)))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from areas.assembly import build
-from areas.devices import random_controls
+from areas.devices import AT_ONCE, random_controls
 from areas.entries import entries
 from areas.layout import Layout
-from areas.own_ends import Offer, place_ends
+from areas.own_ends import HELD, Offer, place_ends
 from areas.problem import Problem
 from areas.values import Values, values
 from common.boundary import ANGLE, P, Q, W
@@ -45,6 +45,7 @@ from common.joint_step import (
     Predicted,
     Reduce,
     Reduced,
+    StoresTold,
     Trial,
     Tried,
 )
@@ -137,8 +138,10 @@ class Here:
 class JointArea:
     """An area in a span of its periods, as part of a larger problem; with ``joint`` false, by itself."""
 
-    def __init__(self, area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> None:
-        self.area, self.problem, self._span = area, build(area, span, joint), span
+    def __init__(
+        self, area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True, direction: Floats | None = None
+    ) -> None:
+        self.area, self.problem, self._span = area, build(area, span, joint, direction), span
         layout = self.problem.layout
         self.offer: Offer | None = None
         """what an area by itself is asked"""
@@ -146,6 +149,8 @@ class JointArea:
         self._factors = Factors(pattern, self.problem.periods)
         self._pairs = _shared_pairs(layout)
         self._bounded = self.problem.bounded
+        control, period = np.nonzero(self.problem.fixed)
+        self._fixed = layout.x["control"].start + control, period
         border = _border_rows(layout.x, ("root", "tie")) if joint else np.zeros(0, np.int64)
         self._inner_x = np.setdiff1d(np.arange(layout.rows), border)
         shared = _border_rows(layout.multiplier, ("draw", "given", "store"))
@@ -232,7 +237,8 @@ class JointArea:
         off, off_t = np.clip(moved.s * moved.z, -most, most), np.clip(moved.t * moved.w, -most, most)
         right = np.zeros((2 * self.problem.layout.blocks, off.shape[1]))
         pulled = zeta(limits, slacks, here.condensed, -off, -off_t, 0.0)
-        right[self.problem.layout.at_x] = limits.gradient(pulled, here.values.magnitude[1:3], self.problem.layout.rows)
+        gradient = limits.gradient(pulled, here.values.magnitude[1:3], self.problem.layout.rows)
+        right[self.problem.layout.at_x] = self._unheld(gradient)
         half, border = self._factors.forward(right)
         self._here = replace(here, corrector=(right, half, off, off_t))
         n = self.problem.periods
@@ -276,6 +282,24 @@ class JointArea:
         measures = self._measures(found, at, point)
         return Tried(measures.infeasibility, measures.objective, measures.logs)
 
+    def stores_told(self) -> StoresTold:
+        """Of the present point."""
+        problem, n = self.problem, self.problem.periods
+        stores, row = problem.controls.stores, problem.layout.x["control"].start
+        nu = self.point.multiplier[problem.layout.multiplier["store"], :n]
+        both, told = np.zeros((len(stores), n), bool), np.zeros((4, len(stores), n))
+        for k, store in enumerate(stores):
+            (up, rise), (down, fall) = sorted(store.gains.items(), key=lambda item: -item[1])
+            rated = problem.controls.high[[up, down]].max(axis=1)
+            if not store.exclusive or not rated.all():
+                continue
+            x = self.point.x[[row + up, row + down], :n]
+            both[k] = (x > AT_ONCE * rated[:, None]).all(axis=0)
+            slope = self._at.values.gradient[[row + up, row + down], :n]
+            told[:2, k] = slope[0] / rise + nu[k], slope[1] / -fall - nu[k]
+            told[2, k], told[3, k] = rise * rated[0], -fall * rated[1]
+        return StoresTold(both, *told)
+
     # What they are made of.
 
     @property
@@ -307,6 +331,8 @@ class JointArea:
             self.point.x, found.magnitude[0], at.stiffness, z, problem.deviation, _wide(convex, table.shape[1])
         )
         table[tables["bounds"]] = limits.of_rows(at.stiffness, self._bounded)
+        row, period = self._fixed
+        table[tables["bounds"].start + np.searchsorted(self._bounded, row), period] = HELD
         table[tables["delta"]] = _wide(delta, table.shape[1])
 
     def _right(self, found: Values, at: Condensed, k: float, k_t: float, own: float) -> Floats:
@@ -316,8 +342,13 @@ class JointArea:
         both = -own * found.slopes
         both[: layout.rows] += problem.limits.gradient(pull, found.magnitude[1:3], layout.rows)
         right = np.zeros((2 * layout.blocks, both.shape[1]))
-        right[layout.at] = both
+        right[layout.at] = self._unheld(both)
         return right
+
+    def _unheld(self, gradient: Floats) -> Floats:
+        """The gradient (row, T) with nothing that pulls at a fixed control: what fixes it pulls as much."""
+        gradient[self._fixed] = 0.0
+        return gradient
 
     def _solution(
         self, half: Floats, border: Floats, k: Floats | float, k_t: Floats | float, refined: Floats | None = None
@@ -346,7 +377,7 @@ class JointArea:
         missing, most_missing = absolute(found.equations, self._inner_equations, n)
         outside, most_outside = absolute(at.residual, np.arange(len(at.residual)), n)
         pull = limits.gradient(slacks.z, found.magnitude[1:3], problem.layout.rows)
-        stationary = absolute(found.gradient - pull, self._free_x, n)[1]
+        stationary = absolute(self._unheld(found.gradient - pull), self._free_x, n)[1]
         elastic = limits.price - slacks.z[limits.hard :] - slacks.w
         over, was_raised = slacks.t > KEPT, limits.price > self._first_price
         little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
@@ -364,6 +395,7 @@ class JointArea:
             objective=found.objective + float((limits.price * slacks.t)[:, :n].sum()),
             logs=pairs.logs,
             repriceable=float((over & little & ~was_raised)[:, :n].sum()),
+            firm=float((slacks.t[problem.firm, :n] > LITTLE).sum()),
             raised=float((over & was_raised)[:, :n].sum()),
         )
 

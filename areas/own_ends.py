@@ -69,7 +69,7 @@ def offered(proposal: AreaProposal, scale: float) -> Offer:
 
     def lanes(array: Floats) -> Floats:
         found = padded(np.ascontiguousarray(array.reshape(-1, shape[-1])))
-        return found.reshape(*shape[:2], -1)
+        return found.reshape(*shape[:2], found.shape[1])
 
     return Offer(
         lanes(proposal.price) / scale,
@@ -112,14 +112,14 @@ def end_values(
         np.add.at(gradient, re, price * of_re)
         np.add.at(gradient, im, price * of_im)
     fourth = square * square
-    own = table[problem.tables["ends"]].reshape(7, len(re), -1)
+    own = table[problem.tables["ends"]].reshape(7, len(re), x.shape[1])
     own[0], own[1] = slopes[0]
     own[2], own[3] = slopes[1]
     own[4] = -(by_w * (b * b - a * a) + 2 * by_a * a * b) / fourth
     own[5] = -(by_w * (a * a - b * b) - 2 * by_a * a * b) / fourth
     own[6] = -(-2 * by_w * a * b + by_a * (b * b - a * a)) / fourth
     table[problem.tables["curvature"]] = np.where(offer.held[..., None], HELD, offer.curvature + FREE).reshape(
-        4 * len(re), -1
+        4 * len(re), x.shape[1]
     )
     if layout.roots:
         table[problem.tables["upstream"]] = offer.upstream

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from areas.devices import Controls
 from areas.layout import Layout
 from areas.network import Network
-from common.feeder import Complexes, Floats, Ints
+from common.feeder import Bools, Complexes, Floats, Ints
 from common.interior_point.limits import Limits
 
 
@@ -70,11 +70,16 @@ class Problem:
     """(pair,) what (|V|^2 - 1)^2 costs"""
     tap_rows: tuple[tuple[Ints, Ints], tuple[Ints, Ints]]
     """(tap,) rows of the real and imaginary parts of both factors"""
+    firm: slice
+    """elastic limits beyond which there is no schedule at any price; what follows them are no limits, but prices of
+    exported power"""
     scale: float
     """$ that all costs are over"""
     periods: int
     first_control: Floats
     """(control, T) where to begin"""
+    fixed: Bools
+    """(control, T) whether it stays there"""
     ends: Ends | None
     """the boundary, of an area that is solved by itself"""
 

@@ -83,6 +83,8 @@ class Measures:
     """overstepped limits whose prices could be raised"""
     raised: float = 0.0
     """overstepped limits whose prices have been raised"""
+    firm: float = 0.0
+    """limits overstepped by more than ``LITTLE`` beyond which there is no schedule at any price"""
 
 
 def together(parts: Sequence[Measures]) -> Measures:
@@ -191,3 +193,23 @@ class Opened:
     high: Floats
     border: Floats
     """(border, T) first values of its border unknowns"""
+
+
+@dataclass(frozen=True)
+class TellStores:
+    """Tell what the stores do that cannot gain and lose energy at once, as batteries."""
+
+
+@dataclass(frozen=True)
+class StoresTold:
+    """Stores at the last point, (store, T); nothing of those that may gain and lose at once, as flexible loads."""
+
+    both: Bools
+    """whether it gains and loses, by more than is told as the one of both"""
+    gain_cost: Floats
+    """of a unit more that is gained, over the scale: of the power that it takes, not of what is stored"""
+    loss_cost: Floats
+    """of a unit more that is lost"""
+    most_gain: Floats
+    """in a period"""
+    most_loss: Floats

@@ -20,7 +20,19 @@ import numpy as np
 from common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaResponse
 from common.devices import stored
 from common.feeder import Feeder, Floats
-from common.joint_step import Expand, Expanded, Opened, Predict, Predicted, Reduce, Reduced, Trial, Tried
+from common.joint_step import (
+    Expand,
+    Expanded,
+    Opened,
+    Predict,
+    Predicted,
+    Reduce,
+    Reduced,
+    StoresTold,
+    TellStores,
+    Trial,
+    Tried,
+)
 from common.partition import AreaCase
 
 
@@ -33,9 +45,10 @@ class Command(IntEnum):
     PREDICT = 3
     EXPAND = 4
     TRIAL = 5
-    SOLUTION = 6
-    DIAGNOSIS = 7
-    STOP = 8
+    STORES = 6
+    SOLUTION = 7
+    DIAGNOSIS = 8
+    STOP = 9
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class Open:
     barrier: float
     start: float
     """0: at the usual controls; else the number of a random starting point"""
+    direction: Floats
+    """(store, T) of all periods: 1 where a store may only gain, -1 where it may only lose, 0 where it may do either"""
 
 
 EXCHANGES: dict[Command, tuple[type, type]] = {
@@ -56,6 +71,7 @@ EXCHANGES: dict[Command, tuple[type, type]] = {
     Command.PREDICT: (Predict, Predicted),
     Command.EXPAND: (Expand, Expanded),
     Command.TRIAL: (Trial, Tried),
+    Command.STORES: (TellStores, StoresTold),
 }
 """what is asked and what is answered, as vectors of numbers; other commands are rare, and pickled"""
 
@@ -72,7 +88,7 @@ AXES: dict[type, dict[str, tuple[str, ...]]] = {
         "slope": ("end", "quantity", "period"),
         "sensitivity": ("boundary", "boundary"),
     },
-    Open: {"forecast": ("end", "quantity", "period")},
+    Open: {"forecast": ("end", "quantity", "period"), "direction": ("store", "period")},
     Opened: {"start": ("store",), "low": ("store",), "high": ("store",), "border": ("border", "span")},
     Reduce: {"delta": ("span",), "convex": ("span",)},
     Reduced: {
@@ -85,6 +101,13 @@ AXES: dict[type, dict[str, tuple[str, ...]]] = {
     Predict: {"border": ("border", "span")},
     Predicted: {"products": ("product",), "right": ("border", "span")},
     Expand: {"border": ("border", "span")},
+    StoresTold: {
+        "both": ("store", "span"),
+        "gain_cost": ("store", "span"),
+        "loss_cost": ("store", "span"),
+        "most_gain": ("store", "span"),
+        "most_loss": ("store", "span"),
+    },
 }
 """of the fields that are arrays: end (the conductors of the area's tie ends), quantity, period (of the horizon), span
 (the part's periods), boundary (end, quantity and period multiplied), border (what the area shares in joint steps), pair

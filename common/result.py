@@ -131,6 +131,9 @@ class Result:
     per unit"""
     optimality: float | None = None
     """scaled first-order residual of the whole feeder's problem at the end; None where the method has none"""
+    relaxed_objective: float | None = None
+    """objective of the optimum in which batteries charge and discharge at once, $; None where it has none do so. If it
+    is the global one, no schedule's objective is below it"""
     oversteps: tuple[Violation, ...] = ()
     """limits of voltages and branches of a multi-phase case that the optimizer expects to be overstepped, at their
     prices"""

@@ -51,6 +51,8 @@ class Outcome:
     """largest of the relaxation"""
     optimality: float | None = None
     """scaled first-order residual, where the method has one for the whole feeder"""
+    relaxed: float | None = None
+    """$, objective of the optimum in which batteries charge and discharge at once, where that is another one"""
 
 
 def history(rounds: tuple[Round, ...]) -> History:

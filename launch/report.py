@@ -76,6 +76,7 @@ def summary(result: Result) -> dict[str, Any]:
         "relaxation_gap_pu": result.relaxation_gap_pu,
         "model_error_pu": result.model_error_pu,
         "optimality": result.optimality,
+        "relaxed_objective": result.relaxed_objective,
         "oversteps": [asdict(overstep) for overstep in result.oversteps],
         "checker": None if result.check is None else check_summary(result.check),
         "time": {
@@ -214,6 +215,11 @@ def _overview(result: Result) -> Table:
     if result.lower_bound is not None:
         away = abs(gap_to_bound(result) or 0.0)
         rows.append(("lower bound", f"{result.lower_bound:.4f} $, {away:.1e} away (relative)"))
+    if result.relaxed_objective is not None:
+        more = result.objective - result.relaxed_objective
+        rows.append(
+            ("one direction", f"{more:.6f} $ above the optimum in which batteries charge and discharge at once")
+        )
     rows += [
         ("substation energy", f"{figures['substation_energy_kwh']:.2f} kWh"),
         ("substation reactive", f"{figures['substation_reactive_kvarh']:.2f} kvarh"),

@@ -169,6 +169,7 @@ def solve(
         versions=library_versions(),
         model_error_pu=float(np.abs(told - state.v_pu)[limited(case)].max(initial=0.0)),
         optimality=outcome.optimality,
+        relaxed_objective=outcome.relaxed,
         oversteps=tuple(overstepped(case, state)) if _is_exact(parts) else (),
         notes=(*notes, *impossible, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
@@ -314,8 +315,8 @@ def _at_once(case: Case, schedule: Schedule) -> list[str]:
     shown = ", ".join(f"{case.batteries[i].place} ({both[i]:.3g} kW)" for i in found[:5])
     return [
         f"{len(found)} battery(ies) charge and discharge at once, which none can: {shown}. Wasting energy pays where "
-        "a limit is overstepped at its price, or energy is worth less than a lower voltage: widen that limit, or raise "
-        "scd_weight."
+        "its price is negative, a limit is overstepped at its price, or a lower voltage is worth more. --method newton "
+        "gives each one direction; or widen that limit, or raise scd_weight."
     ]
 
 

@@ -25,7 +25,7 @@ Edit = Callable[[str, str, str], None]
 KEYS = {
     *("method", "periods", "areas", "converged", "rounds", "cost", "substation_energy_kwh"),
     *("substation_reactive_kvarh", "losses_kwh", "max_mismatch_pu", "relaxation_gap_pu", "checker", "time"),
-    *("model_error_pu", "oversteps", "optimality", "methods_used"),
+    *("model_error_pu", "oversteps", "optimality", "relaxed_objective", "methods_used"),
 }
 CHECKER_KEYS = {
     *("passed", "max_voltage_error_pu", "max_substation_error_kw", "max_loss_error_kw"),

@@ -140,7 +140,6 @@ def test_bounds_and_circles_are_the_devices_own(drawn: tuple[int, int]) -> None:
     case = mixed(rng, drawn[1])
     controls = area_controls(one_area(case).areas[0])
     schedule = told(case, within(rng, controls))
-    slack = 1.01 * ROOM * BASE
     for unit, p, q in (
         *zip(case.pv, schedule.pv["p_kw"], schedule.pv["q_kvar"], strict=True),
         *zip(case.wind, schedule.wind["p_kw"], schedule.wind["q_kvar"], strict=True),
@@ -151,7 +150,7 @@ def test_bounds_and_circles_are_the_devices_own(drawn: tuple[int, int]) -> None:
             assert (np.hypot(p, q) <= unit.s_rated_kva + 1e-9).all()
         else:
             np.testing.assert_allclose(p, available)
-            assert (np.abs(q) <= np.sqrt(np.maximum(unit.s_rated_kva**2 - available**2, 0.0)) + slack).all()
+            assert (np.abs(q) <= np.sqrt(np.maximum(unit.s_rated_kva**2 - available**2, 0.0)) + 1e-9).all()
     for unit, charge, discharge in zip(
         case.batteries, schedule.batteries["charge_kw"], schedule.batteries["discharge_kw"], strict=True
     ):
@@ -163,10 +162,12 @@ def test_bounds_and_circles_are_the_devices_own(drawn: tuple[int, int]) -> None:
 
 
 @given(cases)
-def test_every_control_has_an_inside_and_begins_there(drawn: tuple[int, int]) -> None:
+def test_every_control_has_an_inside_and_begins_there_or_is_fixed_where_it_begins(drawn: tuple[int, int]) -> None:
     controls = area_controls(one_area(mixed(np.random.default_rng(drawn[0]), drawn[1])).areas[0])
-    assert (controls.high - controls.low >= 0.99 * ROOM).all()
-    assert ((controls.first > controls.low) & (controls.first < controls.high)).all()
+    fixed = controls.fixed
+    assert ((controls.high - controls.low >= 0.99 * ROOM) | fixed).all()
+    assert ((controls.first > controls.low) & (controls.first < controls.high) | fixed).all()
+    assert (controls.first == controls.low)[fixed].all()
     for a, b, radius in controls.circles:
         assert (np.hypot(controls.first[a], controls.first[b]) < radius).all()
 
@@ -184,11 +185,12 @@ def test_controls_are_each_in_one_pair_and_charge_stands_with_discharge() -> Non
 def test_a_night_leaves_nothing_to_curtail_and_all_reactive_power() -> None:
     case = feeder("multiphase", sun=(0.0, 1.0, 0.0), pv=(PV(bus="b", p_rated_kw=10, s_rated_kva=10, curtailable=True),))
     controls = area_controls(one_area(case).areas[0])
-    assert controls.high[0].tolist() == pytest.approx([ROOM, 0.01, ROOM])
+    assert controls.high[0].tolist() == pytest.approx([0.0, 0.01, 0.0])
+    assert controls.fixed.tolist() == [[True, False, True], [False] * 3]
     assert controls.high[1].tolist() == pytest.approx([0.01] * 3)
-    # Of what cannot be curtailed nothing is left at full power, but the least range that an interior point needs.
+    # Of what cannot be curtailed nothing is left at full power.
     fixed = area_controls(one_area(replace(case, pv=(PV(bus="b", p_rated_kw=10, s_rated_kva=10),))).areas[0])
-    assert fixed.high[0].tolist() == pytest.approx([0.01, ROOM / 2, 0.01])
+    assert fixed.high[0].tolist() == pytest.approx([0.01, 0.0, 0.01])
     assert (fixed.low == -fixed.high).all()
 
 
@@ -206,14 +208,11 @@ def test_use_costs_what_devices_and_weights_ask_and_losses_at_once_a_little() ->
     assert above == below == pytest.approx(0.05 * BASE)
 
 
-def test_a_battery_whose_limits_meet_has_room_for_an_inside() -> None:
+def test_a_battery_whose_limits_meet_stays_where_it_is() -> None:
     unit = Battery(bus="b", p_rated_kw=10, s_rated_kva=10, energy_kwh=40, soc_min=0.5, soc_max=0.5, soc_initial=0.5)
     controls = area_controls(one_area(feeder("multiphase", batteries=(unit,))).areas[0])
-    (store,) = controls.stores
-    assert store.low < store.start < store.high
-    assert store.high - store.low == pytest.approx(ROOM)
-    # An inverter that has no room beside its real power still has a range of reactive power.
-    assert controls.high[2].tolist() == [ROOM / 2] * 3
+    assert controls.fixed.all()
+    assert not controls.high.any()
 
 
 def test_setpoints_of_a_span_follow_its_own_hours() -> None:

@@ -15,7 +15,8 @@ methods to model predictive control" (1998)): with N_1 = -S_1 and h_1 = g_1,
 Where a battery is full or free to move at no cost, N and sigma span twenty orders of magnitude. So nothing is
 subtracted: with N = L J L', J of signs, and W = J + L' sigma L, M is L W^-1 L', and y = J L' nu solves
 W y = L' (nu_(t+1) + r_t - sigma_t h_t). N is positive definite where the problem is convex; the signs of J and of the
-pivots of W tell how many eigenvalues are on the wrong side.
+pivots of W tell how many eigenvalues are on the wrong side. In every period the stores that are held most come first,
+those of the largest sigma N: W is then graded from large to small, where no pivot is a difference of larger numbers.
 """
 
 from __future__ import annotations
@@ -72,17 +73,33 @@ def upper_solve(root: Floats, x: Floats) -> None:
 
 @njit
 def factor_over_time(
-    s: Floats, sigma: Floats, roots: Floats, signs: Floats, inner: Floats, turns: Floats, m: Floats, wrong: Ints
+    s: Floats,
+    sigma: Floats,
+    orders: Ints,
+    roots: Floats,
+    signs: Floats,
+    inner: Floats,
+    turns: Floats,
+    m: Floats,
+    wrong: Ints,
 ) -> None:
-    """From S (T, store, store) and sigma (T, store): the roots and signs of N and of W, M, and the number of
-    eigenvalues on the wrong side in every period, -1: not known."""
+    """From S (T, store, store) and sigma (T, store): the orders in which stores are eliminated, the roots and signs of
+    N and of W in these, M, and the number of eigenvalues on the wrong side in every period, -1: not known."""
     periods, n = sigma.shape
+    nn = np.zeros((n, n))
     a = np.zeros((n, n))
     y = np.zeros((n, n))
+    held = np.zeros(n)
     for t in range(periods):
         for i in range(n):
             for j in range(n):
-                a[i, j] = -s[t, i, j] + (m[t - 1, i, j] if t else 0.0)
+                nn[i, j] = -s[t, i, j] + (m[t - 1, i, j] if t else 0.0)
+            held[i] = -abs(sigma[t, i] * nn[i, i])
+        order = orders[t]
+        order[:] = np.argsort(held)
+        for i in range(n):
+            for j in range(n):
+                a[i, j] = nn[order[i], order[j]]
         root = roots[t]
         negatives = signed_root(a, root, signs[t])
         if negatives < 0 or t == periods - 1:
@@ -94,7 +111,7 @@ def factor_over_time(
             for j in range(i + 1):
                 total = signs[t, i] if i == j else 0.0
                 for k in range(i, n):
-                    total += root[k, i] * sigma[t, k] * root[k, j]
+                    total += root[k, i] * sigma[t, order[k]] * root[k, j]
                 a[i, j] = total
                 a[j, i] = total
         turned = signed_root(a, inner[t], turns[t])
@@ -112,12 +129,13 @@ def factor_over_time(
                 total = 0.0
                 for k in range(n):
                     total += y[i, k] * turns[t, k] * y[j, k]
-                m[t, i, j] = total
-                m[t, j, i] = total
+                m[t, order[i], order[j]] = total
+                m[t, order[j], order[i]] = total
 
 
 @njit
 def solve_over_time(
+    orders: Ints,
     roots: Floats,
     signs: Floats,
     inner: Floats,
@@ -134,6 +152,7 @@ def solve_over_time(
     h = np.zeros((periods, n))
     u = np.zeros(n)
     y = np.zeros(n)
+    price = np.zeros(n)
     for t in range(periods):
         for i in range(n):
             h[t, i] = g[t, i]
@@ -143,41 +162,46 @@ def solve_over_time(
                     total += m[t - 1, i, k] * (r[t - 1, k] - sigma[t - 1, k] * h[t - 1, k])
                 h[t, i] += total
     for t in range(periods - 1, -1, -1):
-        root = roots[t]
+        root, order = roots[t], orders[t]
         if t == periods - 1:
             for i in range(n):
-                y[i] = -h[t, i]
+                y[i] = -h[t, order[i]]
             lower_solve(root, y)
         else:
             for i in range(n):
-                u[i] = nu[t + 1, i] + r[t, i]
+                u[i] = nu[t + 1, order[i]] + r[t, order[i]]
             for i in range(n):
                 y[i] = 0.0
                 for k in range(i, n):
-                    y[i] += root[k, i] * (u[k] - sigma[t, k] * h[t, k])
+                    y[i] += root[k, i] * (u[k] - sigma[t, order[k]] * h[t, order[k]])
             lower_solve(inner[t], y)
             for i in range(n):
                 y[i] *= turns[t, i]
             upper_solve(inner[t], y)
         for i in range(n):
-            nu[t, i] = signs[t, i] * y[i]
-        upper_solve(root, nu[t])
+            price[i] = signs[t, i] * y[i]
+        upper_solve(root, price)
+        for i in range(n):
+            nu[t, order[i]] = price[i]
         if t == periods - 1:
             continue
         for i in range(n):
+            store = order[i]
             size = 0.0
             moved = 0.0
             for k in range(i + 1):
                 size += root[i, k] * root[i, k]
                 moved += root[i, k] * y[k]
             # Of the two equations the one in which fewer digits cancel.
-            e[t, i] = (u[i] - nu[t, i]) / sigma[t, i] if sigma[t, i] * size > 1.0 else h[t, i] + moved
+            is_held = sigma[t, store] * size > 1.0
+            e[t, store] = (u[i] - price[i]) / sigma[t, store] if is_held else h[t, store] + moved
 
 
 @dataclass(frozen=True)
 class TimeFactors:
     """The coupled periods, factorized."""
 
+    orders: Ints
     roots: Floats
     signs: Floats
     inner: Floats
@@ -193,13 +217,13 @@ class TimeFactors:
         account."""
         roots, inner, m = np.zeros_like(s), np.zeros_like(s), np.zeros_like(s)
         signs, turns = np.ones_like(sigma), np.ones_like(sigma)
-        wrong = np.zeros(len(s), np.int64)
-        factor_over_time(s, sigma, roots, signs, inner, turns, m, wrong)
-        return cls(roots, signs, inner, turns, m, sigma, wrong)
+        wrong, orders = np.zeros(len(s), np.int64), np.zeros(sigma.shape, np.int64)
+        factor_over_time(s, sigma, orders, roots, signs, inner, turns, m, wrong)
+        return cls(orders, roots, signs, inner, turns, m, sigma, wrong)
 
     def solve(self, g: Floats, r: Floats) -> tuple[Floats, Floats]:
         """(store, T) multipliers and levels, from right-hand sides (store, T)."""
         nu, e = np.zeros((2, *g.T.shape))
-        known = (self.roots, self.signs, self.inner, self.turns, self.m, self.sigma)
+        known = (self.orders, self.roots, self.signs, self.inner, self.turns, self.m, self.sigma)
         solve_over_time(*known, np.ascontiguousarray(g.T), np.ascontiguousarray(r.T), nu, e)
         return nu.T, e.T

@@ -1,7 +1,8 @@
 """The distributed interior point: areas and coordinator together take the Newton steps of one interior point method on
 the whole feeder, the same as one area would.
 
-Three exchanges an iteration: take the step, evaluate and eliminate; predict; expand. See
+Three exchanges an iteration: take the step, evaluate and eliminate; predict; expand. Where the optimum has batteries
+charge and discharge at once, they are given directions (``coordinator.directions``), and it is sought again. See
 ``common.interior_point`` for the algorithm and the system, ``common.joint_step`` for what is told.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,16 +25,19 @@ from common.joint_step import (
     RESTORED,
     Expand,
     Expanded,
+    Opened,
     Predict,
     Predicted,
     Reduce,
     Reduced,
+    TellStores,
     Trial,
     Tried,
 )
 from common.messages import Command, Open
 from common.transport import Transport
 from coordinator.convergence import Residuals
+from coordinator.directions import directions, first_parts, in_whole
 from coordinator.loop import Task
 from coordinator.record import Outcome, Round
 
@@ -89,15 +94,24 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
     clock = [started, time.thread_time()]
     exchanges = _Exchanges(transport)
     forecasts = [boundary.forecast[end[0]] for end in boundary.ends]
-    opened = exchanges.ask(
-        Command.OPEN, [Open(forecasts[part.area], settings.first_barrier, task.start) for part in transport.parts]
-    )
     spans = [(part.area, part.span) for part in transport.parts]
-    system = JointSystem(boundary.ends, boundary.periods, exchanges, spans, opened, settings.first_barrier)
     areas = np.array([part.area for part in transport.parts])
     rounds: list[Round] = []
 
-    def record(iteration: Iteration) -> None:
+    def begun(chosen: Sequence[Floats] | None) -> tuple[JointSystem, list[Opened]]:
+        asks = [
+            Open(
+                forecasts[area],
+                settings.first_barrier,
+                task.start,
+                np.zeros(0) if chosen is None else chosen[area],
+            )
+            for area, _ in spans
+        ]
+        opened = exchanges.ask(Command.OPEN, asks)
+        return JointSystem(boundary.ends, boundary.periods, exchanges, spans, opened, settings.first_barrier), opened
+
+    def record(system: JointSystem, iteration: Iteration) -> None:
         now, cpu = time.perf_counter(), time.thread_time()
         by_area = np.zeros(areas.max() + 1)
         np.maximum.at(by_area, areas, np.broadcast_to(exchanges.by_part, areas.shape))
@@ -123,28 +137,59 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
         clock[:] = [time.perf_counter(), time.thread_time()]
         task.on_round(rounds[-1])
 
-    def minimized(prices: int) -> Result:
+    def minimized(system: JointSystem, prices: int) -> Result:
         # Its first record is a point, no iteration.
         left = replace(settings, iterations=max(settings.iterations - max(len(rounds) - 1, 0), 0))
-        return minimize(system, boundary.periods, left, record, prices)
+        return minimize(system, boundary.periods, left, partial(record, system), prices)
 
-    result = minimized(LEFT)
-    notes = []
-    # A price may be too low for a limit that could be kept.
-    if result.converged and result.state.at.repriceable:
-        result = minimized(RAISED)
-        if result.converged and result.state.at.raised:
-            result = minimized(RESTORED)
+    def solved(system: JointSystem) -> Result:
+        result = minimized(system, LEFT)
+        # A price may be too low for a limit that could be kept.
+        if result.converged and result.state.at.repriceable:
+            result = minimized(system, RAISED)
+            if result.converged and result.state.at.raised:
+                result = minimized(system, RESTORED)
+        return result
+
+    system, opened = begun(None)
+    result, replaced = solved(system), system.replaced
+    notes: list[str] = []
+    chosen = [np.zeros((one.start.size, boundary.periods)) for one in first_parts(opened, spans)]
+    relaxed: float | None = None
+    wasting = 0
+    # What no schedule keeps even if batteries waste energy, none keeps.
+    while result.converged and not result.state.at.firm:
+        told = in_whole(exchanges.ask(Command.STORES, [TellStores()] * len(spans)), spans)
+        at_once = sum(int(one.both.sum()) for one in told)
+        if not at_once:
+            break
+        if relaxed is None:
+            relaxed, wasting = system.objective(), at_once
+        # A direction is never taken back, so this ends.
+        chosen = [directions(*known) for known in zip(first_parts(opened, spans), told, chosen, strict=True)]
+        system, opened = begun(chosen)
+        result, replaced = solved(system), replaced + system.replaced
+    if relaxed is not None:
+        notes.append(
+            f"at an optimum of {relaxed:.6f} batteries charge and discharge at once in {wasting} of their periods, "
+            f"which none can; given one direction there, they cost {system.objective() - relaxed:.6f} more. If that "
+            "optimum is the global one, no schedule that can be followed is cheaper by more than this"
+        )
+    unkept = relaxed is not None and bool(result.state.at.firm)
+    if unkept:
+        notes.append(
+            f"in one direction {result.state.at.firm:.0f} limits are overstepped that batteries kept by wasting "
+            "energy; whether other directions keep them is not known"
+        )
     if not result.converged:
         notes.append(f"newton stopped: {result.reason}")
-    if system.replaced:
-        notes.append(
-            f"{system.replaced:.0f} factorizations of a period's equations were SuperLU's: static pivots failed"
-        )
+    if replaced:
+        notes.append(f"{replaced:.0f} factorizations of a period's equations were SuperLU's: static pivots failed")
     return Outcome(
-        converged=result.converged,
+        converged=result.converged and not unkept,
         objective=system.objective(),
         rounds=tuple(rounds),
         notes=tuple(notes),
         optimality=result.error,
+        relaxed=relaxed,
     )
