@@ -37,7 +37,7 @@ case_options = together(
         type=click.FloatRange(1e-9, 1.0),
         default=1e-5,
         show_default=True,
-        help="Mismatch and change at which areas agree, per unit.",
+        help="Mismatch and change at which areas agree, per unit; newton ends by its first-order residual instead.",
     ),
     click.option(
         "--max-rounds",

@@ -11,7 +11,7 @@ from launch.html_page import bullets, figure, page, section, table, verdicts
 from launch.kpis import KpiReport, kpi_report, rows
 from launch.plot_style import library
 from launch.plots import Picture, image, pictures
-from launch.report import SHOWN_VIOLATIONS, SOFT_LIMITS, disagreements, doubts, in_words
+from launch.report import SHOWN_VIOLATIONS, SOFT_LIMITS, disagreements, doubts, in_words, unsettled
 
 LARGEST_SVG = 400_000
 """bytes beyond which a picture of lines, as of a feeder of thousands of buses, is stored as one of dots"""
@@ -52,7 +52,7 @@ def verdict(result: Result) -> str:
     agree = f": areas agree to {result.max_mismatch_pu:.1e} pu" if len(result.areas) > 1 else ""
     told = []
     if not result.converged:
-        short = f"NOT CONVERGED after {rounds}: areas still differ by {result.max_mismatch_pu:.1e} pu."
+        short = f"NOT CONVERGED after {rounds}: {unsettled(result)}."
         told.append((False, f"{short} This is not a schedule to use."))
     elif len(result.history.cost):
         told.append((True, f"Converged in {rounds}{agree}."))

@@ -135,9 +135,8 @@ def print_result(console: Console, result: Result) -> None:
     if not result.converged:
         console.print(
             Text(
-                f"NOT CONVERGED after {len(result.history.cost)} rounds: areas still differ by "
-                f"{result.max_mismatch_pu:.1e} pu. This is not a schedule to use. Allow more --max-rounds, or try "
-                "another --method.",
+                f"NOT CONVERGED after {len(result.history.cost)} rounds: {unsettled(result)}. This is not a schedule "
+                "to use. Allow more --max-rounds, or try another --method.",
                 style="bold red",
             ),
             soft_wrap=True,
@@ -257,7 +256,22 @@ def _rounds(result: Result) -> list[tuple[str, str]]:
     rounds = len(result.history.cost)
     if not rounds:
         return []
-    return [("rounds", f"{rounds} to {result.tolerance_pu:.0e} pu" if result.converged else "not converged")]
+    if not result.converged:
+        return [("rounds", "not converged")]
+    # The residual has a line of its own.
+    return [("rounds", str(rounds) if _by_residual(result) else f"{rounds} to {result.tolerance_pu:.0e} pu")]
+
+
+def _by_residual(result: Result) -> bool:
+    """Whether its last method, newton, ends by the first-order residual of the whole feeder."""
+    return result.history.method[-1:] == ("newton",)
+
+
+def unsettled(result: Result) -> str:
+    """What a run that has not converged still lacks."""
+    if _by_residual(result) and result.optimality is not None:
+        return f"the first-order residual is still {result.optimality:.1e}"
+    return f"areas still differ by {result.max_mismatch_pu:.1e} pu"
 
 
 def _errors(result: Result) -> list[tuple[str, str]]:

@@ -118,6 +118,15 @@ def test_the_summary_has_the_model_error_and_every_overstep(small_result: Result
     assert summary(small_result)["model_error_pu"] == 0
 
 
+def test_a_run_of_newton_is_judged_by_its_residual_and_not_by_what_areas_differ_by(small_result: Result) -> None:
+    past = replace(small_result.history, method=("newton",) * len(small_result.history.cost))
+    exact = replace(small_result, history=past, optimality=3e-3)
+    assert re.search(rf"^rounds +{len(past.cost)} *$", printed(exact), re.MULTILINE)
+    text = printed(replace(exact, converged=False))
+    assert "rounds: the first-order residual is still 3.0e-03. This is not a schedule to use." in text
+    assert "rounds: areas still differ by" in printed(replace(small_result, converged=False))
+
+
 def test_the_first_order_residual_is_told_where_the_method_knows_it(small_result: Result) -> None:
     assert summary(small_result)["optimality"] is None
     assert "first-order residual" not in printed(small_result)
