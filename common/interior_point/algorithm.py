@@ -67,8 +67,9 @@ class Settings:
     """factor on what is added, the first time and later"""
     delta_fall: float = 1 / 3
     mending: float = 1.0
-    """added in all periods, after inertia has been wrong, where only the equations' residuals are above the tolerance:
-    where a cost is flat, its curvature has no sign to speak of, and steps along it would spoil the equations again"""
+    """added in all periods, after inertia has been wrong, from where only the equations' residuals are above the
+    tolerance: where a cost is flat, its curvature has no sign to speak of, and steps along it would spoil the equations
+    again. From step to step a tenth of it where the residual hardly falls, ten times as much where it grows"""
     attempts: int = 40
     """factorizations of one point"""
     filter_infeasibility: float = 1e-5
@@ -200,6 +201,10 @@ class _Search:
     primal: float = np.inf
     dual: float = np.inf
     """residuals at the last point"""
+    mended: float = np.inf
+    """the larger of both at the point before"""
+    mending: float = 0.0
+    """what was added there after ``Settings.mending``; 0: nothing"""
 
     @property
     def center(self) -> float:
@@ -295,8 +300,8 @@ def _begun(system: System, search: _Search) -> tuple[State, Floats]:
 def _factorized(system: System, search: _Search, lengths: Lengths) -> tuple[State, Floats]:
     """The point after a step, its Newton system of the right inertia; and what was added for that, (T,)."""
     settings = search.settings
-    is_mending = search.wrong > 0 and search.dual <= settings.tolerance < search.primal
-    delta, convex = np.full(search.periods, settings.mending * is_mending), np.zeros(search.periods, bool)
+    mending = _mending(search) if search.wrong else 0.0
+    delta, convex = np.full(search.periods, mending), np.zeros(search.periods, bool)
     if search.boost:
         delta = np.maximum(search.last_delta, settings.first_delta) * search.boost
         search.boost = 0.0
@@ -319,9 +324,25 @@ def _factorized(system: System, search: _Search, lengths: Lengths) -> tuple[Stat
             delta = np.where(bad, np.where(delta == 0, begun, delta * grown), delta)
         state = system.reduce(STAY, search.width, search.center, delta, convex)
     search.primal, search.dual = state.at.primal, state.at.dual
-    if not is_mending:
+    if not mending:
         search.last_delta = np.where(delta > 0, delta, search.last_delta)
     return state, delta
+
+
+def _mending(search: _Search) -> float:
+    """What ``Settings.mending`` adds at this point."""
+    settings, largest = search.settings, max(search.primal, search.dual)
+    if search.mending:
+        if largest > search.mended:
+            search.mending *= 10
+        elif largest > 0.5 * search.mended:
+            search.mending /= 10
+        if not settings.first_delta < search.mending <= settings.mending:
+            search.mending = 0.0
+    elif search.dual <= settings.tolerance < search.primal:
+        search.mending = settings.mending
+    search.mended = largest
+    return search.mending
 
 
 def _go_monotone(search: _Search, state: State, raised: float = 1.0) -> None:
