@@ -1,5 +1,5 @@
 """Devices as data: one row class each, named as the columns of its CSV file, which is called as the kind. What a device
-does stands in ``areas.device_models``; how it looks to OpenDSS in ``common.device_elements``."""
+does stands in ``areas.devices``; how it looks to OpenDSS in ``common.device_elements``."""
 
 from __future__ import annotations
 
