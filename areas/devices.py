@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.devices import PV, Battery, Device, FlexibleLoad, Wind
+from common.devices import PV, Battery, Device, FlexibleLoad, Wind, column
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.horizon import Horizon
 from common.objective import factors
@@ -184,8 +184,8 @@ def told_by_batteries(units: Sequence[Battery], value: Floats, horizon: Horizon,
     That little becomes one of the two that stores as much.
     """
     charge, discharge = value[0::3], value[1::3]
-    eta_c, eta_d = (np.array([[getattr(unit, name)] for unit in units]) for name in ("eta_charge", "eta_discharge"))
-    rated = np.array([[unit.p_rated_kw] for unit in units]) / base_kva
+    eta_c, eta_d = (column(units, name) for name in ("eta_charge", "eta_discharge"))
+    rated = column(units, "p_rated_kw") / base_kva
     gained = eta_c * charge - discharge / eta_d
     little = np.minimum(charge, discharge) < AT_ONCE * rated
     return {

@@ -20,7 +20,7 @@ import numpy as np
 from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats, Ints
 from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import middle, mismatch
+from coordinator.convergence import middle, mismatch, progress
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
 """S of w, p, q and the angle over the price of losses, by their number; a logarithm moves half as much as a square"""
@@ -89,7 +89,7 @@ def start(boundary: Boundary) -> State:
     price = np.zeros_like(boundary.forecast)
     price[:, P] = boundary.energy_price
     never, raised = np.zeros(boundary.periods, np.int64), np.ones(boundary.periods)
-    state = State(boundary, _nothing(boundary), boundary.forecast, price, raised, never, never)
+    state = State(boundary, Proposal.alone(boundary, price), boundary.forecast, price, raised, never, never)
     return _at(state, boundary.forecast, price)
 
 
@@ -99,7 +99,9 @@ def update(state: State, response: Response) -> State:
     gap = response.value[:, PARENT] - response.value[:, CHILD]
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
-    state = _patient(replace(state, round=state.round + 1), mismatch(state.boundary, response))
+    best = progress(state.best, mismatch(state.boundary, response))
+    failing = f"the mismatch has not halved in {PATIENCE} rounds" if best[1] >= PATIENCE else None
+    state = replace(state, round=state.round + 1, best=best, failing=failing)
     if not state.proposal.sensitivities:
         return _combined(state, penalty, step_z, step_price)
     reference = state.reference
@@ -112,11 +114,7 @@ def update(state: State, response: Response) -> State:
             state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
             return _at(state, reference.z, reference.price)
         state = replace(state, good=state.good + 1)
-    reference = Reference(
-        residual,
-        state.z + RELAXATION * step_z,
-        state.price + RELAXATION * step_price,
-    )
+    reference = Reference(residual, state.z + RELAXATION * step_z, state.price + RELAXATION * step_price)
     state = replace(state, reference=reference)
     if state.round <= FIRST_NEWTON:
         return _at(state, reference.z, reference.price)
@@ -132,14 +130,6 @@ def update(state: State, response: Response) -> State:
         trial=not ready.any(),
     )
     return _at(state, state.z + newton_z, state.price + newton_price)
-
-
-def _patient(state: State, now: float) -> State:
-    """The state after a round with a mismatch; it gives up where that has not halved for long."""
-    best, since = state.best
-    progress = (now, 0) if now <= best / 2 else (best, since + 1)
-    failing = f"the mismatch has not halved in {PATIENCE} rounds" if progress[1] >= PATIENCE else None
-    return replace(state, best=progress, failing=failing)
 
 
 def _combined(state: State, penalty: Floats, step_z: Floats, step_price: Floats) -> State:
@@ -220,17 +210,10 @@ def _penalty(state: State) -> Floats:
 
 def _at(state: State, z: Floats, price: Floats) -> State:
     """The state that proposes the point (z, price)."""
-    state = replace(state, z=z, price=price)
-    proposal = Proposal(
-        price=np.stack([-price, price], axis=1),
+    proposal = replace(
+        Proposal.alone(state.boundary, price),
         target=np.stack([z, z], axis=1),
         curvature=np.stack([_penalty(state)] * 2, axis=1),
-        fixed=_nothing(state.boundary).fixed,
         sensitivities=bool(state.boundary.ties) and state.boundary.tells_sensitivities,
     )
-    return replace(state, proposal=proposal)
-
-
-def _nothing(boundary: Boundary) -> Proposal:
-    zeros = boundary.zeros()
-    return Proposal(zeros, zeros, zeros, np.zeros(zeros.shape[:3], bool))
+    return replace(state, z=z, price=price, proposal=proposal)

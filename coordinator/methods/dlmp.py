@@ -15,7 +15,7 @@ import numpy as np
 from common.boundary import INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats
 from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import mismatch
+from coordinator.convergence import mismatch, progress
 from coordinator.methods.enapp import CANNOT_LIVE, answered, held
 
 CURVATURE = 2.0
@@ -50,10 +50,8 @@ def update(state: State, response: Response) -> State:
     boundary = state.boundary
     if any(report.status == INFEASIBLE for report in response.reports):
         return replace(state, failing=CANNOT_LIVE)
-    best, since = state.best
-    now = mismatch(boundary, response)
-    progress = (now, 0) if now <= best / 2 else (best, since + 1)
-    if progress[1] >= PATIENCE:
+    best = progress(state.best, mismatch(boundary, response))
+    if best[1] >= PATIENCE:
         return replace(state, failing=f"the mismatch has not halved in {PATIENCE} rounds")
     value = answered(boundary, response.value)
     prices = prices_told(boundary, response)
@@ -62,7 +60,7 @@ def update(state: State, response: Response) -> State:
     image = np.concatenate([value.ravel(), (prices / boundary.loss_price).ravel()])
     history, following = accelerate(state.history, point, image)
     value, prices = following.reshape(2, *value.shape)
-    return State(boundary, propose(boundary, value, prices * boundary.loss_price), history, progress)
+    return State(boundary, propose(boundary, value, prices * boundary.loss_price), history, best)
 
 
 def prices_told(boundary: Boundary, response: Response) -> Floats:
