@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from areas.devices import Controls, area_controls
-from areas.entries import Collector
+from areas.entries import linear_equations
 from areas.layout import Layout
 from areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
 from areas.network import (
@@ -21,11 +21,10 @@ from areas.network import (
     root_taps,
     substation_taps,
 )
-from areas.own_ends import area_ends, end_entries
+from areas.own_ends import area_ends
 from areas.problem import Problem
 from common.branch_limits import limited_branches
-from common.feeder import Bools, Complexes, Floats, Ints
-from common.interior_point.block_ldl import Entries
+from common.feeder import Bools, Floats, Ints
 from common.interior_point.lanes import padded
 from common.interior_point.limits import GUARD, Limit, Limits, Magnitudes, make_limits
 from common.multiphase import MultiphaseFeeder, multipliers
@@ -42,8 +41,6 @@ TYPICAL = 10.0
 """times the median price that costs are over at most: a single dear hour must not make the others look free"""
 LEAST_KINK = 1e-9
 """difference of prices, over the scale, below which two count as one"""
-CONTROL_CURVATURE = 1e-6
-"""added to the second derivative by every control: where a control costs nothing, digits of its step would be lost"""
 
 
 def cost_scale(area: AreaCase[MultiphaseFeeder]) -> float:
@@ -98,48 +95,46 @@ def build(area: AreaCase[MultiphaseFeeder], span: slice, joint: bool = True) -> 
         cost[layout.x["p"].start] = spanned((costs.energy + costs.losses)[None])[0] / scale
     limits, deviation = _limits(area, layout, controls, metered, count, spanned, scale)
     tables = _tables(layout, network, limits)
-    source = np.zeros((4 * layout.nodes, count))
+    source = np.zeros((layout.multipliers, count))
     if area.has_substation:
-        v = np.repeat(feeder.v_no_load[: feeder.roots, None], count, axis=1)
-        source = network.by_root @ np.concatenate([v.real, v.imag])
-    rows, columns, gains = [], [], []
-    for store, kept in enumerate(controls.stores):
-        rows += [store] * len(kept.gains)
-        columns += list(kept.gains)
-        gains += list(kept.gains.values())
+        given_v = -(flow.from_root @ feeder.v_no_load[: feeder.roots, None])
+        source[: layout.nodes], source[2 * layout.nodes : 3 * layout.nodes] = given_v.real, given_v.imag
     row, drawn = layout.x["control"].start, 0 if joint else len(tie_nodes)
+    given = np.concatenate([controls.given[:, span], np.zeros((drawn, periods), complex)])
     tap = network.taps
-    problem = Problem(
+    control_rows = np.concatenate([row + np.arange(layout.controls), layout.x["tie"].start + np.arange(2 * drawn)])
+    # What children draw leaves the feeder.
+    unit = np.concatenate([controls.unit, np.tile(len(controls.given) + np.arange(drawn), 2)])
+    by_control = [
+        np.concatenate([own, -np.ones(drawn) * of_p, -np.ones(drawn) * (1 - of_p)])
+        for own, of_p in ((controls.p, 1), (controls.q, 0))
+    ]
+    ends = None if joint else area_ends(area, layout, first_root_meter)
+    return Problem(
         layout=layout,
         network=network,
         controls=controls,
         limits=limits,
         tables=tables,
-        given=padded_complex(np.concatenate([controls.given[:, span], np.zeros((drawn, periods), complex)])),
-        control_rows=np.concatenate([row + np.arange(layout.controls), layout.x["tie"].start + np.arange(2 * drawn)]),
-        # What children draw leaves the feeder.
-        control_unit=np.concatenate([controls.unit, np.tile(len(controls.given) + np.arange(drawn), 2)]),
-        control_p=np.concatenate([controls.p, -np.ones(drawn), np.zeros(drawn)]),
-        control_q=np.concatenate([controls.q, np.zeros(drawn), -np.ones(drawn)]),
+        linear=linear_equations(layout, network, tie_nodes, controls.stores, ends),
+        source=source,
+        given=(padded(np.ascontiguousarray(given.real)), padded(np.ascontiguousarray(given.imag))),
+        power=tuple(sp.csr_array((k, (unit, control_rows)), shape=(len(given), layout.rows)) for k in by_control),
+        control_rows=control_rows,
+        control_unit=unit,
+        control_p=by_control[0],
+        control_q=by_control[1],
         load_scale=padded(np.ascontiguousarray(shapes)),
         load_price=-spanned(lost)[0] / scale,
-        from_source=source,
         cost=cost,
         constant=constant,
         deviation=deviation,
-        tie_rows=layout.voltage(tie_nodes),
         tap_rows=(layout.voltage(tap.node), _either(layout, tap.other, tap.is_current)),
-        gains=sp.csr_array((gains, (rows, columns)), shape=(len(controls.stores), layout.controls)),
         scale=scale,
         periods=periods,
         first_control=spanned(controls.first),
-        ends=None if joint else area_ends(area, layout, first_root_meter),
+        ends=ends,
     )
-    return problem
-
-
-def padded_complex(array: Complexes) -> Complexes:
-    return padded(np.ascontiguousarray(array.real)) + 1j * padded(np.ascontiguousarray(array.imag))
 
 
 def _either(layout: Layout, node: Ints, is_current: Bools) -> tuple[Ints, Ints]:
@@ -259,7 +254,7 @@ def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice
     """Rows of the table of varying values, by name: of legs, taps, the meters' prices, pairs (aa, bb, ab), bounds by
     row of unknowns, and what is added to correct the inertia."""
     legs, taps, pairs = len(network.a), len(network.taps.k), len(limits.magnitudes.first)
-    bounded = len(bounded_rows(limits))
+    bounded = len(np.unique(limits.of[~limits.is_magnitude]))
     sizes = {
         "legs": LEG_ROWS * legs + DEVICE_ROWS * len(network.owner),
         "taps": 8 * taps,
@@ -274,112 +269,3 @@ def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice
     }
     ends = np.cumsum(list(sizes.values())).tolist()
     return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-
-
-def bounded_rows(limits: Limits) -> Ints:
-    """Rows of unknowns that have bounds."""
-    rows = [group.of for group in limits.groups if not group.is_magnitude]
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
-
-
-def entries(problem: Problem) -> Entries:
-    """Of the Newton system [[H + limits, J'], [J, 0]], lower triangle only."""
-    layout, network, tables = problem.layout, problem.network, problem.tables
-    found = Collector(tables["delta"].stop)
-    at, of = layout.at_x, layout.at_multiplier
-    n, x, equation = layout.nodes, layout.x, layout.multiplier
-    system, root = network.system.tocoo(), network.by_root.tocoo()
-    found.constant(of[equation["network"]][system.row], at[x["network"]][system.col], system.data)
-    if layout.roots:
-        found.constant(of[equation["network"]][root.row], at[x["root"]][root.col], root.data)
-        for matrix, name in ((network.draw_by_root, "root"), (network.draw, "network")) if layout.joint else ():
-            matrix = matrix.tocoo()
-            found.constant(of[equation["draw"]][matrix.row], at[x[name]][matrix.col], matrix.data)
-    if layout.joint and layout.ties:
-        for half, rows in enumerate(problem.tie_rows):
-            part = slice(half * layout.ties, (half + 1) * layout.ties)
-            found.constant(of[equation["given"]][part], at[rows], 1.0)
-            found.constant(of[rows + n], at[x["tie"]][part], -1.0)
-    gains = problem.gains.tocoo()
-    found.constant(of[equation["store"]][gains.row], at[x["control"]][gains.col], -gains.data)
-    _leg_entries(problem, found)
-    _meter_entries(problem, found)
-    pairs = problem.limits.magnitudes
-    row = tables["pairs"].start + 3 * np.arange(len(pairs.first))
-    first, second = at[pairs.first], at[pairs.second]
-    found.varying(first, first, row)
-    found.varying(second, second, row + 1)
-    found.varying(first, second, row + 2)
-    bounded = at[bounded_rows(problem.limits)]
-    found.varying(bounded, bounded, tables["bounds"].start + np.arange(len(bounded)))
-    corrected = np.concatenate([at[problem.control_rows], at[:n], at[2 * n : 3 * n]])
-    found.varying(corrected, corrected, np.full(len(corrected), tables["delta"].start))
-    found.constant(at[problem.control_rows], at[problem.control_rows], CONTROL_CURVATURE)
-    if problem.ends is not None:
-        end_entries(problem, found)
-    found.constant(layout.dummies, layout.dummies, 1.0)
-    return found.entries()
-
-
-def _leg_entries(problem: Problem, found: Collector) -> None:
-    layout, network = problem.layout, problem.network
-    at, of, n = layout.at_x, layout.at_multiplier, layout.nodes
-    im = 2 * n
-    row = LEG_ROWS * np.arange(len(network.a))
-    ends = [(network.a, network.a, 1.0), (network.a, network.b, -1.0)]
-    ends += [(network.b, network.a, -1.0), (network.b, network.b, 1.0)]
-    for of_end, by_end, sign in ends:
-        kept = np.flatnonzero((of_end >= 0) & (by_end >= 0))
-        balance, by, rows = of_end[kept] + n, by_end[kept], row[kept]
-        for k, (part, by_part) in enumerate(((0, 0), (0, im), (im, 0), (im, im))):
-            found.varying(of[balance + part], at[by + by_part], rows + k, -sign)
-    for nodes in (network.a, network.b):
-        kept = np.flatnonzero(nodes >= 0)
-        re, im_rows, rows = at[nodes[kept]], at[nodes[kept] + im], row[kept] + 4
-        found.varying(re, re, rows)
-        found.varying(im_rows, im_rows, rows + 1)
-        found.varying(re, im_rows, rows + 2)
-    kept = np.flatnonzero((network.a >= 0) & (network.b >= 0))
-    a, b, rows = network.a[kept], network.b[kept], row[kept] + 4
-    for part, by_part, k in ((0, 0, 0), (im, im, 1), (0, im, 2), (im, 0, 2)):
-        found.varying(at[a + part], at[b + by_part], rows + k, -1.0)
-    # By the controls that move a device's leg.
-    loads, legs = len(network.laws), len(network.a)
-    for nodes, sign in ((network.a[loads:], 1.0), (network.b[loads:], -1.0)):
-        for control, unit in enumerate(problem.control_unit.tolist()):
-            leg = np.flatnonzero((network.owner == unit) & (nodes >= 0))
-            node, first = nodes[leg], LEG_ROWS * legs + DEVICE_ROWS * leg
-            column = np.full(len(leg), at[problem.control_rows[control]])
-            p, q = sign * problem.control_p[control], sign * problem.control_q[control]
-            for target, by_p, by_q, minus in (
-                (of[node + n], 0, 1, 1.0),
-                (of[node + n + im], 1, 0, -1.0),
-                (at[node], 2, 3, 1.0),
-                (at[node + im], 3, 2, -1.0),
-            ):
-                if p:
-                    found.varying(target, column, first + by_p, p)
-                if q:
-                    found.varying(target, column, first + by_q, minus * q)
-
-
-def _meter_entries(problem: Problem, found: Collector) -> None:
-    layout, taps, tables = problem.layout, problem.network.taps, problem.tables
-    at, of = layout.at_x, layout.at_multiplier
-    for name in ("p", "q"):
-        found.constant(of[layout.multiplier[name]], at[layout.x[name]], 1.0)
-    count = len(taps.k)
-    (vr, vi), (ur, ui) = problem.tap_rows
-    for part, name in enumerate(("p", "q")):
-        equation = of[layout.multiplier[name]][taps.meter]
-        for k, rows in enumerate((vr, vi, ur, ui)):
-            first = tables["taps"].start + (4 * part + k) * count
-            found.varying(equation, at[rows], first + np.arange(count))
-        price = tables[f"price_{name}"].start + taps.meter
-        k1, k2 = taps.k.real, taps.k.imag
-        bends = ((vr, ur, k1), (vr, ui, -k2), (vi, ur, k2), (vi, ui, k1))
-        if name == "q":
-            bends = ((vr, ur, -k2), (vr, ui, -k1), (vi, ur, k1), (vi, ui, -k2))
-        for one, other, bend in bends:
-            # A square bends twice.
-            found.varying(at[one], at[other], price, -bend * np.where(one == other, 2.0, 1.0))

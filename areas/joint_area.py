@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from areas.assembly import bounded_rows, build, entries
+from areas.assembly import build
 from areas.devices import random_controls
+from areas.entries import entries
 from areas.layout import Layout
 from areas.own_ends import Offer, place_ends
 from areas.problem import Problem
@@ -19,13 +20,16 @@ from common.interior_point.lanes import padded
 from common.interior_point.limits import (
     CLIP,
     Condensed,
+    Products,
     Slacks,
     condensed,
     expanded,
     first_slacks,
     longest,
+    products,
     zeta,
 )
+from common.interior_point.row_kernels import absolute, dot, ratios
 from common.joint_step import (
     FIRST_WIDTH,
     KEPT,
@@ -49,6 +53,8 @@ from common.objective import energy
 from common.partition import AreaCase
 from common.power_flow import Injections
 
+FIRST_TOLERANCE = 1e-3
+"""pu, of the power flow to begin with: the first Newton step is better than its next iterations"""
 REFINED_BELOW = 1e-6
 """barrier below which steps are refined: then stiffnesses span more digits than one solution keeps"""
 
@@ -83,13 +89,14 @@ def first_point(
     a, b = (end[len(network.laws) :][devices] for end in (network.a, network.b))
     a, b = (np.where(end < 0, GROUND, end + layout.given_nodes) for end in (a, b))
     ties = _tie_nodes(area)
+    given = [power[network.owner[devices], : problem.periods] for power in problem.given]
     share = network.share[devices, None]
     injections = Injections(
         np.concatenate([a, ties]),
         np.concatenate([b, np.full(len(ties), GROUND)]),
-        np.concatenate([problem.given[network.owner[devices], : problem.periods] * share, -drawn]),
+        np.concatenate([(given[0] + 1j * given[1]) * share, -drawn]),
     )
-    v, i = network.flow.solve(v_root, injections, None, FIRST_WIDTH)
+    v, i = network.flow.solve(v_root, injections, None, FIRST_WIDTH, FIRST_TOLERANCE)
     x = np.zeros((layout.rows, problem.cost.shape[1]))
     own = slice(layout.given_nodes, None)
     x[layout.x["network"]] = padded(np.concatenate([v[own].real, i[own].real, v[own].imag, i[own].imag]))
@@ -140,11 +147,15 @@ class JointArea:
         pattern = Pattern(layout.blocks, layout.border, entries(self.problem))
         self._factors = Factors(pattern, self.problem.periods)
         self._pairs = _shared_pairs(layout)
-        self._bounded = bounded_rows(self.problem.limits)
+        self._bounded = self.problem.bounded
         border = _border_rows(layout.x, ("root", "tie")) if joint else np.zeros(0, np.int64)
         self._inner_x = np.setdiff1d(np.arange(layout.rows), border)
         shared = _border_rows(layout.multiplier, ("draw", "given", "store"))
         self._inner_equations = np.setdiff1d(np.arange(layout.multipliers), shared)
+        self._every_x = np.arange(layout.rows)
+        controls = layout.x["control"]
+        v = np.r_[: layout.nodes, 2 * layout.nodes : 3 * layout.nodes]
+        self._moving = np.concatenate([v, np.arange(controls.start, controls.stop)])
         self._first_price = self.problem.limits.price
         self._here: Here | None = None
         self._step: Point | None = None
@@ -161,10 +172,9 @@ class JointArea:
 
     def opened(self) -> Opened:
         stores, layout = self.problem.controls.stores, self.problem.layout
-        scalars = np.zeros((2 * layout.blocks, self.point.x.shape[1]))
-        scalars[layout.at_x], scalars[layout.at_multiplier] = self.point.x, self.point.multiplier
+        both = np.concatenate([self.point.x, self.point.multiplier])
         start, low, high = (np.array([getattr(store, name) for store in stores]) for name in ("start", "low", "high"))
-        return Opened(start, low, high, scalars[layout.shared][:, : self.problem.periods])
+        return Opened(start, low, high, both[layout.shared, : self.problem.periods])
 
     # The four parts of a step.
 
@@ -185,16 +195,13 @@ class JointArea:
         rights = [self._right(found, at, k, k, own) for k, own in aims]
         (half, right), (half_barrier, right_barrier) = (factors.forward(r) for r in rights)
         self._here = Here(found, at, (rights[0], rights[1]), (half, half_barrier))
-        layout = problem.layout
-        scalars = np.zeros((2 * layout.blocks, point.x.shape[1]))
-        scalars[layout.at_x], scalars[layout.at_multiplier] = found.gradient, found.equations
-        order = self._border_order
+        layout, order = problem.layout, problem.layout.border_order
         known = factors.negatives >= 0
         return Reduced(
-            schur=factors.schur()[self._pairs][:, :periods],
-            residual=scalars[layout.shared][:, :periods],
-            right=right[order][:, :periods],
-            right_barrier=right_barrier[order][:, :periods],
+            schur=factors.schur()[self._pairs, :periods],
+            residual=found.slopes[layout.shared, :periods],
+            right=right[order, :periods],
+            right_barrier=right_barrier[order, :periods],
             negatives=np.where(known, factors.negatives - len(self._inner_equations), -1),
             replaced=float(factors.failed.sum()),
             measures=self._measures(found, at),
@@ -227,48 +234,40 @@ class JointArea:
         off, off_t = np.clip(moved.s * moved.z, -most, most), np.clip(moved.t * moved.w, -most, most)
         right = np.zeros((2 * self.problem.layout.blocks, off.shape[1]))
         pulled = zeta(limits, slacks, here.condensed, -off, -off_t, 0.0)
-        right[self.problem.layout.at_x] = limits.gradient(pulled, self._along, self.problem.layout.rows)
+        right[self.problem.layout.at_x] = limits.gradient(pulled, here.values.magnitude[1:3], self.problem.layout.rows)
         half, border = self._factors.forward(right)
         self._here = replace(here, corrector=(right, half, off, off_t))
         n = self.problem.periods
-        sums = [
-            float((a[:, :n] * b[:, :n]).sum() + (c[:, :n] * d[:, :n]).sum())
-            for a, b, c, d in (
-                (slacks.s, slacks.z, slacks.t, slacks.w),
-                (slacks.s, moved.z, slacks.t, moved.w),
-                (moved.s, slacks.z, moved.t, slacks.w),
-                (moved.s, moved.z, moved.t, moved.w),
-            )
-        ]
-        return Predicted(primal, dual, np.array(sums), border[self._border_order][:, :n])
+        sums = products(slacks, moved, n)
+        return Predicted(primal, dual, sums, border[self.problem.layout.border_order, :n])
 
     def expand(self, ask: Expand) -> Expanded:
         here, point = self._at, self.point
         half = here.halves[0] + ask.barrier * here.halves[1]
-        right = here.rights[0] + ask.barrier * here.rights[1]
         k: Floats | float = ask.barrier
         k_t: Floats | float = ask.barrier
         if ask.corrected and here.corrector is not None:
-            more, half_more, off, off_t = here.corrector
-            right, half, k, k_t = right + more, half + half_more, ask.barrier - off, ask.barrier - off_t
-        refined = right if ask.barrier < REFINED_BELOW else None
+            _, half_more, off, off_t = here.corrector
+            half, k, k_t = half + half_more, ask.barrier - off, ask.barrier - off_t
+        refined = None
+        if ask.barrier < REFINED_BELOW:
+            refined = here.rights[0] + ask.barrier * here.rights[1]
+            if ask.corrected and here.corrector is not None:
+                refined += here.corrector[0]
         step = self._step = self._solution(half, ask.border, k, k_t, refined)
-        slacks, moved, layout, n = point.slacks, step.slacks, self.problem.layout, self.problem.periods
+        slacks, moved, n = point.slacks, step.slacks, self.problem.periods
         primal = min(longest(slacks.s, moved.s, ask.keep), longest(slacks.t, moved.t, ask.keep))
         dual = min(longest(slacks.z, moved.z, ask.keep), longest(slacks.w, moved.w, ask.keep))
-        inner = self._inner_equations
-        slope = (here.values.gradient * step.x)[:, :n].sum()
-        slope += (point.multiplier[inner] * here.values.equations[inner])[:, :n].sum()
-        slope += (self.problem.limits.price * moved.t)[:, :n].sum()
-        slope -= ask.barrier * ((moved.s / slacks.s)[:, :n].sum() + (moved.t / slacks.t)[:, :n].sum())
-        nodes = layout.nodes
-        v = np.concatenate([step.x[:nodes], step.x[2 * nodes : 3 * nodes], step.x[layout.x["control"]]])
+        slope = dot(here.values.gradient, step.x, self._every_x, n)
+        slope += dot(point.multiplier, here.values.equations, self._inner_equations, n)
+        slope += dot(self.problem.limits.price, moved.t, np.arange(len(moved.t)), n)
+        slope -= ask.barrier * (ratios(moved.s, slacks.s, n) + ratios(moved.t, slacks.t, n))
         return Expanded(
             primal=primal,
             dual=dual,
-            slope=float(slope),
-            change=float(np.abs(v[:, :n]).max(initial=0.0)),
-            multiplier=float(np.abs(step.multiplier[:, :n]).max(initial=0.0)),
+            slope=slope,
+            change=absolute(step.x, self._moving, n)[1],
+            multiplier=absolute(step.multiplier, np.arange(len(step.multiplier)), n)[1],
         )
 
     def trial(self, ask: Trial) -> Tried:
@@ -287,23 +286,12 @@ class JointArea:
         return self._here
 
     @property
-    def _along(self) -> tuple[Floats, Floats]:
-        magnitude = self._at.values.magnitude
-        return magnitude[1], magnitude[2]
-
-    @property
     def _free_x(self) -> Ints:
         """Rows of inner unknowns that nothing holds."""
         if self.offer is None or not self.offer.held.any():
             return self._inner_x
         assert self.problem.ends is not None
         return np.setdiff1d(self._inner_x, self.problem.ends.rows[self.offer.held])
-
-    @property
-    def _border_order(self) -> Ints:
-        """(border unknown,) place among the border's scalars."""
-        layout = self.problem.layout
-        return layout.shared - 2 * (layout.blocks - len(layout.border))
 
     def _energy_cost(self, point: Point) -> float:
         """$ of substation power, as the user pays it."""
@@ -316,43 +304,21 @@ class JointArea:
     def _fill(self, found: Values, at: Condensed, delta: Floats, convex: Bools) -> None:
         """The table's rows of limits."""
         problem, table, tables = self.problem, found.table, self.problem.tables
-        limits, slacks = problem.limits, self.point.slacks
-        pairs = limits.magnitudes
-        stiffness = limits.of_pairs(at.stiffness, signed=False)
-        price = -limits.of_pairs(slacks.z, signed=True)
-        value, _, _, square = found.magnitude
-        log = pairs.is_log[:, None]
-        square = np.maximum(square, 1e-30)
-        slope = np.where(log, 1.0 / square, square / (value * value))
-        radial = np.where(log, -1.0 / square, (pairs.guard**2)[:, None] / value**3)
-        across = price * np.where(log, 1.0 / square, 1.0 / value)
-        along = stiffness * slope + price * radial
-        if problem.deviation.any():
-            weight = 4 * problem.deviation[:, None]
-            along = along + weight * (3 * square - 1)
-            across = across + weight * (square - 1)
-        if convex.any():
-            flags = _wide(convex, table.shape[1])
-            along = np.where(flags, np.maximum(along, 0.0), along)
-            across = np.where(flags, np.maximum(across, 0.0), across)
-        a, b = self.point.x[pairs.first], self.point.x[pairs.second]
-        own = table[tables["pairs"]].reshape(len(a), 3, -1)
-        own[:, 0] = (along * a * a + across * b * b) / square
-        own[:, 1] = (along * b * b + across * a * a) / square
-        own[:, 2] = (along - across) * a * b / square
-        bounds = table[tables["bounds"]]
-        for rows, weight in limits.of_rows(at.stiffness):
-            bounds[np.searchsorted(self._bounded, rows)] += weight
+        limits, z = problem.limits, self.point.slacks.z
+        table[tables["pairs"]] = limits.curvatures(
+            self.point.x, found.magnitude[0], at.stiffness, z, problem.deviation, _wide(convex, table.shape[1])
+        )
+        table[tables["bounds"]] = limits.of_rows(at.stiffness, self._bounded)
         table[tables["delta"]] = _wide(delta, table.shape[1])
 
     def _right(self, found: Values, at: Condensed, k: float, k_t: float, own: float) -> Floats:
         """Right-hand side of the Newton step towards products k; what does not depend on them counts ``own`` times."""
         problem, layout = self.problem, self.problem.layout
         pull = zeta(problem.limits, self.point.slacks, at, k, k_t, own)
-        right = np.zeros((2 * layout.blocks, found.gradient.shape[1]))
-        along = found.magnitude[1], found.magnitude[2]
-        right[layout.at_x] = problem.limits.gradient(pull, along, layout.rows) - own * found.gradient
-        right[layout.at_multiplier] = -own * found.equations
+        both = -own * found.slopes
+        both[: layout.rows] += problem.limits.gradient(pull, found.magnitude[1:3], layout.rows)
+        right = np.zeros((2 * layout.blocks, both.shape[1]))
+        right[layout.at] = both
         return right
 
     def _solution(
@@ -361,16 +327,17 @@ class JointArea:
         """The step to a border's step; refined once by the residual of its right-hand side where that is given."""
         layout, limits = self.problem.layout, self.problem.limits
         kept = np.zeros((2 * len(layout.border), self.point.x.shape[1]))
-        kept[self._border_order] = padded(np.ascontiguousarray(border))
+        kept[layout.border_order] = padded(np.ascontiguousarray(border))
         scalars = self._factors.backward(half, kept)
         if refined is not None:
             left = self._factors.residual(refined, scalars, self._at.values.table)
             scalars += self._factors.backward(self._factors.forward(left)[0], np.zeros_like(kept))
-        dx = scalars[layout.at_x]
-        change = limits.changes(dx, self._along)
+        both = scalars[layout.at]
+        dx = both[: layout.rows]
+        change = limits.changes(dx, self._at.values.magnitude[1:3])
         return Point(
             dx,
-            scalars[layout.at_multiplier],
+            both[layout.rows :],
             expanded(limits, self.point.slacks, self._at.condensed, change, k, k_t),
         )
 
@@ -378,29 +345,26 @@ class JointArea:
         point = self.point if point is None else point
         problem, limits, n = self.problem, self.problem.limits, self.problem.periods
         slacks = point.slacks
-        residuals = found.equations[self._inner_equations][:, :n], at.residual[:, :n]
-        pull = limits.gradient(slacks.z, (found.magnitude[1], found.magnitude[2]), problem.layout.rows)
-        stationary = (found.gradient - pull)[self._free_x][:, :n]
+        missing, most_missing = absolute(found.equations, self._inner_equations, n)
+        outside, most_outside = absolute(at.residual, np.arange(len(at.residual)), n)
+        pull = limits.gradient(slacks.z, found.magnitude[1:3], problem.layout.rows)
+        stationary = absolute(found.gradient - pull, self._free_x, n)[1]
         elastic = limits.price - slacks.z[limits.hard :] - slacks.w
         over, was_raised = slacks.t > KEPT, limits.price > self._first_price
         little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
-        products = np.concatenate([(slacks.s * slacks.z)[:, :n], (slacks.t * slacks.w)[:, :n]])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            logs = np.log(slacks.s[:, :n]).sum() + np.log(slacks.t[:, :n]).sum()
+        pairs = Products.of(slacks, n)
         return Measures(
-            infeasibility=float(sum(np.abs(part).sum() for part in residuals)),
-            primal=max(float(np.abs(part).max(initial=0.0)) for part in residuals),
-            dual=max(float(np.abs(part).max(initial=0.0)) for part in (stationary, elastic[:, :n])),
-            least_product=float(products.min(initial=np.inf)),
-            most_product=float(products.max(initial=0.0)),
-            products=float(products.sum()),
-            limits=float(products.size),
-            multipliers=float(
-                np.abs(slacks.z[:, :n]).sum() + np.abs(slacks.w[:, :n]).sum() + np.abs(point.multiplier[:, :n]).sum()
-            ),
+            infeasibility=missing + outside,
+            primal=max(most_missing, most_outside),
+            dual=max(stationary, float(np.abs(elastic[:, :n]).max(initial=0.0))),
+            least_product=pairs.least,
+            most_product=pairs.most,
+            products=pairs.total,
+            limits=float(pairs.count),
+            multipliers=pairs.multipliers + absolute(point.multiplier, np.arange(len(point.multiplier)), n)[0],
             equations=float(problem.layout.multipliers * n),
             objective=found.objective + float((limits.price * slacks.t)[:, :n].sum()),
-            logs=float(logs),
+            logs=pairs.logs,
             repriceable=float((over & little & ~was_raised)[:, :n].sum()),
             raised=float((over & was_raised)[:, :n].sum()),
         )
@@ -421,6 +385,6 @@ def _shared_pairs(layout: Layout) -> Ints:
     place = np.zeros((size, size), np.int64)
     rows, columns = np.triu_indices(size)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    order = layout.shared - 2 * (layout.blocks - len(layout.border))
+    order = layout.border_order
     i, j = np.triu_indices(len(order))
     return place[order[i], order[j]]

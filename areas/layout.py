@@ -121,6 +121,11 @@ class Layout:
         return self._positions[1]
 
     @cached_property
+    def at(self) -> Ints:
+        """(row, then multiplier) scalar of both."""
+        return np.concatenate([self.at_x, self.at_multiplier])
+
+    @cached_property
     def dummies(self) -> Ints:
         """Scalars that stand for nothing."""
         taken = np.zeros(2 * self.blocks, bool)
@@ -129,15 +134,18 @@ class Layout:
 
     @cached_property
     def shared(self) -> Ints:
-        """(border unknown,) scalars that the area shares, in the order in which it tells them: V of its root, the
-        multipliers of what it draws, J of its ties, the multipliers of the voltages given, then stored energy's."""
-        x, multiplier = self.x, self.multiplier
-        parts = [
-            *([self.at_x[x["root"]], self.at_multiplier[multiplier["draw"]]] if self.joint else []),
-            *([self.at_x[x["tie"]], self.at_multiplier[multiplier["given"]]] if self.joint else []),
-            self.at_multiplier[multiplier["store"]],
-        ]
-        return np.concatenate(parts)
+        """(border unknown,) what the area shares, rows of unknowns, then of multipliers counted, in the order in which
+        it tells them: V of its root, the multipliers of what it draws, J of its ties, the multipliers of the voltages
+        given, then stored energy's."""
+        x, multiplier, every = self.x, self.multiplier, np.arange(self.rows + self.multipliers)
+        of = every[self.rows :]
+        ends = [every[x["root"]], of[multiplier["draw"]], every[x["tie"]], of[multiplier["given"]]]
+        return np.concatenate([*(ends if self.joint else []), of[multiplier["store"]]])
+
+    @cached_property
+    def border_order(self) -> Ints:
+        """(border unknown,) place of what is shared among the border's scalars."""
+        return self.at[self.shared] - 2 * (self.blocks - len(self.border))
 
     @cached_property
     def _positions(self) -> tuple[Ints, Ints, Ints, int]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import scipy.sparse as sp
 
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.load_law import law_terms
@@ -43,14 +42,6 @@ class Network:
     """All of an area's network that no period changes."""
 
     flow: PowerFlow
-    system: sp.csr_array
-    """(4 nodes, 4 nodes) real: equations by V and I, in the order of ``areas.layout``"""
-    by_root: sp.csr_array
-    """(4 nodes, 2 root nodes) the same by the real, then imaginary voltages of bus 0"""
-    draw_by_root: sp.csr_array
-    """(2 root nodes, 2 root nodes) real, then imaginary currents drawn at bus 0 by its voltages"""
-    draw: sp.csr_array
-    """(2 root nodes, 4 nodes) the same by V and I"""
     unfed: Ints
     a: Ints
     """(leg,) node from 0 after those of bus 0, -1: none. Loads, then devices, then what children draw where it is an
@@ -76,14 +67,8 @@ def area_network(area: AreaCase[MultiphaseFeeder], flow: PowerFlow, tie_nodes: I
     b = np.concatenate([feeder.legs.b, none, *(leg[1] for leg in legs)])
     counts = np.array([len(leg[0]) for leg in legs], np.int64)
     owner = np.repeat(np.arange(len(counts)), counts)
-    at_root = np.arange(roots)
-    nothing = sp.csr_array(flow.from_root.shape, dtype=complex)
     return Network(
         flow=flow,
-        system=_real(flow.system),
-        by_root=_real(sp.vstack([-flow.from_root, nothing])),
-        draw_by_root=_real(flow.ports.c[at_root][:, at_root]),
-        draw=_real(sp.hstack([sp.csr_array((roots, len(feeder.node_bus) - roots)), flow.ports.d[at_root][:, roots:]])),
         unfed=np.flatnonzero(np.diff(flow.ports.z[roots:].indptr) == 0),
         a=np.where(a >= roots, a - roots, -1),
         b=np.where(b >= roots, b - roots, -1),
@@ -141,12 +126,6 @@ def _taps(meter: Ints, node: Ints, terms: Sequence[tuple[Ints, Complexes, bool]]
         found.append(Taps(meter[row], node[row], other[column], kinds, np.asarray(k[row, column], complex)))
     columns = [np.concatenate([getattr(part, field.name) for part in found]) for field in fields(Taps)]
     return Taps(*columns)
-
-
-def _real(matrix: sp.sparray) -> sp.csr_array:
-    """A complex matrix as one of real parts, then imaginary parts."""
-    matrix = sp.csr_array(matrix)
-    return sp.csr_array(sp.block_array([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]]))
 
 
 def _laws(legs: Legs) -> Floats:

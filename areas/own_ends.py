@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from areas.entries import Collector
+from areas.collector import Collector
 from areas.layout import Layout
 from areas.problem import Ends, Problem
 from common.boundary import ANGLE, AreaProposal, P, Q, W
@@ -95,23 +95,17 @@ def place_ends(problem: Problem, offer: Offer, x: Floats) -> None:
 def end_values(
     problem: Problem, offer: Offer, x: Floats, multiplier: Floats, found: Floats, gradient: Floats, table: Floats
 ) -> float:
-    """Add the equations, their part of the gradient and what the proposal adds to it; what the proposal costs."""
+    """Add what is not linear in the equations, its part of the gradient and what the proposal adds to it; what the
+    proposal costs."""
     ends, layout = problem.ends, problem.layout
     assert ends is not None
     re, im = ends.voltage
     a, b = x[re], x[im]
     square = a * a + b * b
-    w, p, q, angle = (x[ends.rows[:, k]] for k in (W, P, Q, ANGLE))
     by_w, by_a = multiplier[layout.multiplier["w"]], multiplier[layout.multiplier["a"]]
-    drop = ends.z @ (p - 1j * q)
     log_v = np.log((a + 1j * b) / ends.no_load[:, None])
-    found[layout.multiplier["w"]] = w - log_v.real - drop.real
-    found[layout.multiplier["a"]] = angle - log_v.imag - drop.imag
-    gradient[ends.rows[:, W]] += by_w
-    gradient[ends.rows[:, ANGLE]] += by_a
-    r, xx = ends.z.real.T, ends.z.imag.T
-    gradient[ends.rows[:, P]] -= r @ by_w + xx @ by_a
-    gradient[ends.rows[:, Q]] -= xx @ by_w - r @ by_a
+    found[layout.multiplier["w"]] -= log_v.real
+    found[layout.multiplier["a"]] -= log_v.imag
     # Several ties may hang on one bus.
     slopes = (-a / square, -b / square), (b / square, -a / square)
     for price, (of_re, of_im) in zip((by_w, by_a), slopes, strict=True):
@@ -166,20 +160,12 @@ def own_slopes(problem: Problem, offer: Offer, x: Floats, gradient: Floats) -> F
 
 
 def end_entries(problem: Problem, found: Collector) -> None:
-    """Of the equations, of their curvature and of what a proposal adds."""
+    """Of what is not linear in the equations, of their curvature and of what a proposal adds."""
     ends, layout, tables = problem.ends, problem.layout, problem.tables
     assert ends is not None
     at, of = layout.at_x, layout.at_multiplier
     (re, im), count = ends.voltage, len(ends.no_load)
     w_eq, a_eq = of[layout.multiplier["w"]], of[layout.multiplier["a"]]
-    found.constant(w_eq, at[ends.rows[:, W]], 1.0)
-    found.constant(a_eq, at[ends.rows[:, ANGLE]], 1.0)
-    z = ends.z.tocoo()
-    p, q = at[ends.rows[z.col, P]], at[ends.rows[z.col, Q]]
-    found.constant(w_eq[z.row], p, -z.data.real)
-    found.constant(w_eq[z.row], q, -z.data.imag)
-    found.constant(a_eq[z.row], p, -z.data.imag)
-    found.constant(a_eq[z.row], q, z.data.real)
     row = tables["ends"].start + np.arange(7 * count).reshape(7, count)
     for equation, first in ((w_eq, 0), (a_eq, 2)):
         found.varying(equation, at[re], row[first])
@@ -192,5 +178,4 @@ def end_entries(problem: Problem, found: Collector) -> None:
     if layout.roots:
         power = at[np.concatenate([ends.rows[: layout.roots, P], ends.rows[: layout.roots, Q]])]
         i, j = np.triu_indices(len(power))
-        upstream = np.full(len(i), tables["upstream"].start)
-        found.varying(power[i], power[j], upstream, 2 * ends.losses[i, j])
+        found.varying(power[i], power[j], tables["upstream"].start, 2 * ends.losses[i, j])

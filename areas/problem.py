@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import scipy.sparse as sp
 
 from areas.devices import Controls
@@ -44,8 +45,15 @@ class Problem:
     limits: Limits
     tables: dict[str, slice]
     """rows of the table of varying values"""
-    given: Complexes
-    """(leg group, T) power into the feeder of devices, then of children with unknown powers, at controls of 0"""
+    linear: sp.csr_array
+    """(multiplier, row) the equations' linear part"""
+    source: Floats
+    """(multiplier, T) what a given voltage of bus 0 adds"""
+    given: tuple[Floats, Floats]
+    """(leg group, T) real and reactive power into the feeder of devices, then of children with unknown powers, at
+    controls of 0"""
+    power: tuple[sp.csr_array, sp.csr_array]
+    """(leg group, row) what a unit of each control adds to it"""
     control_rows: Ints
     control_unit: Ints
     """(control,) device or child conductor, also of those that children draw"""
@@ -55,19 +63,13 @@ class Problem:
     """(load leg, T)"""
     load_price: Floats
     """(T,) what the loads' real power costs"""
-    from_source: Floats
-    """(equation of the network, T) what a given voltage of bus 0 adds"""
     cost: Floats
     """(row, T) of a unit of each unknown"""
     constant: float
     deviation: Floats
     """(pair,) what (|V|^2 - 1)^2 costs"""
-    tie_rows: tuple[Ints, Ints]
-    """(tie conductor,) rows of the real and imaginary voltage there"""
     tap_rows: tuple[tuple[Ints, Ints], tuple[Ints, Ints]]
     """(tap,) rows of the real and imaginary parts of both factors"""
-    gains: sp.csr_array
-    """(store, control) what a unit of each control adds to each level"""
     scale: float
     """$ that all costs are over"""
     periods: int
@@ -75,3 +77,8 @@ class Problem:
     """(control, T) where to begin"""
     ends: Ends | None
     """the boundary, of an area that is solved by itself"""
+
+    @property
+    def bounded(self) -> Ints:
+        """Rows of unknowns that have bounds."""
+        return np.unique(self.limits.of[~self.limits.is_magnitude])

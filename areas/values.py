@@ -10,6 +10,7 @@ from areas.leg_kernel import leg_values
 from areas.own_ends import Offer, end_values
 from areas.problem import Problem
 from common.feeder import Floats
+from common.interior_point.row_kernels import add_product, add_transposed
 from common.load_law import leg_powers
 
 
@@ -17,10 +18,12 @@ from common.load_law import leg_powers
 class Values:
     """A problem at a point."""
 
-    equations: Floats
-    """(multiplier, T)"""
+    slopes: Floats
+    """(row, then multiplier; T) derivatives of cost + multiplier' equations by unknowns and multipliers"""
     gradient: Floats
-    """(row, T) of cost + multiplier' equations"""
+    """(row, T) the part by unknowns"""
+    equations: Floats
+    """(multiplier, T) the part by multipliers: what the equations leave"""
     margin: Floats
     """(limit, T)"""
     magnitude: tuple[Floats, Floats, Floats, Floats]
@@ -34,21 +37,17 @@ class Values:
 def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer: Offer | None = None) -> Values:
     """The problem at unknowns (row, T) and multipliers, the loads' laws blended over ``width``; ``offer`` is what an
     area that is solved by itself is asked."""
-    layout, network, rows, equations = problem.layout, problem.network, problem.layout.x, problem.layout.multiplier
-    periods = x.shape[1]
-    table = np.zeros((problem.tables["delta"].stop, periods))
-    found, gradient = np.zeros((layout.multipliers, periods)), problem.cost.copy()
-    y, price = x[rows["network"]], multiplier[equations["network"]]
-    balance = network.system @ y + problem.from_source
-    own = network.system.T @ price
-    root = x[rows["root"]]
-    if len(root):
-        balance += network.by_root @ root
-        gradient[rows["root"]] += network.by_root.T @ price
-    control = x[problem.control_rows]
-    power = problem.given.copy()
-    np.add.at(power, problem.control_unit, (problem.control_p + 1j * problem.control_q)[:, None] * control)
-    by_p, by_q = np.zeros((2, *power.shape))
+    layout, network, linear = problem.layout, problem.network, problem.linear
+    rows, equations = layout.x, layout.multiplier
+    table = np.zeros((problem.tables["delta"].stop, x.shape[1]))
+    slopes = np.concatenate([problem.cost, problem.source])
+    gradient, found = slopes[: layout.rows], slopes[layout.rows :]
+    add_product(linear.indptr, linear.indices, linear.data, x, found)
+    add_transposed(linear.indptr, linear.indices, linear.data, multiplier, gradient)
+    p, q = (given.copy() for given in problem.given)
+    by_p, by_q = (np.zeros_like(given) for given in problem.given)
+    for power, of in zip((p, q), problem.power, strict=True):
+        add_product(of.indptr, of.indices, of.data, x, power)
     leg_values(
         layout.nodes,
         network.a,
@@ -56,28 +55,21 @@ def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer:
         network.laws,
         network.owner,
         network.share,
-        y,
-        price,
+        x[rows["network"]],
+        multiplier[equations["network"]],
         problem.load_scale,
         problem.load_price,
-        np.ascontiguousarray(power.real),
-        np.ascontiguousarray(power.imag),
+        p,
+        q,
         width,
         table,
-        balance,
-        own,
+        found[equations["network"]],
+        gradient[rows["network"]],
         by_p,
         by_q,
     )
-    gradient[rows["network"]] += own
-    unit = problem.control_unit
-    gradient[problem.control_rows] += problem.control_p[:, None] * by_p[unit] + problem.control_q[:, None] * by_q[unit]
-    found[equations["network"]] = balance
-    if layout.joint:
-        _share(problem, x, multiplier, found, gradient)
-    if layout.stores:
-        found[equations["store"]] = -(problem.gains @ x[rows["control"]])
-        gradient[rows["control"]] -= problem.gains.T @ multiplier[equations["store"]]
+    for slope, of in zip((by_p, by_q), problem.power, strict=True):
+        add_transposed(of.indptr, of.indices, of.data, slope, gradient)
     _meter(problem, x, multiplier, found, gradient, table)
     magnitude = problem.limits.magnitudes.at(x)
     objective = float((problem.cost * x)[:, : problem.periods].sum()) + problem.constant
@@ -92,45 +84,21 @@ def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer:
         gradient[pairs.second] += 4 * weight * off * x[pairs.second]
         objective += float((weight * off**2)[:, : problem.periods].sum())
     margin = problem.limits.margins(x, magnitude[0])
-    return Values(found, gradient, margin, magnitude, table, objective)
-
-
-def _share(problem: Problem, x: Floats, multiplier: Floats, found: Floats, gradient: Floats) -> None:
-    """The area's part of the equations that it shares at ties: what it draws, less what the coordinator knows is drawn;
-    and the voltages that it gives, less those that the coordinator knows."""
-    layout, network = problem.layout, problem.network
-    rows, equations, n = layout.x, layout.multiplier, layout.nodes
-    if layout.roots:
-        price = multiplier[equations["draw"]]
-        found[equations["draw"]] = network.draw_by_root @ x[rows["root"]] + network.draw @ x[rows["network"]]
-        gradient[rows["root"]] += network.draw_by_root.T @ price
-        gradient[rows["network"]] += network.draw.T @ price
-    if layout.ties:
-        (re, im), k = problem.tie_rows, layout.ties
-        price, current = multiplier[equations["given"]], x[rows["tie"]]
-        found[equations["given"]] = np.concatenate([x[re], x[im]])
-        np.add.at(gradient, re, price[:k])
-        np.add.at(gradient, im, price[k:])
-        # Rows of the current balances.
-        np.subtract.at(found, re + n, current[:k])
-        np.subtract.at(found, im + n, current[k:])
-        gradient[rows["tie"]] -= multiplier[np.concatenate([re + n, im + n])]
+    return Values(slopes, gradient, found, margin, magnitude, table, objective)
 
 
 def _meter(problem: Problem, x: Floats, multiplier: Floats, found: Floats, gradient: Floats, table: Floats) -> None:
-    """The definitions P = sum Re V conj(k u), Q = sum Im V conj(k u) of the metered powers."""
+    """The products in the definitions P = sum Re V conj(k u), Q = sum Im V conj(k u) of the metered powers."""
     layout, taps = problem.layout, problem.network.taps
     if not layout.meters:
         return
-    rows, equations = layout.x, layout.multiplier
+    equations = layout.multiplier
     (vr, vi), (ur, ui) = (tuple(x[row] for row in part) for part in problem.tap_rows)
     k1, k2 = taps.k.real[:, None], taps.k.imag[:, None]
     re, im = k1 * ur - k2 * ui, k2 * ur + k1 * ui
     p, q = vr * re + vi * im, vi * re - vr * im
     for name, power in (("p", p), ("q", q)):
         np.subtract.at(found[equations[name]], taps.meter, power)
-        found[equations[name]] += x[rows[name]]
-        gradient[rows[name]] += multiplier[equations[name]]
     slopes = (
         (re, im, k1 * vr + k2 * vi, k1 * vi - k2 * vr),
         (-im, re, k1 * vi - k2 * vr, -k2 * vi - k1 * vr),

@@ -217,10 +217,15 @@ class PowerFlow:
         return self.linear(np.zeros((self.feeder.roots, len(nodes)), complex), drawn)[0][nodes]
 
     def solve(
-        self, v_root: Complexes, injections: Injections, start: Complexes | None = None, width: float = 0.0
+        self,
+        v_root: Complexes,
+        injections: Injections,
+        start: Complexes | None = None,
+        width: float = 0.0,
+        tolerance: float = TOLERANCE,
     ) -> tuple[Complexes, Complexes]:
         """(node, T) voltages and currents into each node from its branch, at ``v_root`` (root node, T), loads' kinks
-        rounded over ``width``.
+        rounded over ``width``, until no voltage changes by more than the ``tolerance``, pu.
 
         Raises SolverError when the iteration does not converge.
         """
@@ -238,7 +243,7 @@ class PowerFlow:
                 # Where nothing fixes the voltage to ground, only differences of voltages mean something.
                 parts = (moved[feeder.grounded], self.load_incidence @ moved, devices @ moved)
                 change = max(float(np.abs(part).max(initial=0.0)) for part in parts)
-                if change < TOLERANCE:
+                if change < tolerance:
                     return v, i
                 if not np.isfinite(change):
                     break

@@ -94,9 +94,9 @@ def test_areas_agree_on_the_voltage_and_the_current_of_every_tie() -> None:
         child, _ = ends["child"]
         x, layout = child.point.x, child.problem.layout
         count, n = layout.roots, len(of_parent.nodes)
-        root, network = x[layout.x["root"]], x[layout.x["network"]]
+        root = x[layout.x["root"]]
         own_v = root[:count] + 1j * root[count:]
-        drawn = child.problem.network.draw_by_root @ root + child.problem.network.draw @ network
+        drawn = child.problem.linear[np.r_[layout.multiplier["draw"]]] @ x
         re, im = parent.problem.layout.voltage(of_parent.nodes)
         np.testing.assert_allclose(parent.point.x[re] + 1j * parent.point.x[im], own_v, atol=1e-8)
         # The currents of all ties of the parent stand one after the other.
@@ -196,8 +196,9 @@ def _bounds(case: Case) -> tuple[Floats, Floats]:
     """The stores' limits, area by area."""
     _, system = opened(partition(case))
     low, high = (np.full(len(system.point.level), np.nan) for _ in range(2))
-    for group in system._limits.groups:
-        (low if group.sign > 0 else high)[group.of] = system._limits.value[group.rows, 0]
+    limits = system._limits
+    for array, is_of in ((low, limits.sign > 0), (high, limits.sign < 0)):
+        array[limits.of[is_of]] = limits.value[is_of, 0]
     return low, high
 
 

@@ -75,19 +75,20 @@ def test_controls_of_a_pair_share_a_block_and_no_others_do(layout: Layout) -> No
 def test_the_border_is_what_the_area_shares_in_the_order_of_its_messages(layout: Layout) -> None:
     x, multiplier = layout.x, layout.multiplier
     assert len(layout.shared) == 4 * (layout.roots + layout.ties) + layout.stores
-    border = np.isin(layout.shared // 2, layout.border)
-    assert border.all()
-    inner = np.setdiff1d(np.concatenate([layout.at_x, layout.at_multiplier]), layout.shared)
+    shared = layout.at[layout.shared]
+    assert np.isin(shared // 2, layout.border).all()
+    assert (2 * (layout.blocks - len(layout.border)) + layout.border_order).tolist() == shared.tolist()
+    inner = np.setdiff1d(layout.at, shared)
     assert not np.isin(inner // 2, layout.border).any()
     assert layout.border.tolist() == list(range(layout.blocks - len(layout.border), layout.blocks))
     parts = (layout.at_x[x["root"]], layout.at_multiplier[multiplier["draw"]])
     parts += (layout.at_x[x["tie"]], layout.at_multiplier[multiplier["given"]])
-    assert layout.shared.tolist() == np.concatenate([*parts, layout.at_multiplier[multiplier["store"]]]).tolist()
+    assert shared.tolist() == np.concatenate([*parts, layout.at_multiplier[multiplier["store"]]]).tolist()
 
 
 @given(layouts(joint=False))
 def test_an_area_by_itself_keeps_only_its_stored_energies(layout: Layout) -> None:
-    assert layout.shared.tolist() == layout.at_multiplier[layout.multiplier["store"]].tolist()
+    assert layout.at[layout.shared].tolist() == layout.at_multiplier[layout.multiplier["store"]].tolist()
     assert layout.x["w"].stop - layout.x["w"].start == layout.roots + layout.ties
 
 

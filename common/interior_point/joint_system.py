@@ -29,12 +29,14 @@ from common.interior_point.limits import (
     Limit,
     Limits,
     Magnitudes,
+    Products,
     Slacks,
     condensed,
     expanded,
     first_slacks,
     longest,
     make_limits,
+    products,
     zeta,
 )
 from common.interior_point.stores import TimeFactors
@@ -129,7 +131,7 @@ class JointSystem:
         level = np.repeat(self._start[:, None], self.periods, axis=1)
         inside = np.clip(level, low[:, None] + 0.1 * _range(low, high), high[:, None] - 0.1 * _range(low, high))
         level[:, :-1] = inside[:, :-1]
-        margin = self._limits.margins(level[:, :-1], np.zeros((0, self.periods - 1)))
+        margin = self._limits.margins(np.ascontiguousarray(level[:, :-1]), np.zeros((0, self.periods - 1)))
         self.point = Point(
             ties[: self._ties],
             np.zeros_like(level),
@@ -289,14 +291,13 @@ class JointSystem:
             weights = condensed(self._limits, self.point.slacks, self._level_margin())
             self._condensed = weights
             sigma = np.zeros((self.periods, stores))
-            for of, stiffness in self._limits.of_rows(weights.stiffness):
-                sigma[:-1, of] += stiffness.T
+            sigma[:-1] = self._limits.of_rows(weights.stiffness, np.arange(stores)).T
             self._time = TimeFactors.of(np.ascontiguousarray(schur[:, :stores, :stores]), sigma)
             wrong += self._time.wrong
         return excess, wrong
 
     def _level_margin(self) -> Floats:
-        return self._limits.margins(self.point.level[:, :-1], np.zeros((0, self.periods - 1)))
+        return self._limits.margins(np.ascontiguousarray(self.point.level[:, :-1]), np.zeros((0, self.periods - 1)))
 
     def _reach(self, k: Floats | float, parts: Sequence[Floats]) -> Reach:
         point = self.point
@@ -336,14 +337,8 @@ class JointSystem:
         empty = (np.zeros((0, self.periods - 1)),) * 2
         change = self._limits.changes(step.level[:, :-1], empty)
         moved = expanded(self._limits, slacks, self._condensed, change, k, 0.0)
-        products = np.array(
-            [
-                float((a * b).sum())
-                for a, b in ((slacks.s, slacks.z), (slacks.s, moved.z), (moved.s, slacks.z), (moved.s, moved.z))
-            ]
-        )
         lengths = longest(slacks.s, moved.s, 1.0), longest(slacks.z, moved.z, 1.0)
-        return replace(step, slacks=moved), products, lengths
+        return replace(step, slacks=moved), products(slacks, moved, self.periods - 1), lengths
 
     def _own_measures(self, told: Sequence[Reduced]) -> Measures:
         """The coordinator's equations, unknowns and limits."""
@@ -360,21 +355,21 @@ class JointSystem:
             pull = self._limits.gradient(slacks.z, empty, len(point.level))
             stationary = point.nu[:, :-1] - point.nu[:, 1:] - pull
             missing = self._condensed.residual
-        products = slacks.s * slacks.z
+        pairs = Products.of(slacks, self.periods - 1)
         self._own_infeasibility = float(np.abs(equations).sum() + np.abs(missing).sum())
         return Measures(
             infeasibility=self._own_infeasibility,
             primal=max(float(np.abs(part).max(initial=0.0)) for part in (equations, missing)),
             dual=max(float(np.abs(part).max(initial=0.0)) for part in (unknowns, stationary)),
-            least_product=float(products.min(initial=np.inf)),
-            most_product=float(products.max(initial=0.0)),
-            products=float(products.sum()),
-            limits=float(products.size),
+            least_product=pairs.least,
+            most_product=pairs.most,
+            products=pairs.total,
+            limits=float(pairs.count),
             # Areas count the multipliers that they share.
-            multipliers=float(np.abs(slacks.z).sum()),
+            multipliers=pairs.multipliers,
             equations=0.0,
             objective=0.0,
-            logs=float(np.log(slacks.s).sum()),
+            logs=pairs.logs,
         )
 
     def _own_slope(self, step: Point) -> float:

@@ -7,6 +7,7 @@ other processors LLVM splits it into 2 or 4. Products and sums are contracted (F
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -130,19 +131,20 @@ for _operation, _instruction in (
     _define(_operation, _instruction)
 
 
-def _on_a_line(shape: tuple[int, ...], room: Floats) -> Floats:
-    first = (-room.ctypes.data // DOUBLE) % (LINE // DOUBLE)
-    return room[first : first + int(np.prod(shape))].reshape(shape)
+def unset(*shape: int) -> Floats:
+    """An array to be written before it is read, from the beginning of a cache line on: a register that lies across two
+    of them takes twice the time."""
+    size = math.prod(shape)
+    room = np.empty(size + LINE // DOUBLE)
+    first = (-room.__array_interface__["data"][0] // DOUBLE) % (LINE // DOUBLE)
+    return room[first : first + size].reshape(shape)
 
 
 def aligned(*shape: int) -> Floats:
-    """Zeros of that shape that begin at a cache line: a register that lies across two of them takes twice the time."""
-    return _on_a_line(shape, np.zeros(int(np.prod(shape)) + LINE // DOUBLE))
-
-
-def unset(*shape: int) -> Floats:
-    """:func:`aligned` for those who write every number before they read it."""
-    return _on_a_line(shape, np.empty(int(np.prod(shape)) + LINE // DOUBLE))
+    """:func:`unset`, but zero."""
+    found = unset(*shape)
+    found[...] = 0.0
+    return found
 
 
 def groups(periods: int) -> int:

@@ -12,12 +12,13 @@ so that only ``stiffness`` and ``zeta`` enter the equations of dx.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.feeder import Bools, Floats, Ints
+from common.interior_point import limit_kernels
 
 GUARD = 1e-4
 """over its limit: rounds off the magnitude of a power or current where that is zero"""
@@ -44,26 +45,11 @@ class Magnitudes:
 
     def at(self, x: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """(pair, T) the function, its derivatives by both unknowns, and the sum of squares."""
-        a, b = x[self.first], x[self.second]
-        square = a * a + b * b
-        log = self.is_log[:, None]
-        root = np.sqrt(square + (self.guard * self.guard)[:, None])
-        value = np.where(log, 0.5 * np.log(np.where(log, square, 1.0)), root)
-        slope = 1.0 / np.where(log, square, root)
-        return value, slope * a, slope * b, square
-
-
-@dataclass(frozen=True)
-class Group:
-    """Limits of one kind, each on another row or pair."""
-
-    rows: slice
-    """among all limits"""
-    sign: float
-    """1 for a lower limit, -1 for an upper one"""
-    of: Ints
-    """rows of unknowns, or pairs"""
-    is_magnitude: bool
+        value, by_first, by_second, square = (np.empty((len(self.first), x.shape[1])) for _ in range(4))
+        limit_kernels.magnitudes(
+            self.first, self.second, self.is_log, self.guard, x, value, by_first, by_second, square
+        )
+        return value, by_first, by_second, square
 
 
 @dataclass(frozen=True)
@@ -83,7 +69,12 @@ class Limit:
 class Limits:
     """All limits of an area, the elastic ones last."""
 
-    groups: tuple[Group, ...]
+    of: Ints
+    """(limit,) the row of unknowns, or the pair"""
+    sign: Floats
+    """(limit,) 1 for a lower limit, -1 for an upper one"""
+    is_magnitude: Bools
+    """(limit,) whether it is one of a pair"""
     magnitudes: Magnitudes
     value: Floats
     """(limit, T)"""
@@ -95,64 +86,61 @@ class Limits:
     def margins(self, x: Floats, magnitude: Floats) -> Floats:
         """(limit, T)"""
         found = np.empty_like(self.value)
-        for group in self.groups:
-            of = magnitude if group.is_magnitude else x
-            found[group.rows] = group.sign * (of[group.of] - self.value[group.rows])
+        limit_kernels.margins(self.of, self.sign, self.is_magnitude, self.value, x, magnitude, found)
         return found
 
     def changes(self, dx: Floats, along: tuple[Floats, Floats]) -> Floats:
         """(limit, T) how margins move with dx; ``along`` are the magnitudes' derivatives."""
-        pairs = self.magnitudes
-        moved = along[0] * dx[pairs.first] + along[1] * dx[pairs.second]
-        found = np.empty_like(self.value)
-        for group in self.groups:
-            of = moved if group.is_magnitude else dx
-            found[group.rows] = group.sign * of[group.of]
+        pairs, found = self.magnitudes, np.empty_like(self.value)
+        limit_kernels.changes(
+            self.of, self.sign, self.is_magnitude, pairs.first, pairs.second, *along, np.ascontiguousarray(dx), found
+        )
         return found
 
     def gradient(self, weight: Floats, along: tuple[Floats, Floats], rows: int) -> Floats:
         """(row, T) sum over limits of weight times the gradient of the margin."""
-        found = np.zeros((rows, weight.shape[1]))
-        per_pair = self.of_pairs(weight, signed=True)
+        pairs, found = self.magnitudes, np.zeros((rows, weight.shape[1]))
+        limit_kernels.gradient(self.of, self.sign, self.is_magnitude, pairs.first, pairs.second, *along, weight, found)
+        return found
+
+    def curvatures(
+        self, x: Floats, magnitude: Floats, stiffness: Floats, z: Floats, deviation: Floats, convex: Bools
+    ) -> Floats:
+        """(3 a pair, T) aa, bb and ab of each pair's part of the Newton system, ``deviation`` (pair,) times
+        (square - 1)^2 in it; made positive semidefinite where ``convex`` (T,)."""
         pairs = self.magnitudes
-        # A row belongs to one pair only, but may stand in bounds besides.
-        found[pairs.first] += per_pair * along[0]
-        found[pairs.second] += per_pair * along[1]
-        for group in self.groups:
-            if not group.is_magnitude:
-                found[group.of] += group.sign * weight[group.rows]
+        stiff, price = np.zeros((2, *magnitude.shape))
+        place = np.where(self.is_magnitude, self.of, -1)
+        limit_kernels.added(place, np.ones(len(place)), stiffness, stiff)
+        limit_kernels.added(place, -self.sign, z, price)
+        found = np.empty((3 * len(magnitude), magnitude.shape[1]))
+        known = pairs.first, pairs.second, pairs.is_log, pairs.guard
+        limit_kernels.curvatures(*known, x, magnitude, stiff, price, deviation, convex, found)
         return found
 
-    def of_pairs(self, weight: Floats, signed: bool) -> Floats:
-        """(pair, T) sum of the weights of the limits on each pair."""
-        found = np.zeros((len(self.magnitudes.first), weight.shape[1]))
-        for group in self.groups:
-            if group.is_magnitude:
-                found[group.of] += (group.sign if signed else 1.0) * weight[group.rows]
+    def of_rows(self, weight: Floats, rows: Ints) -> Floats:
+        """(row, T) the sum of the weights of the bounds on some rows of unknowns."""
+        found = np.zeros((len(rows), weight.shape[1]))
+        place = np.full(max(self.of.max(initial=-1), rows.max(initial=-1)) + 1, -1)
+        place[rows] = np.arange(len(rows))
+        limit_kernels.added(np.where(self.is_magnitude, -1, place[self.of]), np.ones(len(self.of)), weight, found)
         return found
-
-    def of_rows(self, weight: Floats) -> Iterator[tuple[Ints, Floats]]:
-        """Rows of unknowns, and the weights of their bounds."""
-        for group in self.groups:
-            if not group.is_magnitude:
-                yield group.of, weight[group.rows]
 
 
 def make_limits(limits: Sequence[Limit], magnitudes: Magnitudes, periods: int) -> Limits:
     """All of them, those without a price first."""
-    ordered = [limit for limit in limits if limit.price is None] + [
-        limit for limit in limits if limit.price is not None
-    ]
-    groups, first = [], 0
-    for limit in ordered:
-        groups.append(Group(slice(first, first + len(limit.of)), limit.sign, limit.of, limit.is_magnitude))
-        first += len(limit.of)
+    ordered = [limit for limit in limits if limit.price is None]
+    hard = sum(len(limit.of) for limit in ordered)
+    ordered += [limit for limit in limits if limit.price is not None]
+    sizes = [len(limit.of) for limit in ordered]
     none = np.zeros((0, periods))
     return Limits(
-        groups=tuple(group for group in groups if len(group.of)),
+        of=np.concatenate([np.zeros(0, np.int64), *(limit.of for limit in ordered)]),
+        sign=np.repeat([limit.sign for limit in ordered], sizes),
+        is_magnitude=np.repeat([limit.is_magnitude for limit in ordered], sizes),
         magnitudes=magnitudes,
         value=np.concatenate([none, *(np.broadcast_to(limit.value, (len(limit.of), periods)) for limit in ordered)]),
-        hard=sum(len(limit.of) for limit in ordered if limit.price is None),
+        hard=hard,
         price=np.concatenate(
             [none, *(np.broadcast_to(p, (len(li.of), periods)) for li in ordered if (p := li.price) is not None)]
         ),
@@ -200,31 +188,23 @@ class Condensed:
 
     sigma: Floats
     omega: Floats
-    share: Floats
-    """sigma / (sigma + omega) of elastic ones"""
     residual: Floats
     stiffness: Floats
 
 
 def condensed(limits: Limits, slacks: Slacks, margin: Floats) -> Condensed:
-    hard = limits.hard
-    sigma, omega = slacks.z / slacks.s, slacks.w / slacks.t
-    share = sigma[hard:] / (sigma[hard:] + omega)
-    residual = margin - slacks.s
-    residual[hard:] += slacks.t
-    stiffness = sigma.copy()
-    stiffness[hard:] = share * omega
-    return Condensed(sigma, omega, share, residual, stiffness)
+    sigma, stiffness, residual = np.empty_like(margin), np.empty_like(margin), margin.copy()
+    omega = np.empty_like(slacks.t)
+    limit_kernels.condense(limits.hard, slacks.s, slacks.z, slacks.t, slacks.w, sigma, omega, residual, stiffness)
+    return Condensed(sigma, omega, residual, stiffness)
 
 
 def zeta(limits: Limits, slacks: Slacks, at: Condensed, k: Floats | float, k_t: Floats | float, own: float) -> Floats:
     """(limit, T) multipliers of a step with dx = 0 towards products k and k_t. Linear in them but for what does not
     depend on them, which counts ``own`` times."""
-    hard = limits.hard
-    aim = k / slacks.s
-    found = aim - own * (at.stiffness * at.residual)
-    missing = aim[hard:] + k_t / slacks.t - own * limits.price
-    found[hard:] -= at.share * missing
+    found, (s, t) = np.empty_like(slacks.s), (slacks.s, slacks.t)
+    known = at.sigma, at.omega, at.residual, at.stiffness, limits.price
+    limit_kernels.aimed(limits.hard, s, t, *known, _filled(k, s), _filled(k_t, t), own, found)
     return found
 
 
@@ -232,21 +212,48 @@ def expanded(
     limits: Limits, slacks: Slacks, at: Condensed, change: Floats, k: Floats | float, k_t: Floats | float
 ) -> Slacks:
     """The step of slacks, oversteps and multipliers to a ``change`` (limit, T) of the margins."""
-    hard = limits.hard
-    aim, aim_t = k / slacks.s, k_t / slacks.t
-    moved = at.residual + change
-    elastic = aim[hard:] + aim_t - limits.price - at.sigma[hard:] * moved[hard:]
-    dt = elastic / (at.sigma[hard:] + at.omega)
-    ds = moved
-    ds[hard:] += dt
-    dz = aim - slacks.z - at.sigma * ds
-    dw = aim_t - slacks.w - at.omega * dt
-    return Slacks(ds, dz, dt, dw)
+    s, z, t, w = slacks.s, slacks.z, slacks.t, slacks.w
+    step = Slacks(np.empty_like(s), np.empty_like(s), np.empty_like(t), np.empty_like(t))
+    known = at.sigma, at.omega, at.residual, limits.price, change, _filled(k, s), _filled(k_t, t)
+    limit_kernels.expand(limits.hard, s, z, t, w, *known, step.s, step.z, step.t, step.w)
+    return step
+
+
+def _filled(k: Floats | float, like: Floats) -> Floats:
+    return k if isinstance(k, np.ndarray) else np.full_like(like, k)
 
 
 def longest(value: Floats, step: Floats, keep: float) -> float:
     """The largest share of a step, at most 1, that leaves at least 1 - ``keep`` of every positive value."""
-    if not value.size:
-        return 1.0
-    worst = float((step / value).min())
+    worst = limit_kernels.worst(value.ravel(), step.ravel())
     return min(1.0, -keep / worst) if worst < 0 else 1.0
+
+
+def products(slacks: Slacks, step: Slacks, periods: int) -> Floats:
+    """(4,) sums of s z, s dz, ds z and ds dz, the oversteps' among them, over the first periods."""
+    limits = limit_kernels.products(slacks.s, slacks.z, step.s, step.z, periods)
+    oversteps = limit_kernels.products(slacks.t, slacks.w, step.t, step.w, periods)
+    total: Floats = np.array(limits) + np.array(oversteps)
+    return total
+
+
+@dataclass(frozen=True)
+class Products:
+    """Of slacks and their multipliers at a point."""
+
+    least: float
+    most: float
+    total: float
+    count: int
+    logs: float
+    """sum of the slacks' logarithms"""
+    multipliers: float
+    """sum of their absolute values"""
+
+    @classmethod
+    def of(cls, slacks: Slacks, periods: int) -> Products:
+        """Over the first periods."""
+        s = limit_kernels.measured(slacks.s, slacks.z, periods)
+        t = limit_kernels.measured(slacks.t, slacks.w, periods)
+        count = periods * (len(slacks.s) + len(slacks.t))
+        return cls(min(s[0], t[0]), max(s[1], t[1]), s[2] + t[2], count, s[3] + t[3], s[4] + t[4])
