@@ -99,17 +99,17 @@ class _Builder:
         return len(self._rows) - 1
 
     def controls(self) -> Controls:
-        shape = (len(self._rows), len(self.horizon))
-        unit, p, q, low, high, first, cost = zip(*self._rows, strict=True) if self._rows else ([],) * 7
+        unit, p, q, *by_period = zip(*self._rows, strict=True) if self._rows else ([],) * 7
+        low, high, first, cost = (np.array(rows, float).reshape(-1, len(self.horizon)) for rows in by_period)
         return Controls(
             unit=np.array(unit, np.int64),
             p=np.array(p, float),
             q=np.array(q, float),
-            low=np.array(low).reshape(shape),
-            high=np.array(high).reshape(shape),
-            first=np.array(first).reshape(shape),
-            cost=np.array(cost).reshape(shape),
-            given=np.array(self.given, complex).reshape(len(self.given), len(self.horizon)),
+            low=low,
+            high=high,
+            first=first,
+            cost=cost,
+            given=np.array(self.given, complex).reshape(-1, len(self.horizon)),
             pairs=tuple(self.pairs),
             circles=tuple(self.circles),
             stores=tuple(self.stores),

@@ -1,7 +1,6 @@
 """Rounds until the areas agree: proposals out, answers in, residuals, the record of it all.
 
-A method of this kind has a state with the next ``proposal`` and the reason for ``failing``, and the functions ``start``
-and ``update``; see ``coordinator.methods``.
+A method of this kind has a ``State`` and the functions ``start`` and ``update``; see ``coordinator.methods``.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +25,14 @@ PROOF_EVERY = 10
 """rounds between attempts to prove that there is nothing to converge to"""
 
 
-class State(Protocol):
-    """What every method's state has."""
+@dataclass(frozen=True)
+class State:
+    """What every method of this kind carries from round to round; methods add to it."""
 
-    @property
-    def proposal(self) -> Proposal: ...
-
-    @property
-    def failing(self) -> str | None: ...
+    boundary: Boundary
+    proposal: Proposal
+    failing: str | None = None
+    """why the method gives up, if it does"""
 
 
 @dataclass(frozen=True)
