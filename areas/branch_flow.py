@@ -14,7 +14,7 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from common.feeder import Feeder, Floats
+from common.feeder import Feeder, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -93,28 +93,20 @@ def relaxation_gap(feeder: Feeder, v: Floats, p: Floats, q: Floats, squared_curr
 
 
 def _current(
-    feeder: Feeder,
-    has_current: np.ndarray,
-    v: cp.Variable,
-    p: cp.Variable,
-    q: cp.Variable,
-    squared_current: cp.Variable,
+    feeder: Feeder, has_current: Ints, v: cp.Variable, p: cp.Variable, q: cp.Variable, squared_current: cp.Variable
 ) -> list[cp.Constraint]:
     """p^2 + q^2 <= l v on branches with impedance, l <= l_max, and p^2 + q^2 <= l_max v on limited switches."""
     constraints: list[cp.Constraint] = []
+    limited = np.isfinite(feeder.l_max)
     if len(has_current):
-        sending = _selection(feeder.parent[has_current], len(feeder.buses)) @ v
-        pick = _selection(has_current, len(feeder.parent))
-        constraints += _rotated_cone(pick @ p, pick @ q, squared_current, sending)
-        limited = np.flatnonzero(np.isfinite(feeder.l_max[has_current]))
-        if len(limited):
-            constraints.append(squared_current[limited] <= feeder.l_max[has_current][limited][:, None])
-    limited = np.flatnonzero(feeder.is_switch & np.isfinite(feeder.l_max))
-    if len(limited):
-        sending = _selection(feeder.parent[limited], len(feeder.buses)) @ v
-        pick = _selection(limited, len(feeder.parent))
-        ceiling = np.repeat(feeder.l_max[limited][:, None], v.shape[1], axis=1)
-        constraints += _rotated_cone(pick @ p, pick @ q, cp.Constant(ceiling), sending)
+        constraints += rotated_cone(p[has_current], q[has_current], squared_current, v[feeder.parent[has_current]])
+        own = np.flatnonzero(limited[has_current])
+        if len(own):
+            constraints.append(squared_current[own] <= feeder.l_max[has_current][own][:, None])
+    switches = np.flatnonzero(feeder.is_switch & limited)
+    if len(switches):
+        ceiling = np.repeat(feeder.l_max[switches][:, None], v.shape[1], axis=1)
+        constraints += rotated_cone(p[switches], q[switches], cp.Constant(ceiling), v[feeder.parent[switches]])
     return constraints
 
 
@@ -124,19 +116,18 @@ def _power(feeder: Feeder, p: cp.Variable, q: cp.Variable, lost_p: Any, lost_q: 
     limited = np.flatnonzero(np.isfinite(feeder.s_max))
     if not len(limited):
         return []
-    pick = _selection(limited, len(feeder.parent))
     ceiling = cp.Constant(np.repeat(feeder.s_max[limited][:, None], p.shape[1], axis=1))
     ends = ((p, q), (p - lost_p, q - lost_q))
-    return [cone for at_p, at_q in ends for cone in _rotated_cone(pick @ at_p, pick @ at_q, ceiling, ceiling)]
+    return [cone for at_p, at_q in ends for cone in rotated_cone(at_p[limited], at_q[limited], ceiling, ceiling)]
 
 
-def _rotated_cone(p: Any, q: Any, product_a: Any, product_b: Any) -> list[cp.Constraint]:
+def rotated_cone(p: Any, q: Any, product_a: Any, product_b: Any) -> list[cp.Constraint]:
     """p^2 + q^2 <= a b, elementwise."""
     a, b = (cp.vec(e, order="F") for e in (product_a, product_b))
     rows = cp.vstack([2 * cp.vec(p, order="F"), 2 * cp.vec(q, order="F"), a - b])
     return [cp.SOC(a + b, rows, axis=0)]
 
 
-def _selection(index: np.ndarray, size: int) -> sp.csr_array:
+def _selection(index: Ints, size: int) -> sp.csr_array:
     """(len(index), size) matrix that picks the rows ``index``."""
     return sp.csr_array((np.ones(len(index)), (np.arange(len(index)), index)), shape=(len(index), size))

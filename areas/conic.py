@@ -41,8 +41,6 @@ class ConicProblem:
     """equality and inequality rows; second-order cones of four rows each follow"""
     columns: Mapping[str, Ints]
     """columns of each named variable, in the variable's shape"""
-    soft: int = 0
-    """slack columns, the last ones: each relaxes one of as many rows, after which come the slacks' bounds below"""
     rows: Mapping[str, Ints] = field(default_factory=dict)
     """rows of each named equality, in its shape"""
 
@@ -87,17 +85,14 @@ def compile_problem(
     ends = np.cumsum([constraint.size for constraint in constraints])
     row_of = {constraint.id: end - constraint.size for constraint, end in zip(constraints, ends, strict=True)}
     dims = data["dims"]
-    if dims.exp or dims.psd or dims.p3d:
-        raise SolverError(
-            "The model has cones that are not supported: only linear, quadratic and second-order ones are."
-        )
+    if dims.exp or dims.psd or dims.p3d or any(rows != CONE for rows in dims.soc):
+        raise SolverError(f"The model has cones other than linear ones and second-order ones of {CONE} rows.")
+    # A variable of size zero has no place.
     columns = {
-        name: offsets[variable.id] + np.arange(variable.size).reshape(variable.shape, order="F")
+        name: offsets.get(variable.id, 0) + np.arange(variable.size).reshape(variable.shape, order="F")
         for name, variable in variables.items()
     }
     size = len(data["c"])
-    if any(rows != CONE for rows in dims.soc):
-        raise SolverError(f"The model has second-order cones of other than {CONE} rows.")
     return ConicProblem(
         p=sp.csc_matrix(sp.triu(data["P"])) if data.get("P") is not None else sp.csc_matrix((size, size)),
         c=np.asarray(data["c"], float),
@@ -133,15 +128,13 @@ def solve_conic(
     ``wanted`` columns get their sensitivities. ``careful`` turns on what the fast settings leave out. A solver status
     other than SOLVED is returned, not raised: the caller knows what it means.
     """
-    size = len(problem.c)
-    fixed = np.zeros(0, np.int64) if fixed is None else fixed
-    fixed_to = np.zeros(0) if fixed_to is None else fixed_to
     c = problem.c if linear is None else problem.c + linear
     p = problem.p if curvature is None else sp.csc_matrix(problem.p + curvature)
-    hold = sp.csc_matrix((np.ones(len(fixed)), (np.arange(len(fixed)), fixed)), shape=(len(fixed), size))
-    a = sp.vstack([hold, problem.a], format="csc") if len(fixed) else problem.a
-    b = np.concatenate([fixed_to, problem.b])
-    cones = [clarabel.ZeroConeT(len(fixed)), *problem.cones] if len(fixed) else problem.cones
+    a, b, cones, held = problem.a, problem.b, problem.cones, 0
+    if fixed is not None and fixed_to is not None and len(fixed):
+        held = len(fixed)
+        hold = sp.csc_matrix((np.ones(held), (np.arange(held), fixed)), shape=(held, len(c)))
+        a, b, cones = sp.vstack([hold, a], format="csc"), np.append(fixed_to, b), [clarabel.ZeroConeT(held), *cones]
     # One largest coefficient for the whole cost: Clarabel is twice as fast and better conditioned.
     scale = max(float(np.abs(c).max(initial=0.0)), float(abs(p).max()) if p.nnz else 0.0) or 1.0
     started = time.perf_counter()
@@ -149,14 +142,14 @@ def solve_conic(
     x, slack, dual = np.array(answer.x), np.array(answer.s), np.array(answer.z)
     moved = np.zeros((0, 0)) if wanted is None else np.zeros((len(wanted), len(wanted)))
     if wanted is not None and str(answer.status) in SOLVED:
-        counts = (problem.counts[0] + len(fixed), problem.counts[1])
+        counts = (problem.counts[0] + held, problem.counts[1])
         moved = sensitivity(p / scale, a, slack, dual, counts, wanted) / scale
     return ConicSolution(
         x=x,
         objective=answer.obj_val * scale,
         dual_objective=answer.obj_val_dual * scale,
-        fixed_dual=-dual[: len(fixed)] * scale,
-        dual=dual[len(fixed) :] * scale,
+        fixed_dual=-dual[:held] * scale,
+        dual=dual[held:] * scale,
         sensitivity=moved,
         status=str(answer.status),
         iterations=answer.iterations,

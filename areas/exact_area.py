@@ -85,22 +85,17 @@ class ExactArea:
             status = SOLVED if result.converged else FAILED
         except SolverError:
             # No power flow to begin with.
-            return self._no_answer(proposal, started)
+            spent = time.perf_counter() - started
+            failed = AreaReport(FAILED, solve_s=spent, area_s=spent)
+            return AreaResponse(proposal.target, 0 * proposal.target, np.zeros((0, 0)), failed)
         n, at = alone.problem.periods, alone.point
         found = values(alone.problem, at.x, at.multiplier, result.width, offer)
         pull = alone.problem.limits.gradient(at.slacks.z, found.magnitude[1:3], alone.problem.layout.rows)
         own = system.objective() - alone.problem.scale * offer_cost(alone.problem, offer, at.x)
         spent = time.perf_counter() - started
+        # No dual objective: an optimum of equations that are not convex bounds nothing.
         report = AreaReport(
-            status=status,
-            energy_cost=system.energy_cost(),
-            objective=own,
-            # An optimum of equations that are not convex bounds nothing.
-            dual_objective=-np.inf,
-            relaxation_gap=0.0,
-            iterations=float(result.iterations),
-            solve_s=spent,
-            area_s=spent,
+            status, spent, spent, system.energy_cost(), objective=own, iterations=float(result.iterations)
         )
         slope = own_slopes(alone.problem, offer, at.x, found.gradient - pull)[..., :n]
         return AreaResponse(at.x[ends.rows][..., :n], slope, np.zeros((0, 0)), report)
@@ -118,11 +113,6 @@ class ExactArea:
         solved = self._joint or self._alone
         assert solved is not None
         return solved
-
-    def _no_answer(self, proposal: AreaProposal, started: float) -> AreaResponse:
-        spent = time.perf_counter() - started
-        report = AreaReport(FAILED, 0.0, np.inf, -np.inf, 0.0, 0.0, spent, spent)
-        return AreaResponse(proposal.target, 0 * proposal.target, np.zeros((0, 0)), report)
 
 
 @dataclass(frozen=True)

@@ -101,36 +101,37 @@ class Layout:
         im = np.where(at_root, root + self.roots + node, 2 * self.nodes + first + own)
         return re, im
 
-    @cached_property
+    @property
     def blocks(self) -> int:
-        return self._positions[3]
+        return len(self._scalars[0]) // 2
 
-    @cached_property
+    @property
     def border(self) -> Ints:
         """Blocks that are kept."""
-        return self._positions[2]
-
-    @cached_property
-    def at_x(self) -> Ints:
-        """(unknown,) scalar of the Newton system of each row."""
-        return self._positions[0]
-
-    @cached_property
-    def at_multiplier(self) -> Ints:
-        """(multiplier,)"""
-        return self._positions[1]
+        return np.arange(self._scalars[1], self.blocks)
 
     @cached_property
     def at(self) -> Ints:
-        """(row, then multiplier) scalar of both."""
-        return np.concatenate([self.at_x, self.at_multiplier])
+        """(row, then multiplier) scalar of the Newton system of each."""
+        found = np.zeros(self.rows + self.multipliers, np.int64)
+        used = np.flatnonzero(self._scalars[0] >= 0)
+        found[self._scalars[0][used]] = used
+        return found
 
-    @cached_property
+    @property
+    def at_x(self) -> Ints:
+        """(unknown,)"""
+        return self.at[: self.rows]
+
+    @property
+    def at_multiplier(self) -> Ints:
+        """(multiplier,)"""
+        return self.at[self.rows :]
+
+    @property
     def dummies(self) -> Ints:
         """Scalars that stand for nothing."""
-        taken = np.zeros(2 * self.blocks, bool)
-        taken[self.at_x] = taken[self.at_multiplier] = True
-        return np.flatnonzero(~taken)
+        return np.flatnonzero(self._scalars[0] < 0)
 
     @cached_property
     def shared(self) -> Ints:
@@ -148,55 +149,32 @@ class Layout:
         return self.at[self.shared] - 2 * (self.blocks - len(self.border))
 
     @cached_property
-    def _positions(self) -> tuple[Ints, Ints, Ints, int]:
-        x, multiplier, n = self.x, self.multiplier, self.nodes
-        at_x, at_multiplier = np.full(self.rows, -1), np.full(self.multipliers, -1)
-        network = np.arange(4 * n)
-        at_x[x["network"]] = 2 * network
-        drop_or_balance = network.copy()
+    def _scalars(self) -> tuple[Ints, int]:
+        """(scalar,) what each stands for, two a block: rows, then multipliers counted, -1: nothing. And the first block
+        of the border."""
+        n, r, every = self.nodes, self.roots, np.arange(self.rows + self.multipliers)
+        x = {name: every[rows] for name, rows in self.x.items()}
+        of = {name: every[self.rows :][rows] for name, rows in self.multiplier.items()}
+        network = of["network"].copy()
         for part in (0, 2 * n):
             drop, balance = part + self.unfed, part + n + self.unfed
-            drop_or_balance[drop], drop_or_balance[balance] = balance, drop
-        at_multiplier[multiplier["network"]] = 2 * drop_or_balance + 1
-        block = 4 * n
-        controls = x["control"].start
-        for pair in self.pairs:
-            for k, control in enumerate(pair):
-                at_x[controls + control] = 2 * block + k
-            block += 1
-        for name in ("p", "q"):
-            block = _beside(at_x, x[name], at_multiplier, multiplier[name], block)
-        if not self.joint:
-            block = _halves(at_x, x["tie"], block)
-            block = self._own_ends(at_x, at_multiplier, block)
-        first = block
+            network[drop], network[balance] = of["network"][balance], of["network"][drop]
+        control = np.append(x["control"], -1)
+        pairs = control[np.array([(*pair, -1)[:2] for pair in self.pairs], np.int64).reshape(-1, 2)]
+        inner = [_beside(x["network"], network), pairs, _beside(x["p"], of["p"]), _beside(x["q"], of["q"])]
+        border = []
         if self.joint:
-            block = _halves(at_x, x["root"], block)
-            block = _halves(at_multiplier, multiplier["draw"], block)
-            block = _halves(at_x, x["tie"], block)
-            block = _halves(at_multiplier, multiplier["given"], block)
-        at_multiplier[multiplier["store"]] = 2 * block + np.arange(self.stores)
-        block += (self.stores + 1) // 2
-        return at_x, at_multiplier, np.arange(first, block), block
-
-    def _own_ends(self, at_x: Ints, at_multiplier: Ints, block: int) -> int:
-        """Blocks of w and a. At the area's own root its voltages stand beside their equations, and w and a, which may
-        be held, are a block by themselves; at ties w and a stand beside their equations."""
-        x, multiplier, r = self.x, self.multiplier, self.roots
-        w, a, of_w, of_a = x["w"].start, x["a"].start, multiplier["w"].start, multiplier["a"].start
-        for k in range(r):
-            re, im = x["root"].start + k, x["root"].start + r + k
-            # The larger part of the voltage is the one that its magnitude moves with.
-            first, second = (re, im) if self.real_first[k] else (im, re)
-            at_x[first], at_multiplier[of_w + k] = 2 * block, 2 * block + 1
-            at_x[second], at_multiplier[of_a + k] = 2 * block + 2, 2 * block + 3
-            at_x[w + k], at_x[a + k] = 2 * block + 4, 2 * block + 5
-            block += 3
-        for k in range(r, self.ends):
-            at_x[w + k], at_multiplier[of_w + k] = 2 * block, 2 * block + 1
-            at_x[a + k], at_multiplier[of_a + k] = 2 * block + 2, 2 * block + 3
-            block += 2
-        return block
+            border += [_halves(x["root"]), _halves(of["draw"]), _halves(x["tie"]), _halves(of["given"])]
+        else:
+            # At the area's own root its voltages stand beside the equations, the part first that its magnitude moves
+            # with, and w and a, which may be held, are a block by themselves. At ties w and a stand beside theirs.
+            voltage = x["root"].reshape(2, -1).T
+            voltage = np.where(np.array(self.real_first, bool)[:r, None], voltage, voltage[:, ::-1])
+            own, equations = (np.column_stack([part["w"], part["a"]]) for part in (x, of))
+            at_root = np.concatenate([np.stack([voltage, equations[:r]], axis=2), own[:r, None]], axis=1)
+            inner += [_halves(x["tie"]), at_root.reshape(-1, 2), np.stack([own[r:], equations[r:]], 2).reshape(-1, 2)]
+        border.append(np.append(of["store"], [-1] * (self.stores % 2)).reshape(-1, 2))
+        return np.concatenate([*inner, *border]).astype(np.int64).ravel(), sum(map(len, inner))
 
 
 def _slices(sizes: dict[str, int]) -> dict[str, slice]:
@@ -204,16 +182,11 @@ def _slices(sizes: dict[str, int]) -> dict[str, slice]:
     return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
-def _beside(at_x: Ints, rows: slice, at_multiplier: Ints, equations: slice, block: int) -> int:
-    """Each unknown in a block with its equation; the next free block."""
-    found = 2 * (block + np.arange(rows.stop - rows.start))
-    at_x[rows], at_multiplier[equations] = found, found + 1
-    return block + len(found)
+def _beside(one: Ints, other: Ints) -> Ints:
+    """(block, 2) each of one with its own of the other."""
+    return np.column_stack([one, other])
 
 
-def _halves(at: Ints, rows: slice, block: int) -> int:
-    """The first half of the rows (real parts) in blocks with the second; the next free block."""
-    count = (rows.stop - rows.start) // 2
-    found = 2 * (block + np.arange(count))
-    at[rows.start : rows.start + count], at[rows.start + count : rows.stop] = found, found + 1
-    return int(block + count)
+def _halves(rows: Ints) -> Ints:
+    """(block, 2) the first half of the rows (real parts) with the second."""
+    return rows.reshape(2, -1).T

@@ -12,8 +12,6 @@ cone program" (2019).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
@@ -48,45 +46,26 @@ def sensitivity(
     )
     weights = sp.block_diag([sp.diags_array(linear), cones], format="csr")
     hessian = p + sp.triu(p, 1).T + g.T @ weights @ g
-    return moved_by_prices(factorize(hessian, e), columns)
-
-
-def moved_by_prices(factors: Factors, columns: Ints) -> Floats:
-    """Derivative of ``x[columns]`` with respect to the linear cost of ``columns``."""
-    right = np.zeros((factors.size, len(columns)))
+    right = np.zeros((hessian.shape[0] + equalities, len(columns)))
     right[columns, np.arange(len(columns))] = -1.0
-    moved = factors.solve(right)[columns]
+    moved = _solution(hessian, e, right)[columns]
     symmetric: Floats = (moved + moved.T) / 2
     return symmetric
 
 
-class Factors:
-    """The factorized system [[hessian, e'], [e, 0]]."""
-
-    def __init__(self, balance: Floats, lu: spla.SuperLU) -> None:
-        self.size = len(balance)
-        self._balance = balance
-        self._lu = lu
-
-    def solve(self, right: Floats) -> Floats:
-        """For a right-hand side, or (size, n) of them."""
-        balance = self._balance if right.ndim == 1 else self._balance[:, None]
-        found: Floats = balance * self._lu.solve(balance * right)
-        return found
-
-
-def factorize(hessian: sp.csc_array, e: sp.csc_matrix, regularizations: Sequence[float] = REGULARIZATIONS) -> Factors:
-    """Factors of the system, its diagonal regularized by the first value with which that succeeds."""
-    size, equalities = hessian.shape[0], e.shape[0]
-    for regularization in regularizations:
-        first = hessian + regularization * sp.eye_array(size)
-        system = sp.block_array([[first, e.T], [e, -regularization * sp.eye_array(equalities)]], format="csc")
+def _solution(hessian: sp.csr_array, e: sp.csc_matrix, right: Floats) -> Floats:
+    """Of the system [[hessian, e'], [e, 0]], its diagonal regularized by the first value with which that succeeds."""
+    for regularization in REGULARIZATIONS:
+        first = hessian + regularization * sp.eye_array(hessian.shape[0])
+        system = sp.block_array([[first, e.T], [e, -regularization * sp.eye_array(e.shape[0])]], format="csc")
         balance = 1 / np.sqrt(np.maximum(abs(system).max(axis=0).toarray().ravel(), 1e-12))
         scaled = sp.diags_array(balance) @ system @ sp.diags_array(balance)
         try:
-            return Factors(balance, spla.splu(sp.csc_matrix(scaled)))
+            found: Floats = balance[:, None] * spla.splu(sp.csc_matrix(scaled)).solve(balance[:, None] * right)
         except RuntimeError as error:
             reason = error
+        else:
+            return found
     raise SolverError(f"the sensitivities of an area's answer cannot be computed: {reason}")
 
 

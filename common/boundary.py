@@ -123,19 +123,19 @@ class AreaReport:
 
     status: int
     """position in STATUSES"""
-    energy_cost: float
-    """$, not zero in the substation's area only"""
-    objective: float
-    """the area's own cost, boundary terms left out"""
-    dual_objective: float
-    """lower bound on own cost and boundary terms together"""
-    relaxation_gap: float
-    """largest l v - p^2 - q^2"""
-    iterations: float
     solve_s: float
     """conic solver and sensitivities"""
     area_s: float
     """the whole step"""
+    energy_cost: float = 0.0
+    """$, not zero in the substation's area only"""
+    objective: float = np.inf
+    """the area's own cost, boundary terms left out"""
+    dual_objective: float = -np.inf
+    """lower bound on own cost and boundary terms together"""
+    relaxation_gap: float = 0.0
+    """largest l v - p^2 - q^2"""
+    iterations: float = 0.0
 
 
 STATUSES = ("solved", "solved at the second attempt", "infeasible", "failed")
@@ -154,6 +154,12 @@ class Proposal:
     upstream: Floats | None = None
     """(T,)"""
     sensitivities: bool = False
+
+    @classmethod
+    def alone(cls, boundary: Boundary, price: Floats) -> Proposal:
+        """Every area alone, nothing held, where a unit into the child is worth the price (conductor, quantity, T)."""
+        free = boundary.zeros()
+        return cls(np.stack([-price, price], axis=1), free, free, np.zeros(free.shape[:3], bool))
 
     def split(self, boundary: Boundary) -> list[AreaProposal]:
         """Each area's part."""

@@ -1,12 +1,14 @@
 """Devices as data: one row class each, named as the columns of its CSV file, which is called as the kind. What a device
-does stands in ``areas.device_models``; how it looks to OpenDSS in ``common.device_elements``."""
+does stands in ``areas.devices``; how it looks to OpenDSS in ``common.device_elements``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Annotated, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from common.settings import Efficiency, NotNegative, Positive, Share
@@ -140,6 +142,11 @@ DEVICE_KINDS = {
 """what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 
 DEVICE_ROWS: dict[str, type[Device]] = {"pv": PV, "batteries": Battery, "flexible_loads": FlexibleLoad, "wind": Wind}
+
+
+def column(units: Sequence[Device], field: str) -> NDArray[np.float64]:
+    """(unit, 1) a number of each."""
+    return np.array([getattr(unit, field) for unit in units], float)[:, None]
 
 
 def devices_of(owner: Any) -> tuple[Device, ...]:

@@ -192,7 +192,7 @@ def _pv(path: Path, rows: Sequence[ProfileRow], settings: Settings) -> Floats:
     """(row,) PV power per rated power: as given, or irradiance times the cells' efficiency over that at 25 deg C.
 
     G / G_STC * (1 + coefficient * (cell temperature - 25)), as in Massaoudi et al. (2025), whose title
-    ``areas.device_models`` gives; never below 0, whatever the temperature.
+    ``areas.devices`` gives; never below 0, whatever the temperature.
     """
     given, sun, cell = (_column(path, rows, name) for name in ("pv_pu", "irradiance_pu", "cell_c"))
     if given is not None:

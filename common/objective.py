@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from common.case import Case
+from common.devices import column
 from common.errors import CaseError
 from common.feeder import Floats
 from common.horizon import Horizon
@@ -146,7 +147,7 @@ def objective_terms(case: Case, schedule: Schedule, state: NetworkState) -> dict
     moved_kwh = horizon.dt * moved.sum(axis=1)
     asked = np.array([unit.cost_per_kwh for unit in case.batteries]) @ battery_kwh
     asked += np.array([unit.cost_per_kwh for unit in case.flexible_loads]) @ moved_kwh
-    eta_c, eta_d = (np.array([[getattr(u, f)] for u in case.batteries]) for f in ("eta_charge", "eta_discharge"))
+    eta_c, eta_d = (column(case.batteries, field) for field in ("eta_charge", "eta_discharge"))
     v = state.v_pu[limited(case)]
     s_max = np.array([[limit.s_max_kva] for limit in case.branch_limits])
     beyond = np.maximum(np.log(v / settings.v_max_pu), np.log(settings.v_min_pu / v))

@@ -119,11 +119,12 @@ def limited(case: Case) -> Bools:
 def completed(case: Case, schedule: Schedule) -> Schedule:
     """The schedule of an older result with what was not stored then: the real power of PV, and kinds of device that
     it has none of."""
-    added = {
-        kind: {name: _given(case, kind, name) for name in DEVICE_KINDS[kind]} for kind in ("flexible_loads", "wind")
+    lacking = {
+        kind: {name: _given(case, kind, name) for name in names}
+        for kind, names in DEVICE_KINDS.items()
+        if not getattr(case, kind)
     }
-    lacking = {kind: values for kind, values in added.items() if not getattr(case, kind)}
-    if "p_kw" not in schedule.pv:
+    if case.pv and "p_kw" not in schedule.pv:
         lacking["pv"] = {"p_kw": _given(case, "pv", "p_kw"), **schedule.pv}
     return replace(schedule, **lacking)
 

@@ -45,7 +45,7 @@ def refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence[
         bound = sum(report.dual_objective for report in reports)
         if any(report.status >= INFEASIBLE for report in reports) or bound <= boundary.cost_ceiling:
             continue
-        diagnoses = transport.diagnoses(_alone(boundary, price).split(boundary))
+        diagnoses = transport.diagnoses(Proposal.alone(boundary, price).split(boundary))
         lifted = {kind: sum(costs[kind] for costs in diagnoses) for kind in diagnoses[0]}
         # NaN too: a kind without which the proof falls is to blame.
         kinds = [kind for kind, cost in lifted.items() if not cost > max(boundary.cost_ceiling, bound / 2)]
@@ -62,7 +62,7 @@ def refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence[
 
 def explain(boundary: Boundary, transport: Transport, names: Sequence[str], infeasible: Sequence[int]) -> str:
     """Which areas are infeasible by themselves, and which kind of limit each could do without."""
-    diagnoses = transport.diagnoses(_alone(boundary, np.zeros_like(boundary.forecast)).split(boundary))
+    diagnoses = transport.diagnoses(Proposal.alone(boundary, np.zeros_like(boundary.forecast)).split(boundary))
     reasons = [
         f"area {names[i]} is infeasible by itself because of "
         + _blame([kind for kind, cost in diagnoses[i].items() if np.isfinite(cost)])
@@ -72,14 +72,8 @@ def explain(boundary: Boundary, transport: Transport, names: Sequence[str], infe
 
 
 def _at_prices(boundary: Boundary, transport: Transport, price: Floats) -> list[AreaReport]:
-    answers = transport.exchange(Command.OPTIMUM, _alone(boundary, price).split(boundary))
+    answers = transport.exchange(Command.OPTIMUM, Proposal.alone(boundary, price).split(boundary))
     return [answer.report for answer in answers]
-
-
-def _alone(boundary: Boundary, price: Floats) -> Proposal:
-    """Every area alone with the prices, nothing held."""
-    free = boundary.zeros()
-    return Proposal(np.stack([-price, price], axis=1), free, free, np.zeros(free.shape[:3], bool))
 
 
 def _blame(kinds: Sequence[str]) -> str:

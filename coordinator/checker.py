@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from common.case import Case
-from common.devices import PV, Wind
+from common.devices import PV, Device, Wind, column
 from common.feeder import Floats
 from common.objective import energy
 from common.result import Check, Tolerances, Violation
-from common.schedule import NetworkState, Schedule
+from common.schedule import NetworkState, Schedule, completed
 from common.violations import beyond, current_violations, load_violations, voltage_violations
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
     replayed = _replay(case, schedule)
     found, stored = replayed.state, replayed.battery_energy_kwh
     solved = ~np.isin(case.horizon.hour, replayed.failed_hours)
-    capacity = np.array([battery.energy_kwh for battery in case.batteries])[:, None]
+    capacity = column(case.batteries, "energy_kwh")
+    soc = stored / capacity
 
     def error(one: Floats, other: Floats) -> float:
         return float(np.max(np.abs(one - other)[..., solved], initial=0.0)) if solved.any() else np.nan
@@ -45,13 +47,10 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
         "max_substation_error_kw": error(found.substation_p_kw, state.substation_p_kw),
         "max_substation_error_kvar": error(found.substation_q_kvar, state.substation_q_kvar),
         "max_loss_error_kw": error(found.losses_kw, state.losses_kw),
-        "max_soc_error": error(stored / capacity, schedule.batteries["energy_kwh"] / capacity)
-        if capacity.size
-        else 0.0,
+        "max_soc_error": error(soc, schedule.batteries["energy_kwh"] / capacity) if capacity.size else 0.0,
     }
     allowed = [tolerances.voltage_pu, *[tolerances.power_kw] * 3, tolerances.soc]
-    violations = _network_violations(case, found, tolerances) + _battery_violations(case, stored / capacity, tolerances)
-    violations += _rating_violations(case, schedule, tolerances)
+    violations = _network_violations(case, found, tolerances) + _device_violations(case, schedule, soc, tolerances)
     # Written so that NaN does not pass.
     agrees = all(value <= limit for value, limit in zip(errors.values(), allowed, strict=True))
     return Check(
@@ -101,54 +100,35 @@ def _network_violations(case: Case, found: NetworkState, tolerances: Tolerances)
     ]
 
 
-def _battery_violations(case: Case, soc: Floats, tolerances: Tolerances) -> list[Violation]:
-    names, hours = [battery.place for battery in case.batteries], case.horizon.hour
-    low, high, initial = (
-        np.array([getattr(battery, field) for battery in case.batteries])[:, None]
-        for field in ("soc_min", "soc_max", "soc_initial")
-    )
-    return [
-        *beyond("SOC", names, hours, soc, (low, high), tolerances.soc),
-        *beyond("terminal SOC", names, hours[-1:], soc[:, -1:], (initial, initial), tolerances.soc),
-    ]
+def _device_violations(case: Case, schedule: Schedule, soc: Floats, tolerances: Tolerances) -> list[Violation]:
+    """Stored energy beyond its limits; setpoints beyond what a device can give, which OpenDSS cuts to the ratings and
+    says nothing; and energy of flexible loads that is not theirs."""
+    horizon, slack, schedule = case.horizon, tolerances.power_kw, completed(case, schedule)
 
+    def over(
+        kind: str, units: Sequence[Device], value: Floats, low: ArrayLike, high: ArrayLike, slack: float = slack
+    ) -> list[Violation]:
+        hours = horizon.hour[-value.shape[1] :]
+        return beyond(kind, [unit.place for unit in units], hours, value, (low, high), slack)
 
-def _rating_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -> list[Violation]:
-    """Setpoints beyond what a device can give. OpenDSS cuts them to the ratings and says nothing."""
-    hours, slack = case.horizon.hour, tolerances.power_kw
-    p_rated, s_rated = (
-        np.array([getattr(b, f) for b in case.batteries])[:, None] for f in ("p_rated_kw", "s_rated_kva")
-    )
-    battery = schedule.batteries
-    found = []
+    units, told = case.batteries, schedule.batteries
+    charge, discharge, p_rated = told["charge_kw"], told["discharge_kw"], column(units, "p_rated_kw")
+    s, initial = np.hypot(discharge - charge, told["q_kvar"]), column(units, "soc_initial")
+    stored = over("SOC", units, soc, column(units, "soc_min"), column(units, "soc_max"), tolerances.soc)
+    stored += over("terminal SOC", units, soc[:, -1:], initial, initial, tolerances.soc)
+    of_batteries = over("rating", units, charge, 0.0, p_rated) + over("rating", units, discharge, 0.0, p_rated)
+    of_batteries += over("rating", units, s, 0.0, column(units, "s_rated_kva"))
+    of_inverters: list[Violation] = []
     kinds: list[tuple[Sequence[PV | Wind], Mapping[str, Floats]]] = [(case.pv, schedule.pv), (case.wind, schedule.wind)]
-    for units, told in kinds:
-        if not units:
-            continue
-        names, p = [unit.place for unit in units], told["p_kw"]
-        most = np.array([case.horizon.idle(unit) for unit in units])
-        least = np.where([[unit.curtailable] for unit in units], 0.0, most)
-        s = np.array([[unit.s_rated_kva] for unit in units])
-        found += beyond("rating", names, hours, p, (least, most), slack)
-        found += beyond("rating", names, hours, np.hypot(p, told["q_kvar"]), (0.0, s), slack)
-    if case.batteries:
-        names = [unit.place for unit in case.batteries]
-        net = battery["discharge_kw"] - battery["charge_kw"]
-        for name in ("charge_kw", "discharge_kw"):
-            found += beyond("rating", names, hours, battery[name], (0.0, p_rated), slack)
-        found += beyond("rating", names, hours, np.hypot(net, battery["q_kvar"]), (0.0, s_rated), slack)
-    return found + _flexible_violations(case, schedule, tolerances)
-
-
-def _flexible_violations(case: Case, schedule: Schedule, tolerances: Tolerances) -> list[Violation]:
-    loads, hours, slack = case.flexible_loads, case.horizon.hour, tolerances.power_kw
-    if not loads:
-        return []
-    names, p = [load.place for load in loads], schedule.flexible_loads["p_kw"]
-    nominal = np.array([load.p_kw * case.horizon.profile(load) for load in loads])
-    low, high = (np.array([[1 - load.down] for load in loads]), np.array([[1 + load.up] for load in loads]))
-    energy, due = (case.horizon.dt * power.sum(axis=1, keepdims=True) for power in (p, nominal))
-    return [
-        *beyond("rating", names, hours, p, (low * nominal, high * nominal), slack),
-        *beyond("energy", names, hours[-1:], energy, (due, due), slack * case.horizon.dt),
-    ]
+    for inverters, weather in kinds:
+        p = weather["p_kw"]
+        most = np.array([horizon.idle(unit) for unit in inverters]).reshape(p.shape)
+        least = np.where(column(inverters, "curtailable"), 0.0, most)
+        of_inverters += over("rating", inverters, p, least, most)
+        of_inverters += over("rating", inverters, np.hypot(p, weather["q_kvar"]), 0.0, column(inverters, "s_rated_kva"))
+    loads, p = case.flexible_loads, schedule.flexible_loads["p_kw"]
+    nominal = np.array([load.p_kw * horizon.profile(load) for load in loads]).reshape(p.shape)
+    low, high = (1 - column(loads, "down")) * nominal, (1 + column(loads, "up")) * nominal
+    drawn, due = (horizon.dt * power.sum(axis=1, keepdims=True) for power in (p, nominal))
+    of_loads = over("rating", loads, p, low, high) + over("energy", loads, drawn, due, due, slack * horizon.dt)
+    return stored + of_inverters + of_batteries + of_loads

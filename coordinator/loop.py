@@ -1,7 +1,6 @@
 """Rounds until the areas agree: proposals out, answers in, residuals, the record of it all.
 
-A method of this kind has a state with the next ``proposal`` and the reason for ``failing``, and the functions ``start``
-and ``update``; see ``coordinator.methods``.
+A method of this kind has a ``State`` and the functions ``start`` and ``update``; see ``coordinator.methods``.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +25,14 @@ PROOF_EVERY = 10
 """rounds between attempts to prove that there is nothing to converge to"""
 
 
-class State(Protocol):
-    """What every method's state has."""
+@dataclass(frozen=True)
+class State:
+    """What every method of this kind carries from round to round; methods add to it."""
 
-    @property
-    def proposal(self) -> Proposal: ...
-
-    @property
-    def failing(self) -> str | None: ...
+    boundary: Boundary
+    proposal: Proposal
+    failing: str | None = None
+    """why the method gives up, if it does"""
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,7 @@ class Task:
 
 
 def agree(
-    name: str,
-    start: Callable[[Boundary], Any],
-    update: Callable[[Any, Response], Any],
-    task: Task,
-    refuses: bool,
+    name: str, start: Callable[[Boundary], Any], update: Callable[[Any, Response], Any], task: Task, refuses: bool
 ) -> Outcome:
     """Exchange rounds until mismatch and change are within the tolerance, ``max_rounds`` are spent, or the method gives
     up.
@@ -77,17 +72,14 @@ def agree(
         answers = transport.exchange(Command.OPTIMUM, state.proposal.split(boundary))
         received, spent = time.perf_counter(), transport.spent
         response = join(boundary, answers)
-        _check_numbers(response, names)
+        notes += _solver_notes(response, names, len(rounds) + 1)
         infeasible = [i for i, report in enumerate(response.reports) if report.status == INFEASIBLE]
         if infeasible and refuses:
             raise InfeasibleError(explain(boundary, transport, names, infeasible))
         repeated += sum(report.status == SOLVED_AGAIN for report in response.reports)
-        notes += _solver_notes(response, names, len(rounds) + 1)
-        found = (
-            Residuals(np.inf, np.inf)
-            if infeasible
-            else Residuals(mismatch(boundary, response), change(state.proposal, response, before))
-        )
+        found = Residuals(np.inf, np.inf)
+        if not infeasible:
+            found = Residuals(mismatch(boundary, response), change(state.proposal, response, before))
         solved = not any(report.status in (INFEASIBLE, FAILED) for report in response.reports)
         if not solved and not boundary.ties:
             raise SolverError(f"area {names[0]}: its solver failed, and there is no other round to try.")
@@ -144,15 +136,12 @@ def _onward(boundary: Boundary, best: Response) -> Floats:
     return z
 
 
-def _check_numbers(response: Response, names: Sequence[str]) -> None:
+def _solver_notes(response: Response, names: Sequence[str], number: int) -> list[str]:
+    """Of areas without an answer. Raises SolverError where a solver left no numbers."""
+    notes = []
     for name, report in zip(names, response.reports, strict=True):
         if report.status == FAILED and not np.isfinite(report.objective):
             raise SolverError(f"area {name}: its solver failed and left no numbers.")
-
-
-def _solver_notes(response: Response, names: Sequence[str], number: int) -> list[str]:
-    return [
-        f"round {number}: area {name} {STATUSES[report.status]}"
-        for name, report in zip(names, response.reports, strict=True)
-        if report.status in (INFEASIBLE, FAILED)
-    ]
+        if report.status in (INFEASIBLE, FAILED):
+            notes.append(f"round {number}: area {name} {STATUSES[report.status]}")
+    return notes

@@ -331,9 +331,9 @@ def checked(result: Result) -> Result:
 def make_solver(area: AreaCase[Any], span: slice) -> Solver:
     """An area's worker. cvxpy or Numba is loaded here, on the ranks that have an area."""
     if isinstance(area.feeder, Feeder):
-        from areas.worker import AreaWorker
+        from areas.relaxed_area import RelaxedArea
 
-        return AreaWorker(area)
+        return RelaxedArea(area)
     from areas.exact_area import ExactArea
 
     return ExactArea(area, span)

@@ -13,10 +13,11 @@ import pytest
 from device_feeders import BOTH, MODELS, confirmed, feeder, power_at
 from ipopt import ipopt_optimum
 
-from areas.device_models import SIDES, inverter_model
+from areas.relaxation import model
 from common.case import Case, read_case
 from common.devices import PV
 from common.errors import CaseError
+from common.partition import one_area
 from common.store import read_result, write_result
 from coordinator.checker import check
 from launch import api
@@ -67,19 +68,16 @@ def test_pv_that_may_be_curtailed_gives_nothing_at_night(model: str) -> None:
     np.testing.assert_array_equal(result.schedule.pv["p_kw"], 0)
 
 
-def test_an_inverter_gives_all_of_its_circle_but_half_a_percent() -> None:
-    case = feeder("balanced", sun=(1.0,), price=(0.1,))
+def test_an_inverter_gives_all_of_its_circle_in_the_relaxation_too() -> None:
     unit = PV(bus="b", p_rated_kw=100, s_rated_kva=100, curtailable=True)
-    model = inverter_model([unit], case.horizon, case.settings)
-    reached = []
-    for angle in np.linspace(-np.pi / 2, np.pi / 2, 65):
-        along = np.cos(angle) * model.p[0, 0] + np.sin(angle) * model.q[0, 0]
-        problem = cp.Problem(cp.Maximize(along), model.constraints)
+    case = feeder("balanced", sun=(1.0,), price=(0.1,), pv=(unit,))
+    written = model(one_area(case).areas[0])
+    p, q = written.variables["decided"]
+    for angle in np.linspace(-np.pi / 2, np.pi / 2, 17):
+        along = np.cos(angle) * p + np.sin(angle) * q
+        problem = cp.Problem(cp.Maximize(along), written.problem.constraints)
         problem.solve(solver=cp.CLARABEL)
-        reached.append(10 * float(problem.value))
-        assert np.hypot(model.p.value, model.q.value).max() * 10 <= 1 + 1e-6
-    assert min(reached) == pytest.approx(np.cos(np.pi / SIDES), abs=1e-6)
-    assert max(reached) == pytest.approx(1, abs=1e-6)
+        assert 10 * float(problem.value) == pytest.approx(1, abs=1e-6)
 
 
 def test_more_sun_than_an_inverter_can_take_is_refused_unless_it_may_be_curtailed() -> None:

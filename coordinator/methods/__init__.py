@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from coordinator.loop import Task, agree
 from coordinator.methods import admm, dlmp, enapp, newton
@@ -15,9 +16,9 @@ class Method:
     """A way to agree."""
 
     solve: Callable[[Task], Outcome]
-    exact: bool
+    exact: bool = False
     """whether areas must have their exact equations, or may have the relaxation of a balanced feeder"""
-    successor: str | None
+    successor: str | None = None
     """who takes over"""
     sliced: bool = False
     """whether an area may span ranks over time"""
@@ -30,18 +31,8 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "newton": Method(newton.solve, exact=True, successor=None, sliced=True, starts=True),
-    "admm": Method(
-        lambda task: agree("admm", admm.start, admm.update, task, refuses=True), exact=False, successor="newton"
-    ),
-    "dlmp": Method(
-        lambda task: agree("dlmp", dlmp.start, dlmp.update, task, refuses=False), exact=False, successor="admm"
-    ),
-    "enapp": Method(
-        lambda task: agree("enapp", enapp.start, enapp.update, task, refuses=False),
-        exact=False,
-        successor=None,
-        thevenin=False,
-        optimal=False,
-    ),
+    "newton": Method(newton.solve, exact=True, sliced=True, starts=True),
+    "admm": Method(partial(agree, "admm", admm.start, admm.update, refuses=True), successor="newton"),
+    "dlmp": Method(partial(agree, "dlmp", dlmp.start, dlmp.update, refuses=False), successor="admm"),
+    "enapp": Method(partial(agree, "enapp", enapp.start, enapp.update, refuses=False), thevenin=False, optimal=False),
 }

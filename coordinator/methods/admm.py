@@ -20,7 +20,8 @@ import numpy as np
 from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats, Ints
 from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import middle, mismatch
+from coordinator.convergence import middle, mismatch, progress
+from coordinator.loop import State
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
 """S of w, p, q and the angle over the price of losses, by their number; a logarithm moves half as much as a square"""
@@ -57,12 +58,10 @@ class Reference:
     price: Floats
 
 
-@dataclass(frozen=True)
-class State:
+@dataclass(frozen=True, kw_only=True)
+class Consensus(State):
     """What the method carries from round to round."""
 
-    boundary: Boundary
-    proposal: Proposal
     z: Floats
     """(conductor, quantity, T) agreed values"""
     price: Floats
@@ -80,26 +79,26 @@ class State:
     history: Anderson = field(default_factory=lambda: Anderson(MEMORY))
     best: tuple[float, int] = (np.inf, 0)
     """smallest residual that counted as progress, and rounds since"""
-    failing: str | None = None
-    """why the method gives up, if it does"""
 
 
-def start(boundary: Boundary) -> State:
+def start(boundary: Boundary) -> Consensus:
     """Begin with the substation's energy price and the forecast."""
     price = np.zeros_like(boundary.forecast)
     price[:, P] = boundary.energy_price
-    never, raised = np.zeros(boundary.periods, np.int64), np.ones(boundary.periods)
-    state = State(boundary, _nothing(boundary), boundary.forecast, price, raised, never, never)
-    return _at(state, boundary.forecast, price)
+    z, never, raised = boundary.forecast, np.zeros(boundary.periods, np.int64), np.ones(boundary.periods)
+    nothing = Proposal.alone(boundary, price)
+    return _at(Consensus(boundary, nothing, z=z, price=price, raised=raised, good=never, lowered=never), z, price)
 
 
-def update(state: State, response: Response) -> State:
+def update(state: Consensus, response: Response) -> Consensus:
     """Judge the point that was tried and choose the next."""
     penalty = _penalty(state)
     gap = response.value[:, PARENT] - response.value[:, CHILD]
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
-    state = _patient(replace(state, round=state.round + 1), mismatch(state.boundary, response))
+    best = progress(state.best, mismatch(state.boundary, response))
+    failing = f"the mismatch has not halved in {PATIENCE} rounds" if best[1] >= PATIENCE else None
+    state = replace(state, round=state.round + 1, best=best, failing=failing)
     if not state.proposal.sensitivities:
         return _combined(state, penalty, step_z, step_price)
     reference = state.reference
@@ -112,11 +111,7 @@ def update(state: State, response: Response) -> State:
             state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
             return _at(state, reference.z, reference.price)
         state = replace(state, good=state.good + 1)
-    reference = Reference(
-        residual,
-        state.z + RELAXATION * step_z,
-        state.price + RELAXATION * step_price,
-    )
+    reference = Reference(residual, state.z + RELAXATION * step_z, state.price + RELAXATION * step_price)
     state = replace(state, reference=reference)
     if state.round <= FIRST_NEWTON:
         return _at(state, reference.z, reference.price)
@@ -134,15 +129,7 @@ def update(state: State, response: Response) -> State:
     return _at(state, state.z + newton_z, state.price + newton_price)
 
 
-def _patient(state: State, now: float) -> State:
-    """The state after a round with a mismatch; it gives up where that has not halved for long."""
-    best, since = state.best
-    progress = (now, 0) if now <= best / 2 else (best, since + 1)
-    failing = f"the mismatch has not halved in {PATIENCE} rounds" if progress[1] >= PATIENCE else None
-    return replace(state, best=progress, failing=failing)
-
-
-def _combined(state: State, penalty: Floats, step_z: Floats, step_price: Floats) -> State:
+def _combined(state: Consensus, penalty: Floats, step_z: Floats, step_price: Floats) -> Consensus:
     """The next point by Anderson's combination of ADMM steps, all quantities scaled by the penalty's root."""
     root = np.sqrt(penalty)
     point = np.concatenate([(root * state.z).ravel(), (state.price / root).ravel()])
@@ -153,7 +140,7 @@ def _combined(state: State, penalty: Floats, step_z: Floats, step_price: Floats)
 
 
 def _newton(
-    state: State, response: Response, penalty: Floats, step_z: Floats, step_price: Floats
+    state: Consensus, response: Response, penalty: Floats, step_z: Floats, step_price: Floats
 ) -> tuple[Floats, Floats]:
     """The step in (z, price) that zeroes the linearized ADMM step.
 
@@ -211,26 +198,19 @@ def _blocks(boundary: Boundary, area: int, per_conductor: int) -> Iterator[tuple
         yield boundary.ties[tie].child, slice(at[0] * per_conductor, (at[-1] + 1) * per_conductor)
 
 
-def _penalty(state: State) -> Floats:
+def _penalty(state: Consensus) -> Floats:
     """(conductor, quantity, T)"""
     boundary = state.boundary
     by_hour: Floats = np.array(PENALTY[len(boundary.quantities)])[:, None] * boundary.loss_price * state.raised
     return np.broadcast_to(by_hour, state.z.shape)
 
 
-def _at(state: State, z: Floats, price: Floats) -> State:
+def _at(state: Consensus, z: Floats, price: Floats) -> Consensus:
     """The state that proposes the point (z, price)."""
-    state = replace(state, z=z, price=price)
-    proposal = Proposal(
-        price=np.stack([-price, price], axis=1),
+    proposal = replace(
+        Proposal.alone(state.boundary, price),
         target=np.stack([z, z], axis=1),
         curvature=np.stack([_penalty(state)] * 2, axis=1),
-        fixed=_nothing(state.boundary).fixed,
         sensitivities=bool(state.boundary.ties) and state.boundary.tells_sensitivities,
     )
-    return replace(state, proposal=proposal)
-
-
-def _nothing(boundary: Boundary) -> Proposal:
-    zeros = boundary.zeros()
-    return Proposal(zeros, zeros, zeros, np.zeros(zeros.shape[:3], bool))
+    return replace(state, z=z, price=price, proposal=proposal)

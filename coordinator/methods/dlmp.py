@@ -8,14 +8,15 @@ fixed point both sides' prices agree, so the point is the optimum. Anderson acce
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from common.boundary import INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats
 from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import mismatch
+from coordinator.convergence import mismatch, progress
+from coordinator.loop import State
 from coordinator.methods.enapp import CANNOT_LIVE, answered, held
 
 CURVATURE = 2.0
@@ -26,34 +27,28 @@ PATIENCE = 8
 
 
 @dataclass(frozen=True)
-class State:
+class Accelerated(State):
     """What the method carries from round to round."""
 
-    boundary: Boundary
-    proposal: Proposal
-    history: Anderson
-    best: tuple[float, int]
+    history: Anderson = field(default_factory=lambda: Anderson(MEMORY))
+    best: tuple[float, int] = (np.inf, 0)
     """smallest mismatch that counted as progress, and rounds since"""
-    failing: str | None = None
-    """why the method gives up, if it does"""
 
 
-def start(boundary: Boundary) -> State:
+def start(boundary: Boundary) -> Accelerated:
     """Begin with the forecast and the substation's energy price."""
     prices = np.zeros_like(boundary.forecast)
     prices[:, P] = boundary.energy_price
-    return State(boundary, propose(boundary, boundary.forecast, prices), Anderson(MEMORY), (np.inf, 0))
+    return Accelerated(boundary, propose(boundary, boundary.forecast, prices))
 
 
-def update(state: State, response: Response) -> State:
+def update(state: Accelerated, response: Response) -> Accelerated:
     """Hand values and prices over, accelerated; give up on an infeasible area or when the mismatch stops falling."""
     boundary = state.boundary
     if any(report.status == INFEASIBLE for report in response.reports):
         return replace(state, failing=CANNOT_LIVE)
-    best, since = state.best
-    now = mismatch(boundary, response)
-    progress = (now, 0) if now <= best / 2 else (best, since + 1)
-    if progress[1] >= PATIENCE:
+    best = progress(state.best, mismatch(boundary, response))
+    if best[1] >= PATIENCE:
         return replace(state, failing=f"the mismatch has not halved in {PATIENCE} rounds")
     value = answered(boundary, response.value)
     prices = prices_told(boundary, response)
@@ -62,7 +57,8 @@ def update(state: State, response: Response) -> State:
     image = np.concatenate([value.ravel(), (prices / boundary.loss_price).ravel()])
     history, following = accelerate(state.history, point, image)
     value, prices = following.reshape(2, *value.shape)
-    return State(boundary, propose(boundary, value, prices * boundary.loss_price), history, progress)
+    proposal = propose(boundary, value, prices * boundary.loss_price)
+    return Accelerated(boundary, proposal, history=history, best=best)
 
 
 def prices_told(boundary: Boundary, response: Response) -> Floats:

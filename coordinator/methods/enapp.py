@@ -7,24 +7,15 @@ its reactive power costs upstream. The algorithm of the multi-period case study 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
 from common.feeder import Floats
+from coordinator.loop import State
 
 CANNOT_LIVE = "an area cannot live with the voltage that its parent offers"
-
-
-@dataclass(frozen=True)
-class State:
-    """What the method carries from round to round."""
-
-    boundary: Boundary
-    proposal: Proposal
-    failing: str | None = None
-    """why the method gives up, if it does"""
 
 
 def start(boundary: Boundary) -> State:

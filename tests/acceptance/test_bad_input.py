@@ -317,7 +317,7 @@ def test_too_many_ranks_are_told_the_right_command_and_an_existing_result_stays(
 BREAKING = """
 import sys
 
-from areas import worker
+from areas import relaxed_area
 from launch import cli
 
 rounds = 0
@@ -339,7 +339,7 @@ where = sys.argv.pop(1)
 if where == "rank 0":
     cli.print_round = breaking(cli.print_round, where)
 else:
-    worker.AreaWorker.optimum = breaking(worker.AreaWorker.optimum, where)
+    relaxed_area.RelaxedArea.optimum = breaking(relaxed_area.RelaxedArea.optimum, where)
 cli.main()
 """
 

@@ -10,7 +10,7 @@ from device_feeders import feeder
 from feeders import optimum
 
 from areas.conic import SOLVED, solve_conic
-from areas.subproblem import build, model
+from areas.relaxation import build, model
 from common.case import Case, read_case
 from common.devices import PV, Battery
 from common.errors import InfeasibleError
@@ -49,7 +49,7 @@ def test_areas_held_together_are_the_whole_feeder() -> None:
     copies: dict[int, list[cp.Expression]] = {}
     for area, part in zip(parts.areas, models, strict=True):
         for i, end in enumerate(area.tie_ends):
-            copies.setdefault(end.tie, []).append(part.boundary[3 * i : 3 * i + 3])
+            copies.setdefault(end.tie, []).append(part.variables["boundary"][3 * i : 3 * i + 3])
     constraints += [one == other for one, other in copies.values()]
     whole = cp.Problem(cp.Minimize(sum(part.problem.objective.expr for part in models)), constraints)
     whole.solve(solver=cp.CLARABEL)

@@ -1,4 +1,4 @@
-"""One area at work."""
+"""An area of a balanced feeder at work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from feeders import agree
 
-from areas.worker import AreaWorker
+from areas.relaxed_area import RelaxedArea
 from common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, Q, W, make_boundary
 from common.case import Case, read_case
 from common.partition import AreaCase, one_area, partition
@@ -40,14 +40,14 @@ def proposal(area: AreaCase, boundary: Boundary, hold: tuple[int, ...] = (), pri
 
 def test_an_answer_is_solved_and_consistent(area: AreaCase, boundary: Boundary) -> None:
     asked = proposal(area, boundary)
-    answer = AreaWorker(area).optimum(asked)
+    answer = RelaxedArea(area).optimum(asked)
     assert answer.report.status in (SOLVED, SOLVED_AGAIN)
     assert answer.slope == pytest.approx(-(asked.price + asked.curvature * (answer.value - asked.target)))
     assert 0 < answer.report.solve_s <= answer.report.area_s
 
 
 def test_the_slope_of_a_held_quantity_is_the_derivative_of_the_own_cost(area: AreaCase, boundary: Boundary) -> None:
-    worker, asked = AreaWorker(area), proposal(area, boundary, hold=(W,))
+    worker, asked = RelaxedArea(area), proposal(area, boundary, hold=(W,))
 
     def value(shift: float) -> float:
         target = asked.target.copy()
@@ -70,16 +70,16 @@ def test_losses_upstream_cost_what_the_power_drawn_at_the_root_loses(boundary: B
     asked, upstream = proposal(area, boundary), np.linspace(1, 2, boundary.periods) * boundary.loss_price
     curvature = asked.curvature.copy()
     curvature[0, P : Q + 1] += 2 * area.tie_ends[0].z[0, 0].real * upstream
-    told = AreaWorker(area).optimum(replace(asked, upstream=upstream))
-    expected = AreaWorker(area).optimum(replace(asked, curvature=curvature))
+    told = RelaxedArea(area).optimum(replace(asked, upstream=upstream))
+    expected = RelaxedArea(area).optimum(replace(asked, curvature=curvature))
     np.testing.assert_allclose(told.value, expected.value, atol=1e-9)
     np.testing.assert_allclose(told.slope, expected.slope, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(told.sensitivity, expected.sensitivity, atol=1e-9)
-    assert np.abs(told.value - AreaWorker(area).optimum(asked).value).max() > 1e-5
+    assert np.abs(told.value - RelaxedArea(area).optimum(asked).value).max() > 1e-5
 
 
 def test_sensitivities_predict_the_answer_to_a_small_change_of_prices(area: AreaCase, boundary: Boundary) -> None:
-    worker, asked = AreaWorker(area), proposal(area, boundary)
+    worker, asked = RelaxedArea(area), proposal(area, boundary)
     answer = worker.optimum(asked)
     # The voltage price moves the answer smoothly; power prices can make batteries jump.
     change = np.zeros_like(asked.price)
@@ -91,7 +91,7 @@ def test_sensitivities_predict_the_answer_to_a_small_change_of_prices(area: Area
 
 def test_a_voltage_that_the_area_cannot_live_with_is_infeasible(area: AreaCase, boundary: Boundary) -> None:
     asked = proposal(area, boundary, hold=(W,))
-    answer = AreaWorker(area).optimum(replace(asked, target=asked.target * 0.5))
+    answer = RelaxedArea(area).optimum(replace(asked, target=asked.target * 0.5))
     assert answer.report.status == INFEASIBLE
 
 
@@ -107,7 +107,7 @@ def test_a_diagnosis_tells_the_kind_of_limit_that_is_in_the_way(changes: dict[st
     nothing = np.zeros((0, 3, len(whole.horizon)))
     free = np.zeros(len(whole.horizon))
     alone = AreaProposal(nothing, nothing, nothing, np.zeros((0, 3), bool), upstream=free, sensitivities=False)
-    worker = AreaWorker(whole)
+    worker = RelaxedArea(whole)
     assert worker.optimum(alone).report.status == INFEASIBLE
     feasible = [told for told, cost in worker.diagnosis(alone).items() if np.isfinite(cost)]
     assert len(feasible) == 1
