@@ -210,7 +210,7 @@ def _limits(
         first=np.concatenate([row + circles[:, 0], volts[0], p + branch, into[0]]),
         second=np.concatenate([row + circles[:, 1], volts[1], q + branch, into[1]]),
         is_log=np.repeat([False, True, False, False], sizes),
-        guard=GUARD * np.concatenate([radius, np.zeros(len(nodes)), s_max, i_max]),
+        guard=np.concatenate([radius, np.zeros(len(nodes)), GUARD * s_max, GUARD * i_max]),
     )
     pair = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
     slack = level(settings.voltage_slack_price * dt / scale, len(nodes))
@@ -220,7 +220,7 @@ def _limits(
     limits = [
         Limit(each, 1.0, spanned(controls.low - APART * controls.fixed)),
         Limit(each, -1.0, spanned(controls.high + APART * controls.fixed)),
-        Limit(pair[0], -1.0, level(radius, len(circles)), True),
+        Limit(pair[0], -1.0, level(2**0.5 * radius, len(circles)), True),
         Limit(pair[1], 1.0, level(np.log(settings.v_min_pu), len(nodes)), True, slack),
         Limit(pair[1], -1.0, level(np.log(settings.v_max_pu), len(nodes)), True, slack),
         Limit(pair[2], -1.0, level(s_max, len(branch)), True, level(dear / scale, len(branch))),

@@ -27,6 +27,7 @@ from common.interior_point.limits import (
     first_slacks,
     longest,
     products,
+    settled,
     zeta,
 )
 from common.interior_point.row_kernels import absolute, dot, ratios
@@ -185,11 +186,14 @@ class JointArea:
         if self._step is not None:
             lengths = ask.lengths
             moved = self.point.moved(self._step, lengths.primal, lengths.multiplier, lengths.dual)
+            if lengths.primal < 0:
+                moved = self._origin
             self.point = replace(moved, slacks=moved.slacks.centered(ask.barrier))
         if ask.prices != LEFT:
             self._reprice(ask.prices)
         problem, point, periods = self.problem, self.point, self.problem.periods
         found = values(problem, point.x, point.multiplier, ask.width, self.offer)
+        point = self.point = replace(point, slacks=settled(problem.limits, point.slacks, found.margin))
         at = condensed(problem.limits, point.slacks, found.margin)
         self._fill(found, at, ask.delta, ask.convex)
         factors = self._factors
@@ -259,6 +263,7 @@ class JointArea:
             if ask.corrected and here.corrector is not None:
                 refined += here.corrector[0]
         step = self._step = self._solution(half, ask.border, k, k_t, refined)
+        self._origin = point
         slacks, moved, n = point.slacks, step.slacks, self.problem.periods
         primal = min(longest(slacks.s, moved.s, ask.keep), longest(slacks.t, moved.t, ask.keep))
         dual = min(longest(slacks.z, moved.z, ask.keep), longest(slacks.w, moved.w, ask.keep))
@@ -278,6 +283,7 @@ class JointArea:
         assert self._step is not None
         point = self.point.moved(self._step, ask.primal, 0.0, 0.0)
         found = values(self.problem, point.x, point.multiplier, ask.width, self.offer)
+        point = replace(point, slacks=settled(self.problem.limits, point.slacks, found.margin))
         at = condensed(self.problem.limits, point.slacks, found.margin)
         measures = self._measures(found, at, point)
         return Tried(measures.infeasibility, measures.objective, measures.logs)

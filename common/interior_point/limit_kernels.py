@@ -162,6 +162,21 @@ def added(place: Ints, factor: Floats, weight: Floats, found: Floats) -> None:
 
 
 @njit
+def settle(hard: int, least: float, margin: Floats, s: Floats, t: Floats) -> None:
+    """:func:`common.interior_point.limits.settled`"""
+    for limit in range(len(s)):
+        e = limit - hard
+        for p in range(s.shape[1]):
+            aim = margin[limit, p] + (t[e, p] if e >= 0 else 0.0)
+            if e >= 0 and t[e, p] > s[limit, p]:
+                aim = s[limit, p] - margin[limit, p]
+                if aim >= least * t[e, p]:
+                    t[e, p] = aim
+            elif aim >= least * s[limit, p]:
+                s[limit, p] = aim
+
+
+@njit
 def condense(
     hard: int,
     s: Floats,

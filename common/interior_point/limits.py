@@ -28,6 +28,8 @@ CLIP = 10.0
 """largest corrector of a product of slack and multiplier, over the average product"""
 
 
+FOLLOWS = 0.1
+"""least share of a slack or overstep that is left where it follows its margin"""
 FAR_OFF = 1e6
 """factor by which a product of slack and multiplier may be off the barrier"""
 
@@ -172,14 +174,23 @@ class Slacks:
 
 def first_slacks(limits: Limits, margin: Floats, barrier: float) -> Slacks:
     """Inside, near a barrier's center."""
-    price = limits.price
-    overstep = np.maximum(np.maximum(-margin[limits.hard :], 0.0), np.minimum(barrier / price, FIRST_SLACK))
-    s = np.maximum(margin, FIRST_SLACK)
+    hard, price = limits.hard, limits.price
     # A bound of a control is kept exactly.
-    s[: limits.hard] = np.where(margin[: limits.hard] > 0, margin[: limits.hard], FIRST_SLACK)
-    z, w = barrier / s, barrier / overstep
-    z[limits.hard :] = np.clip(z[limits.hard :], 0.01 * price, 0.99 * price)
-    return Slacks(s, z, overstep, np.clip(w, 0.01 * price, 0.99 * price))
+    s = np.where(margin > 0, margin, FIRST_SLACK)
+    z = barrier / s
+    m, c = margin[hard:], 2 * barrier / price
+    root = np.sqrt(m * m + c * c)
+    s[hard:], t = (c + root + m) / 2, (c + root - m) / 2
+    z[hard:], w = price * t / (s[hard:] + t), price * s[hard:] / (s[hard:] + t)
+    return Slacks(s, z, t, w)
+
+
+def settled(limits: Limits, slacks: Slacks, margin: Floats) -> Slacks:
+    """What a margin is off its slack put on the slack or the overstep, whichever is larger, unless that would leave
+    less than ``FOLLOWS`` of it: the equations of limits then hold at once, however their margins bend."""
+    s, t = slacks.s.copy(), slacks.t.copy()
+    limit_kernels.settle(limits.hard, FOLLOWS, margin, s, t)
+    return Slacks(s, slacks.z, t, slacks.w)
 
 
 @dataclass(frozen=True)
