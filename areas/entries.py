@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from areas.collector import Collector, Terms
 from areas.devices import Store
 from areas.layout import Layout
 from areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
@@ -20,6 +19,7 @@ from areas.problem import Ends, Problem
 from common.boundary import ANGLE, P, Q, W
 from common.feeder import Ints
 from common.interior_point.block_ldl import Entries
+from common.interior_point.collector import Collector, Terms
 
 CONTROL_CURVATURE = 1e-6
 """added to the second derivative by every control: where a control costs nothing, digits of its step would be lost"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from common.joint_step import (
     Trial,
     Tried,
 )
-from common.messages import Open
+from common.messages import Command, Open
 from common.multiphase import MultiphaseFeeder
 from common.objective import prices
 from common.partition import AreaCase
@@ -115,29 +115,14 @@ class ExactArea:
         return solved
 
 
-@dataclass(frozen=True)
-class _Alone:
-    """An area as the only part of its own system."""
-
-    area: JointArea
-
-    def reduce(self, asks: Sequence[Reduce]) -> list[Reduced]:
-        return [self.area.reduce(ask) for ask in asks]
-
-    def predict(self, asks: Sequence[Predict]) -> list[Predicted]:
-        return [self.area.predict(ask) for ask in asks]
-
-    def expand(self, asks: Sequence[Expand]) -> list[Expanded]:
-        return [self.area.expand(ask) for ask in asks]
-
-    def trial(self, asks: Sequence[Trial]) -> list[Tried]:
-        return [self.area.trial(ask) for ask in asks]
-
-
 def alone_system(area: JointArea, barrier: float) -> JointSystem:
-    """The Newton system of an area by itself."""
+    """The Newton system of an area by itself, the only part of it."""
     none, periods = np.zeros(0, np.int64), area.problem.periods
-    return JointSystem([(none, none)], periods, _Alone(area), [(0, slice(0, periods))], [area.opened()], barrier)
+
+    def exchange(command: Command, asks: Sequence[Any]) -> list[Any]:
+        return [getattr(area, command.name.lower())(ask) for ask in asks]
+
+    return JointSystem([(none, none)], periods, exchange, [(0, slice(0, periods))], [area.opened()], barrier)
 
 
 def solution(solved: JointArea, span: slice) -> AreaSolution:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from areas.collector import Collector
 from areas.layout import Layout
 from areas.problem import Ends, Problem
 from common.boundary import ANGLE, AreaProposal, P, Q, W
 from common.feeder import Floats
+from common.interior_point.collector import Collector
 from common.interior_point.lanes import padded
 from common.multiphase import MultiphaseFeeder
 from common.partition import AreaCase

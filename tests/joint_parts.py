@@ -19,7 +19,7 @@ from common.feeder import Floats
 from common.horizon import Horizon
 from common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from common.interior_point.joint_system import JointSystem
-from common.messages import Layout, message_size
+from common.messages import Command, Layout, message_size
 from common.one_conductor import exact_feeder
 from common.partition import AreaCase, Partition, one_area
 from common.power_flow import two_port
@@ -36,24 +36,12 @@ class Parts:
     spans: list[tuple[int, slice]]
     numbers: int = 0
 
-    def _all(self, name: str, asks: Sequence[Any]) -> list[Any]:
-        answers = [getattr(area, name)(ask) for area, ask in zip(self.areas, asks, strict=True)]
+    def exchange(self, command: Command, asks: Sequence[Any]) -> list[Any]:
+        answers = [getattr(area, command.name.lower())(ask) for area, ask in zip(self.areas, asks, strict=True)]
         for area, (_, span), ask, answer in zip(self.areas, self.spans, asks, answers, strict=True):
             layout = [Layout.of(area.area, span)]
             self.numbers += message_size(layout, type(ask)) + message_size(layout, type(answer))
         return answers
-
-    def reduce(self, asks: Sequence[Any]) -> list[Any]:
-        return self._all("reduce", asks)
-
-    def predict(self, asks: Sequence[Any]) -> list[Any]:
-        return self._all("predict", asks)
-
-    def expand(self, asks: Sequence[Any]) -> list[Any]:
-        return self._all("expand", asks)
-
-    def trial(self, asks: Sequence[Any]) -> list[Any]:
-        return self._all("trial", asks)
 
 
 @dataclass
@@ -115,7 +103,7 @@ def opened(parts: Partition, slices: int = 1) -> tuple[Parts, JointSystem]:
     areas = [begun(parts.areas[k], span, forecasts[k]) for k, span in spans]
     together = Parts(areas, spans)
     told = [area.opened() for area in areas]
-    return together, JointSystem(boundary.ends, boundary.periods, together, spans, told, BARRIER)
+    return together, JointSystem(boundary.ends, boundary.periods, together.exchange, spans, told, BARRIER)
 
 
 def run(parts: Partition, slices: int = 1, settings: Settings | None = None) -> Run:

@@ -81,7 +81,7 @@ def forced(case: Case, direction: Floats) -> float:
     area = JointArea(parts.areas[0], span, direction=direction)
     area.begin(boundary.forecast[boundary.ends[0][0]], BARRIER)
     system = JointSystem(
-        boundary.ends, boundary.periods, Parts([area], [(0, span)]), [(0, span)], [area.opened()], BARRIER
+        boundary.ends, boundary.periods, Parts([area], [(0, span)]).exchange, [(0, span)], [area.opened()], BARRIER
     )
     assert minimize(system, boundary.periods, Settings()).converged
     return system.objective()

@@ -12,17 +12,17 @@ what, so the iterates are those of one area.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from common.boundary import CHILD
 from common.feeder import Bools, Floats, Ints
 from common.interior_point.algorithm import Prediction, State, Step
-from common.interior_point.block_ldl import Entries, Factors, Pattern
+from common.interior_point.block_ldl import Factors, Pattern
+from common.interior_point.collector import Collector
 from common.interior_point.lanes import LANES, groups, padded, unset
 from common.interior_point.levels import Levels, StoredEnergies
 from common.interior_point.limits import CLIP, longest, products
@@ -42,20 +42,10 @@ from common.joint_step import (
     Tried,
     together,
 )
+from common.messages import Command
 
-
-class Parts(Protocol):
-    """Areas in spans of their periods, whose steps these are."""
-
-    def reduce(self, asks: Sequence[Reduce]) -> list[Reduced]: ...
-
-    def predict(self, asks: Sequence[Predict]) -> list[Predicted]: ...
-
-    def expand(self, asks: Sequence[Expand]) -> list[Expanded]: ...
-
-    def trial(self, asks: Sequence[Trial]) -> list[Tried]: ...
-
-
+Exchange = Callable[[Command, Sequence[Any]], list[Any]]
+"""asks all parts, areas in spans of their periods whose steps these are; see ``common.messages.EXCHANGES``"""
 VOLTAGE, GIVEN, CURRENT, DRAWN = 0, 1, 4, 5
 """scalars of a tie's conductor: real V, the multiplier of the real voltage that the parent gives, real J, that of the
 real current drawn; the imaginary ones are two further on"""
@@ -77,14 +67,14 @@ class JointSystem:
         self,
         ends: Sequence[tuple[Ints, Ints]],
         periods: int,
-        parts: Parts,
+        exchange: Exchange,
         spans: Sequence[tuple[int, slice]],
         opened: Sequence[Opened],
         barrier: float,
     ) -> None:
         """``ends`` tells the conductors and sides of each area's ties, ``spans`` the area and the periods of each part;
         ``barrier`` is the first."""
-        self._parts, self._spans, self.periods = parts, spans, periods
+        self._exchange, self._spans, self.periods = exchange, spans, periods
         self._ties = SCALARS * max((int(conductors.max()) + 1 for conductors, _ in ends if len(conductors)), default=0)
         first_of = {area: k for k, (area, _) in reversed(list(enumerate(spans)))}
         self._areas = sorted(first_of)
@@ -118,21 +108,14 @@ class JointSystem:
     def _pattern(self, blocks: int) -> Factors:
         """Of the border: dense between the unknowns of each area, and each tie's own equations."""
         stores = self.stores.count
-        i, j = [], []
-        for places in self._places:
-            one, other = np.triu_indices(len(places))
-            i.append(places[one])
-            j.append(places[other])
-        varying = sum(map(len, i))
-        own = np.arange(0, self._ties, 2)
-        i += [own + 1, np.arange(self._ties + stores, 2 * blocks)]
-        j += [own, np.arange(self._ties + stores, 2 * blocks)]
-        constant = np.concatenate([np.zeros(varying), -np.ones(len(own)), np.ones(stores % 2)])
-        rows = sp.csr_array(
-            (np.ones(varying), (np.arange(varying), np.arange(varying))), shape=(len(constant), varying)
-        )
-        entries = Entries(np.concatenate(i), np.concatenate(j), constant, rows)
-        return Factors(Pattern(blocks, np.arange(self._ties // 2, blocks), entries), self.periods)
+        pairs = [(places, *np.triu_indices(len(places))) for places in self._places]
+        one, other = (np.concatenate([pair[0][pair[k]] for pair in pairs]) for k in (1, 2))
+        found = Collector(len(one))
+        found.varying(one, other, np.arange(len(one)))
+        own, nothing = np.arange(0, self._ties, 2), np.arange(self._ties + stores, 2 * blocks)
+        found.constant(own + 1, own, -1.0)
+        found.constant(nothing, nothing, 1.0)
+        return Factors(Pattern(blocks, np.arange(self._ties // 2, blocks), found.entries()), self.periods)
 
     # The algorithm's calls.
 
@@ -145,9 +128,8 @@ class JointSystem:
             ties[1::2] += lengths.multiplier * step.scalars[1 : self._ties : 2]
             self.ties = ties
             self.stores.take(step.levels, lengths, barrier)
-        told = self._parts.reduce(
-            [Reduce(lengths, width, barrier, delta[span], convex[span], prices) for _, span in self._spans]
-        )
+        asks = [Reduce(lengths, width, barrier, delta[span], convex[span], prices) for _, span in self._spans]
+        told: list[Reduced] = self._exchange(Command.REDUCE, asks)
         self._told = told
         self.replaced += sum(answer.replaced for answer in told)
         excess, wrong = self._factorize(told)
@@ -171,7 +153,7 @@ class JointSystem:
 
     def predict(self, average: float) -> Prediction:
         step = self._solved(self._rights, 0.0)
-        told = self._parts.predict([Predict(part, average) for part in self._split(step)])
+        told: list[Predicted] = self._exchange(Command.PREDICT, [Predict(part, average) for part in self._split(step)])
         slacks, moved = self.stores.at.slacks, step.levels.slacks
         most = CLIP * average
         self._off = np.clip(moved.s * moved.z, -most, most)
@@ -185,7 +167,8 @@ class JointSystem:
     def expand(self, barrier: float, corrected: bool, keep: float) -> Step:
         rights, k = self._rights + barrier * self._barrier_rights, barrier - self._off if corrected else barrier
         step = self._step = self._solved(rights + self._correctors if corrected else rights, k)
-        told = self._parts.expand([Expand(part, barrier, corrected, keep) for part in self._split(step)])
+        asks = [Expand(part, barrier, corrected, keep) for part in self._split(step)]
+        told: list[Expanded] = self._exchange(Command.EXPAND, asks)
         slacks, moved = self.stores.at.slacks, step.levels.slacks
         slope = self._tie_slope(step.scalars) + self.stores.slope(step.levels, self._left, barrier)
         return Step(
@@ -200,7 +183,7 @@ class JointSystem:
         )
 
     def trial(self, primal: float, width: float) -> tuple[float, float, float]:
-        told = self._parts.trial([Trial(primal, width)] * len(self._spans))
+        told: list[Tried] = self._exchange(Command.TRIAL, [Trial(primal, width)] * len(self._spans))
         assert self._step is not None
         # The coordinator's own equations are linear: a step takes its share off their residuals.
         left = (1 - primal) * self._own_infeasibility

@@ -19,21 +19,7 @@ import numpy as np
 from common.feeder import Floats
 from common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from common.interior_point.joint_system import JointSystem
-from common.joint_step import (
-    LEFT,
-    RAISED,
-    RESTORED,
-    Expand,
-    Expanded,
-    Opened,
-    Predict,
-    Predicted,
-    Reduce,
-    Reduced,
-    TellStores,
-    Trial,
-    Tried,
-)
+from common.joint_step import LEFT, RAISED, RESTORED, Opened, TellStores
 from common.messages import Command, Open
 from common.transport import Transport
 from coordinator.convergence import Residuals
@@ -72,18 +58,6 @@ class _Exchanges:
     def clear(self) -> None:
         self.wall_s = self.critical_s = self.critical_cpu_s = self.by_part = self.own_cpu_s = 0.0
 
-    def reduce(self, asks: Sequence[Reduce]) -> list[Reduced]:
-        return self.ask(Command.REDUCE, asks)
-
-    def predict(self, asks: Sequence[Predict]) -> list[Predicted]:
-        return self.ask(Command.PREDICT, asks)
-
-    def expand(self, asks: Sequence[Expand]) -> list[Expanded]:
-        return self.ask(Command.EXPAND, asks)
-
-    def trial(self, asks: Sequence[Trial]) -> list[Tried]:
-        return self.ask(Command.TRIAL, asks)
-
 
 def solve(task: Task, settings: Settings | None = None) -> Outcome:
     """Take joint Newton steps until the scaled first-order residual of the whole feeder is within the tolerance of
@@ -99,17 +73,11 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
     rounds: list[Round] = []
 
     def begun(chosen: Sequence[Floats] | None) -> tuple[JointSystem, list[Opened]]:
-        asks = [
-            Open(
-                forecasts[area],
-                settings.first_barrier,
-                task.start,
-                np.zeros(0) if chosen is None else chosen[area],
-            )
-            for area, _ in spans
-        ]
-        opened = exchanges.ask(Command.OPEN, asks)
-        return JointSystem(boundary.ends, boundary.periods, exchanges, spans, opened, settings.first_barrier), opened
+        barrier, ways = settings.first_barrier, [np.zeros(0)] * len(forecasts) if chosen is None else chosen
+        opened = exchanges.ask(
+            Command.OPEN, [Open(forecasts[area], barrier, task.start, ways[area]) for area, _ in spans]
+        )
+        return JointSystem(boundary.ends, boundary.periods, exchanges.ask, spans, opened, barrier), opened
 
     def record(system: JointSystem, iteration: Iteration) -> None:
         now, cpu = time.perf_counter(), time.thread_time()
