@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from common.case import Case
-from common.devices import PV, Device, Wind, column
+from common.devices import column
 from common.feeder import Floats
 from common.objective import energy
 from common.result import Check, Tolerances, Violation
-from common.schedule import NetworkState, Schedule, completed
-from common.violations import beyond, current_violations, load_violations, voltage_violations
+from common.schedule import NetworkState, Schedule
+from common.violations import device_violations, load_violations, network_violations, voltage_violations
 
 if TYPE_CHECKING:
     from common.opendss import Replay
@@ -50,7 +49,7 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
         "max_soc_error": error(soc, schedule.batteries["energy_kwh"] / capacity) if capacity.size else 0.0,
     }
     allowed = [tolerances.voltage_pu, *[tolerances.power_kw] * 3, tolerances.soc]
-    violations = _network_violations(case, found, tolerances) + _device_violations(case, schedule, soc, tolerances)
+    violations = network_violations(case, found, tolerances) + device_violations(case, schedule, soc, tolerances)
     # Written so that NaN does not pass.
     agrees = all(value <= limit for value, limit in zip(errors.values(), allowed, strict=True))
     return Check(
@@ -85,50 +84,3 @@ def _unexpected(
     expected = voltage_violations(case, state, 0.0) + load_violations(case, state, 0.0)
     known = {(violation.kind, violation.element, violation.hour) for violation in expected}
     return [violation for violation in violations if (violation.kind, violation.element, violation.hour) not in known]
-
-
-def _network_violations(case: Case, found: NetworkState, tolerances: Tolerances) -> list[Violation]:
-    settings, hours = case.settings, case.horizon.hour
-    peak = np.inf if settings.substation_peak_kw is None else settings.substation_peak_kw
-    least = -np.inf if settings.substation_export_kw is None else 0.0 - settings.substation_export_kw
-    power, name = found.substation_p_kw[None], [settings.substation_bus or "the substation"]
-    return [
-        *voltage_violations(case, found, tolerances.voltage_pu),
-        *load_violations(case, found, tolerances.current),
-        *beyond("substation power", name, hours, power, (least, peak), tolerances.power_kw),
-        *current_violations(case, found, tolerances.current),
-    ]
-
-
-def _device_violations(case: Case, schedule: Schedule, soc: Floats, tolerances: Tolerances) -> list[Violation]:
-    """Stored energy beyond its limits; setpoints beyond what a device can give, which OpenDSS cuts to the ratings and
-    says nothing; and energy of flexible loads that is not theirs."""
-    horizon, slack, schedule = case.horizon, tolerances.power_kw, completed(case, schedule)
-
-    def over(
-        kind: str, units: Sequence[Device], value: Floats, low: ArrayLike, high: ArrayLike, slack: float = slack
-    ) -> list[Violation]:
-        hours = horizon.hour[-value.shape[1] :]
-        return beyond(kind, [unit.place for unit in units], hours, value, (low, high), slack)
-
-    units, told = case.batteries, schedule.batteries
-    charge, discharge, p_rated = told["charge_kw"], told["discharge_kw"], column(units, "p_rated_kw")
-    s, initial = np.hypot(discharge - charge, told["q_kvar"]), column(units, "soc_initial")
-    stored = over("SOC", units, soc, column(units, "soc_min"), column(units, "soc_max"), tolerances.soc)
-    stored += over("terminal SOC", units, soc[:, -1:], initial, initial, tolerances.soc)
-    of_batteries = over("rating", units, charge, 0.0, p_rated) + over("rating", units, discharge, 0.0, p_rated)
-    of_batteries += over("rating", units, s, 0.0, column(units, "s_rated_kva"))
-    of_inverters: list[Violation] = []
-    kinds: list[tuple[Sequence[PV | Wind], Mapping[str, Floats]]] = [(case.pv, schedule.pv), (case.wind, schedule.wind)]
-    for inverters, weather in kinds:
-        p = weather["p_kw"]
-        most = np.array([horizon.idle(unit) for unit in inverters]).reshape(p.shape)
-        least = np.where(column(inverters, "curtailable"), 0.0, most)
-        of_inverters += over("rating", inverters, p, least, most)
-        of_inverters += over("rating", inverters, np.hypot(p, weather["q_kvar"]), 0.0, column(inverters, "s_rated_kva"))
-    loads, p = case.flexible_loads, schedule.flexible_loads["p_kw"]
-    nominal = np.array([load.p_kw * horizon.profile(load) for load in loads]).reshape(p.shape)
-    low, high = (1 - column(loads, "down")) * nominal, (1 + column(loads, "up")) * nominal
-    drawn, due = (horizon.dt * power.sum(axis=1, keepdims=True) for power in (p, nominal))
-    of_loads = over("rating", loads, p, low, high) + over("energy", loads, drawn, due, due, slack * horizon.dt)
-    return stored + of_inverters + of_batteries + of_loads
