@@ -23,13 +23,13 @@ from areas.network import (
 )
 from areas.own_ends import area_ends
 from areas.problem import Problem
+from common.area_case import AreaCase
 from common.branch_limits import limited_branches
 from common.feeder import Bools, Floats, Ints
 from common.interior_point.lanes import padded
 from common.interior_point.limits import GUARD, Limit, Limits, Magnitudes, make_limits
 from common.multiphase import MultiphaseFeeder, multipliers
 from common.objective import factors, prices
-from common.partition import AreaCase
 from common.power_flow import PowerFlow
 
 OVERLOAD_PRICE = 100.0

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from common.area_case import AreaCase
 from common.devices import PV, Battery, Device, FlexibleLoad, Wind, column
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.horizon import Horizon
 from common.objective import factors
-from common.partition import AreaCase
 from common.settings import Settings
 
 ROOM = 1e-6

@@ -12,6 +12,7 @@ from areas.devices import setpoints
 from areas.joint_area import JointArea
 from areas.own_ends import offer_cost, offered, own_slopes
 from areas.values import values
+from common.area_case import AreaCase
 from common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
 from common.errors import SolverError
 from common.feeder import Floats
@@ -33,7 +34,6 @@ from common.joint_step import (
 from common.messages import Command, Open
 from common.multiphase import MultiphaseFeeder
 from common.objective import prices
-from common.partition import AreaCase
 from common.schedule import AreaSolution
 
 SETTINGS = Settings()

@@ -13,6 +13,7 @@ from areas.layout import Layout
 from areas.own_ends import HELD, Offer, place_ends
 from areas.problem import Problem
 from areas.values import Values, values
+from common.area_case import AreaCase
 from common.boundary import ANGLE, P, Q, W
 from common.feeder import Bools, Floats, Ints
 from common.interior_point.block_ldl import Factors, Pattern
@@ -52,7 +53,6 @@ from common.joint_step import (
 )
 from common.multiphase import GROUND, MultiphaseFeeder
 from common.objective import energy
-from common.partition import AreaCase
 from common.power_flow import Injections
 
 REFINED_BELOW = 1e-6

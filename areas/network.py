@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from common.area_case import AreaCase
 from common.feeder import Bools, Complexes, Floats, Ints
 from common.load_law import law_terms
 from common.multiphase import GROUND, Legs, MultiphaseFeeder, connection
-from common.partition import AreaCase
 from common.power_flow import PowerFlow, two_port
 
 

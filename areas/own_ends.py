@@ -13,12 +13,12 @@ import scipy.sparse as sp
 
 from areas.layout import Layout
 from areas.problem import Ends, Problem
+from common.area_case import AreaCase
 from common.boundary import ANGLE, AreaProposal, P, Q, W
 from common.feeder import Floats
 from common.interior_point.collector import Collector
 from common.interior_point.lanes import padded
 from common.multiphase import MultiphaseFeeder
-from common.partition import AreaCase
 
 HELD = 1e15
 """second derivative that holds a quantity at its value"""

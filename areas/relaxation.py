@@ -14,9 +14,9 @@ import scipy.sparse as sp
 from areas.branch_flow import branch_flow, rotated_cone
 from areas.conic import ConicProblem, compile_problem
 from areas.devices import Controls, area_controls
+from common.area_case import AreaCase
 from common.feeder import Feeder
 from common.objective import energy, factors, forgone, losses, voltage_deviation
-from common.partition import AreaCase
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from areas.conic import SOLVED as ACCEPTED
 from areas.conic import ConicProblem, ConicSolution, solve_conic
 from areas.devices import area_controls, setpoints
 from areas.relaxation import build
+from common.area_case import AreaCase
 from common.boundary import FAILED, INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, AreaReport, AreaResponse, P, Q
 from common.feeder import Feeder, Floats
 from common.objective import energy
-from common.partition import AreaCase
 from common.schedule import AreaSolution
 
 

@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from common.area_case import AreaCase
 from common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaResponse
 from common.devices import stored
 from common.feeder import Feeder, Floats
@@ -33,7 +34,6 @@ from common.joint_step import (
     Trial,
     Tried,
 )
-from common.partition import AreaCase
 
 
 class Command(IntEnum):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.area_case import AreaCase, Partition, Rating, Tie, TieEnd
 from common.branch_limits import limited_branches
 from common.case import Case
 from common.devices import Battery, devices_at
@@ -16,7 +17,6 @@ from common.feeder import Complexes, Ints
 from common.joint_step import FIRST_WIDTH
 from common.multiphase import MultiphaseFeeder, multipliers, part_of
 from common.one_conductor import current_limits, power_limits
-from common.partition import AreaCase, Partition, Rating, Tie, TieEnd
 from common.power_flow import PowerFlow, device_injections, two_port
 
 

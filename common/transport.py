@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
+from common.area_case import AreaCase
 from common.boundary import AreaProposal
 from common.errors import EXIT_ERROR, TieflowError
 from common.feeder import Floats
 from common.messages import EXCHANGES, Command, Layout, longest_ask, message_size, pack, unpack
-from common.partition import AreaCase
 from common.schedule import AreaSolution
 
 if TYPE_CHECKING:

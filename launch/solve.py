@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.area_case import AreaCase, Partition
 from common.boundary import make_boundary
 from common.case import Case
 from common.errors import CaseError, InfeasibleError, SolverError
 from common.feeder import Feeder, Floats
 from common.flow_state import flow_state
 from common.objective import energy
-from common.partition import AreaCase, Partition, one_area, partition, without_thevenin
+from common.partition import one_area, partition, without_thevenin
 from common.result import Result, Tolerances, Violation
 from common.schedule import (
     AreaSolution,

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from common.area_case import Partition
 from common.boundary import Boundary, Response, join, make_boundary
 from common.case import AreaRow, Case, Horizon
 from common.devices import PV, Battery
 from common.feeder import BranchRow, BusRow
 from common.messages import Command
-from common.partition import Partition, one_area, partition, without_thevenin
+from common.partition import one_area, partition, without_thevenin
 from common.settings import Settings
 from common.transport import InProcess, Part
 from coordinator.loop import Task

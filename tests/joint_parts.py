@@ -11,6 +11,7 @@ import numpy as np
 from multiphase_feeders import grown
 
 from areas.joint_area import JointArea
+from common.area_case import AreaCase, Partition
 from common.boundary import make_boundary
 from common.branch_limits import BranchLimit
 from common.case import AreaRow, Case
@@ -21,7 +22,7 @@ from common.interior_point.algorithm import Iteration, Result, Settings, minimiz
 from common.interior_point.joint_system import JointSystem
 from common.messages import Command, Layout, message_size
 from common.one_conductor import exact_feeder
-from common.partition import AreaCase, Partition, one_area
+from common.partition import one_area
 from common.power_flow import two_port
 from common.settings import Settings as CaseSettings
 

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from feeders import Watched, agree, optimum, task
 
+from common.area_case import Tie
 from common.boundary import (
     BALANCED,
     CHILD,
@@ -30,7 +31,7 @@ from common.boundary import (
 from common.case import read_case
 from common.feeder import Floats
 from common.messages import Command, Open
-from common.partition import Tie, partition
+from common.partition import partition
 from common.schedule import AreaSolution
 from common.transport import InProcess, Part
 from coordinator.anderson import Anderson, accelerate

@@ -10,9 +10,10 @@ import pytest
 from feeders import agree
 
 from areas.relaxed_area import RelaxedArea
+from common.area_case import AreaCase
 from common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, Q, W, make_boundary
 from common.case import Case, read_case
-from common.partition import AreaCase, one_area, partition
+from common.partition import one_area, partition
 from launch.solve import CENTRALIZED, Options, solve
 
 

@@ -10,9 +10,10 @@ from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.area_case import Partition
 from common.case import Case
 from common.feeder import Floats
-from common.partition import Partition, one_area, partition
+from common.partition import one_area, partition
 from common.result import Result
 from common.schedule import DEVICE_KINDS, AreaSolution, join_gap, join_relaxed_state, join_schedule
 

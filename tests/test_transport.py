@@ -15,10 +15,11 @@ from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.area_case import AreaCase
 from common.boundary import make_boundary
 from common.case import Case, read_case
 from common.errors import TieflowError
-from common.partition import AreaCase, partition
+from common.partition import partition
 from common.schedule import joined_in_time
 from common.transport import (
     LOCAL_SIZES,

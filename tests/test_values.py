@@ -15,13 +15,14 @@ from areas.entries import entries
 from areas.joint_area import JointArea, Point
 from areas.own_ends import FREE, HELD, Offer, offered
 from areas.values import Values, values
+from common.area_case import Partition
 from common.boundary import AreaProposal, make_boundary
 from common.case import read_case
 from common.feeder import Floats, Ints
 from common.interior_point.limits import condensed
 from common.joint_step import LEFT, Lengths, Reduce
 from common.objective import objective_value
-from common.partition import Partition, one_area, partition
+from common.partition import one_area, partition
 from common.schedule import Schedule
 from common.weights import Terms
 from launch.solve import Options, solve
