@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import Ended, Tieflow
 from hypothesis import settings
 
 from common.case import read_case
@@ -115,6 +116,12 @@ def run(
         return end.value.code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def tieflow(run: Callable[..., tuple[int, str, str]]) -> Tieflow:
+    """``tieflow(*arguments)``: the same, with names."""
+    return lambda *arguments: Ended(*run(*arguments))
 
 
 @pytest.fixture(scope="session")

@@ -8,30 +8,25 @@ loads, devices, limits or objective. Local optima only: the problem is not conve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import casadi
 import numpy as np
-import scipy.sparse as sp
+from ipopt_devices import device_kinds, device_legs
+from ipopt_program import Pair, Program, Symbol, currents, dot, minus, rows_of, times, total, wide
 
 from common.branch_limits import limited_branches
 from common.case import Case
-from common.devices import DEVICE_KINDS, PV, Battery, FlexibleLoad, Wind
+from common.devices import DEVICE_KINDS
 from common.errors import SolverError
 from common.feeder import Bools, Complexes, Floats
-from common.multiphase import Legs, MultiphaseFeeder, connection, incidence, multipliers
+from common.multiphase import Legs, MultiphaseFeeder, multipliers
 from common.multiphase_partition import idle_power_flow
 from common.objective import factors
 from common.power_flow import PowerFlow, two_port
 from common.schedule import Schedule
 
-Symbol = Any
-"""a casadi expression"""
-Pair = tuple[Symbol, Symbol]
-"""real and imaginary part, (row, T) each"""
 Barrier = Literal["monotone", "adaptive"]
 
 WIDTH = 3e-4
@@ -102,20 +97,20 @@ def solve_with_ipopt(
     program = Program(len(horizon))
 
     v, i = _network_unknowns(program, case, flow)
-    devices = [model(program, case, units) for model, units in _kinds(case) if units]
+    devices = [model(program, case, units) for model, units in device_kinds(case) if units]
     p, q = (casadi.vertcat(program.zeros(0), *(getattr(kind, power) for kind in devices)) for power in ("p", "q"))
     drawn = _load_power(feeder.legs, flow, v, width)
-    taken = _currents(flow.load_incidence, drawn, v)
-    put = _currents(*_device_legs(case, (p, q)), v)
-    _network_equations(program, flow, v, i, _minus(taken, put))
+    taken = currents(flow.load_incidence, drawn, v)
+    put = currents(*device_legs(case, (p, q)), v)
+    _network_equations(program, flow, v, i, minus(taken, put))
 
     at = np.flatnonzero(feeder.node_bus == 1).tolist()
-    substation = casadi.sum1(_dot(_rows(v, at), _rows(i, at)))
+    substation = casadi.sum1(dot(rows_of(v, at), rows_of(i, at)))
     exported = _substation_limits(program, case, substation, substation_floor_kw)
     voltage_slack = _voltage_limits(program, case, v, priced)
     load_slack = _branch_limits(program, case, v, i, priced)
 
-    at_limited = _rows(v, np.flatnonzero(feeder.limited).tolist())
+    at_limited = rows_of(v, np.flatnonzero(feeder.limited).tolist())
     lost = substation + casadi.sum1(p) - casadi.sum1(drawn[0])
     cost = sum(kind.cost for kind in devices)
     cost += counts.energy * hours * casadi.dot(casadi.DM(horizon.price[None]), substation)
@@ -123,8 +118,8 @@ def solve_with_ipopt(
         forgone = casadi.DM(horizon.price[None] - settings.export_price_per_kwh)
         cost += counts.energy * hours * casadi.dot(forgone, exported)
     cost += counts.losses * hours * casadi.sum2(lost)
-    cost += counts.voltage_deviation * casadi.sumsqr(_dot(at_limited, at_limited) - 1)
-    cost += counts.overstep * horizon.dt * _total(voltage_slack) + counts.overload * hours * _total(load_slack)
+    cost += counts.voltage_deviation * casadi.sumsqr(dot(at_limited, at_limited) - 1)
+    cost += counts.overstep * horizon.dt * total(voltage_slack) + counts.overload * hours * total(load_slack)
 
     options = {
         "mu_strategy": barrier,
@@ -155,94 +150,6 @@ def solve_with_ipopt(
     )
 
 
-# The nonlinear program.
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Where IPOPT stopped; as in Optimum, and all unknowns."""
-
-    x: Any
-    """(unknown,) numbers"""
-    symbols: Symbol
-    """(unknown,)"""
-    cost: float
-    iterations: int
-    status: str
-    succeeded: bool
-    seconds: float
-
-    def values(self, *expressions: Symbol) -> list[Floats]:
-        """(row, T) numbers of expressions at the solution."""
-        found = casadi.Function("at", [self.symbols], list(expressions))(self.x)
-        return [np.array(value) for value in (found if len(expressions) > 1 else [found])]
-
-
-@dataclass
-class Program:
-    """A nonlinear program, collected block by block. Bounds and starts of a block broadcast to (row, T)."""
-
-    periods: int
-    _unknowns: list[tuple[Symbol, Floats, Floats, Floats]] = field(default_factory=list)
-    """symbols, lower and upper bounds, starts"""
-    _demands: list[tuple[Symbol, Floats, Floats]] = field(default_factory=list)
-    """expressions, lower and upper bounds"""
-
-    def zeros(self, rows: int) -> Symbol:
-        return casadi.MX.zeros(rows, self.periods)
-
-    def unknown(self, rows: int, lower: Any, upper: Any, start: Any, unit: Any = 1.0) -> Symbol:
-        """(rows, T) new unknowns, bounded. IPOPT sees them in the ``unit`` (row, 1), the size they are expected to
-        have: of devices their rating, which may be a millionth of a pu."""
-        symbol = casadi.MX.sym(f"x{len(self._unknowns)}", rows, self.periods)
-        sized = [np.array(np.broadcast_to(bound / unit, symbol.shape), float) for bound in (lower, upper, start)]
-        self._unknowns.append((symbol, *sized))
-        return casadi.DM(np.array(np.broadcast_to(unit, symbol.shape), float)) * symbol
-
-    def demand(self, expression: Symbol, lower: Any, upper: Any) -> None:
-        """That an expression lies within bounds."""
-        bounds = (np.array(np.broadcast_to(bound, expression.shape), float) for bound in (lower, upper))
-        self._demands.append((expression, *bounds))
-
-    def start(self, expression: Symbol) -> Floats:
-        """(row, T) of an expression of the unknowns so far, where they start."""
-        x, _, _, start = (_stacked(column) for column in zip(*self._unknowns, strict=True))
-        return np.array(casadi.Function("at", [x], [expression])(start))
-
-    def solve(self, cost: Symbol, options: dict[str, Any]) -> Solution:
-        """Minimize the cost, with options of IPOPT."""
-        x, lower, upper, start = (_stacked(column) for column in zip(*self._unknowns, strict=True))
-        g, g_lower, g_upper = (_stacked(column) for column in zip(*self._demands, strict=True))
-        always = {"bound_relax_factor": 0.0, "acceptable_iter": 0, "print_level": 0, "sb": "yes"}
-        solver = casadi.nlpsol(
-            "opf",
-            "ipopt",
-            {"x": x, "f": cost, "g": g},
-            {"expand": True, "print_time": False, "error_on_fail": False, "ipopt": always | options},
-        )
-        began = perf_counter()
-        found = solver(x0=start, lbx=lower, ubx=upper, lbg=g_lower, ubg=g_upper)
-        seconds, stats = perf_counter() - began, solver.stats()
-        return Solution(
-            x=found["x"],
-            symbols=x,
-            cost=float(found["f"]),
-            iterations=int(stats["iter_count"]),
-            status=str(stats["return_status"]),
-            succeeded=bool(stats["success"]),
-            seconds=seconds,
-        )
-
-
-def _stacked(blocks: Sequence[Any]) -> Any:
-    if isinstance(blocks[0], casadi.MX):
-        return casadi.vertcat(*map(casadi.vec, blocks))
-    return np.concatenate([block.ravel(order="F") for block in blocks])
-
-
-# The network.
-
-
 def _network_unknowns(program: Program, case: Case, flow: PowerFlow) -> tuple[Pair, Pair]:
     """(node, T) voltages, given at bus 0, and currents into each node from its branch, none at bus 0."""
     feeder = case.network
@@ -266,9 +173,9 @@ def _network_equations(program: Program, flow: PowerFlow, v: Pair, i: Pair, draw
     roots = flow.feeder.roots
     fixed = flow.from_root @ _v_root(flow.feeder, program.periods)
     inside = tuple(casadi.vertcat(x[roots:, :], y[roots:, :]) for x, y in zip(v, i, strict=True))
-    left = _times(flow.system, inside)
-    for total, given, out in zip(left, (fixed.real, fixed.imag), drawn, strict=True):
-        program.demand(total - casadi.vertcat(casadi.DM(given), out[roots:, :]), 0.0, 0.0)
+    left = times(flow.system, inside)
+    for drop, given, out in zip(left, (fixed.real, fixed.imag), drawn, strict=True):
+        program.demand(drop - casadi.vertcat(casadi.DM(given), out[roots:, :]), 0.0, 0.0)
 
 
 def _v_root(feeder: MultiphaseFeeder, periods: int) -> Complexes:
@@ -296,8 +203,8 @@ def _voltage_limits(program: Program, case: Case, v: Pair, priced: bool) -> Symb
     """ln v_min - t <= ln |V| <= ln v_max + t at limited nodes; their slacks t >= 0, (limited node, T)."""
     least, most = np.log(case.settings.v_min_pu), np.log(case.settings.v_max_pu)
     limited = np.flatnonzero(case.network.limited).tolist()
-    here = _rows(v, limited)
-    log_v = casadi.log(_dot(here, here)) / 2
+    here = rows_of(v, limited)
+    log_v = casadi.log(dot(here, here)) / 2
     if not priced:
         program.demand(log_v, least, most)
         return program.zeros(len(limited))
@@ -317,10 +224,10 @@ def _branch_limits(program: Program, case: Case, v: Pair, i: Pair, priced: bool)
         s_max = limit.s_max_kva / case.settings.base_kva
         nodes, port = feeder.branches[k].nodes, two_port(feeder, k)
         is_child = feeder.node_bus[nodes] == k + 1
-        at_parent, at_child = _rows(v, nodes[~is_child].tolist()), _rows(i, nodes[is_child].tolist())
-        by_v, by_i = _times(port.c, at_parent), _times(port.d, at_child)
+        at_parent, at_child = rows_of(v, nodes[~is_child].tolist()), rows_of(i, nodes[is_child].tolist())
+        by_v, by_i = times(port.c, at_parent), times(port.d, at_child)
         current = (by_v[0] + by_i[0], by_v[1] + by_i[1])
-        p = casadi.sum1(_dot(at_parent, current))
+        p = casadi.sum1(dot(at_parent, current))
         q = casadi.sum1(at_parent[1] * current[0] - at_parent[0] * current[1])
         squared = (p**2 + q**2) / s_max**2
         slack = program.zeros(1)
@@ -338,8 +245,8 @@ def _branch_limits(program: Program, case: Case, v: Pair, i: Pair, priced: bool)
 
 def _load_power(legs: Legs, flow: PowerFlow, v: Pair, width: float) -> Pair:
     """(leg, T) power drawn."""
-    across = _times(flow.load_incidence, v)
-    r = casadi.sqrt(_dot(across, across)) / _wide(legs.v_rated, v[0].shape[1])
+    across = times(flow.load_incidence, v)
+    r = casadi.sqrt(dot(across, across)) / wide(legs.v_rated, v[0].shape[1])
     p, q = (
         casadi.DM(rated[:, None] * flow.multipliers) * law(legs, exponent, r, width)
         for rated, exponent in ((legs.s.real, legs.alpha), (legs.s.imag, legs.beta))
@@ -361,179 +268,17 @@ def law(legs: Legs, exponent: Floats, r: Symbol, width: float) -> Symbol:
     v_max, v_min = np.where(has_above, legs.v_max, 1.0), np.where(has_below, legs.v_min, 1.0)
     linear = v_min - legs.v_low > 1e-9
     c = np.where(linear, (v_min ** (legs.edge - 1) - legs.v_low) / np.where(linear, v_min - legs.v_low, 1.0), 1.0)
-    low = _wide(legs.v_low, periods)
-    inside = r ** _wide(exponent, periods)
-    above = _wide(v_max ** (legs.edge - 2), periods) * r**2
-    below = casadi.if_else(r < low, r, low + _wide(c, periods) * (r - low)) * r
+    low = wide(legs.v_low, periods)
+    inside = r ** wide(exponent, periods)
+    above = wide(v_max ** (legs.edge - 2), periods) * r**2
+    below = casadi.if_else(r < low, r, low + wide(c, periods) * (r - low)) * r
 
     def share(x: Symbol, exists: Bools) -> Symbol:
-        return _wide(exists, periods) * (1 + x / casadi.sqrt(x**2 + width**2)) / 2
+        return wide(exists, periods) * (1 + x / casadi.sqrt(x**2 + width**2)) / 2
 
-    up, down = share(r - _wide(v_max, periods), has_above), share(_wide(v_min, periods) - r, has_below)
+    up, down = share(r - wide(v_max, periods), has_above), share(wide(v_min, periods) - r, has_below)
     return inside + (above - inside) * up + (below - inside) * down
 
 
 def _within_reach(limit: Floats) -> Bools:
     return (limit > REACH[0]) & (limit < REACH[1])
-
-
-# Devices.
-
-
-@dataclass(frozen=True)
-class Devices:
-    """All devices of one kind; (unit, T) each, pu."""
-
-    name: str
-    """of the kind, as in a schedule"""
-    p: Symbol
-    """put into the feeder"""
-    q: Symbol
-    setpoints: dict[str, Symbol]
-    """by their names in a schedule"""
-    cost: Symbol
-    """$"""
-
-
-def _kinds(case: Case) -> list[tuple[Any, Any]]:
-    """Models and units, in the order of ``Case.devices``."""
-    return [
-        (_inverters, case.pv),
-        (_batteries, case.batteries),
-        (_flexible_loads, case.flexible_loads),
-        (_inverters, case.wind),
-    ]
-
-
-def _inverters(program: Program, case: Case, units: Sequence[PV | Wind]) -> Devices:
-    """p at its profile, or where it may be curtailed between 0 and that; p^2 + q^2 <= s^2, a true circle."""
-    profile = np.array([case.horizon.profile(unit) for unit in units])
-    available, s = _column(case, units, "p_rated_kw") * profile, _column(case, units, "s_rated_kva")
-    curtailed = np.array([[unit.curtailable] for unit in units]) & (available > 0)
-    fixed = np.where(curtailed, 0.0, available)
-    p = program.unknown(len(units), fixed, available, np.minimum(available, s), s)
-    room = np.where(curtailed, s, np.sqrt(np.maximum(s**2 - available**2, 0.0)))
-    q = program.unknown(len(units), -room, room, 0.0, s)
-    circle = (p**2 + q**2) / _wide(s**2, program.periods)
-    rows = np.flatnonzero(curtailed.any(axis=1)).tolist()
-    program.demand(circle[rows, :], -np.inf, np.where(curtailed, 1.0, np.inf)[rows])
-    return Devices("pv" if isinstance(units[0], PV) else "wind", p, q, {"p_kw": p, "q_kvar": q}, 0.0)
-
-
-def _batteries(program: Program, case: Case, units: Sequence[Battery]) -> Devices:
-    """Charge c and discharge d in 0..p_max, |q| in the box that full power leaves; e' = e + dt (eta_c c - d / eta_d),
-    within its limits and at the end where it began. c and d cost what they lose, by ``scd_weight``, and what their use
-    is priced at."""
-    count, periods, dt = len(units), program.periods, case.horizon.dt
-    p_max, q_max = _column(case, units, "p_rated_kw"), _column(case, units, "q_max_kvar")
-    capacity = _column(case, units, "energy_kwh")
-    eta_c, eta_d, least, most, first = (
-        np.array([[getattr(unit, name)] for unit in units])
-        for name in ("eta_charge", "eta_discharge", "soc_min", "soc_max", "soc_initial")
-    )
-    charge, discharge = (program.unknown(count, 0.0, p_max, 0.0, p_max) for _ in range(2))
-    q = program.unknown(count, -q_max, q_max, 0.0, _column(case, units, "s_rated_kva"))
-    is_last = np.arange(periods) == periods - 1
-    bounds = (capacity * np.where(is_last, first, soc) for soc in (least, most))
-    energy = program.unknown(count, *bounds, capacity * first, capacity)
-    before = casadi.horzcat(casadi.DM(capacity * first), energy[:, :-1])
-    gained = charge * _wide(eta_c, periods) - discharge / _wide(eta_d, periods)
-    program.demand((energy - before - dt * gained) / _wide(capacity, periods), 0.0, 0.0)
-    counts = factors(case.settings)
-    wasted = charge * _wide(1 - eta_c, periods) + discharge * _wide(1 / eta_d - 1, periods)
-    price = counts.battery_use + counts.device_prices * np.array([unit.cost_per_kwh for unit in units])
-    used = dt * case.settings.base_kva * _wide(price, periods) * (charge + discharge)
-    setpoints = {"charge_kw": charge, "discharge_kw": discharge, "q_kvar": q, "energy_kwh": energy}
-    cost = counts.simultaneous * _total(wasted) + _total(used)
-    return Devices("batteries", discharge - charge, q, setpoints, cost)
-
-
-def _flexible_loads(program: Program, case: Case, units: Sequence[FlexibleLoad]) -> Devices:
-    """P = nominal + above - below within its band, its energy kept, q in a constant ratio; both parts are priced."""
-    profile = np.array([case.horizon.profile(unit) for unit in units])
-    rated = _column(case, units, "p_kw")
-    down, up, ratio = (
-        np.array([[value(unit)] for unit in units])
-        for value in (lambda unit: unit.down, lambda unit: unit.up, lambda unit: unit.q_kvar / unit.p_kw)
-    )
-    nominal = rated * profile
-    # What is moved must be made up for in another period, the other way.
-    movable = (np.minimum(down, up) > 0) & (nominal > 0)
-    movable &= movable.sum(axis=1, keepdims=True) > 1
-    above, below = (
-        program.unknown(len(units), 0.0, np.where(movable, share * nominal, 0.0), 0.0, rated) for share in (up, down)
-    )
-    moving = np.flatnonzero(movable.any(axis=1)).tolist()
-    kept = casadi.sum2((above - below)[moving, :]) / casadi.DM(rated[moving])
-    program.demand(kept, 0.0, 0.0)
-    p = casadi.DM(nominal) + above - below
-    counts = factors(case.settings)
-    price = counts.flexibility + counts.device_prices * np.array([unit.cost_per_kwh for unit in units])
-    moved = case.horizon.dt * case.settings.base_kva * _wide(price, program.periods) * (above + below)
-    return Devices("flexible_loads", -p, -p * _wide(ratio, program.periods), {"p_kw": p}, _total(moved))
-
-
-def _column(case: Case, units: Sequence[Any], name: str) -> Floats:
-    """(unit, 1) a rating, pu."""
-    return np.array([[getattr(unit, name)] for unit in units], float) / case.settings.base_kva
-
-
-def _device_legs(case: Case, s: Pair) -> tuple[Any, Pair]:
-    """(device leg, node) what takes voltages across the legs from the nodes', and the power (device leg, T) of each:
-    an even share of its device's."""
-    ends = [connection(case.network, unit.bus, unit.phases) for unit in case.devices]
-    none = [np.zeros(0, np.int64)]
-    a, b = (np.concatenate(none + [end[k] for end in ends]) for k in (0, 1))
-    owner = np.repeat(np.arange(len(ends)), [len(end[0]) for end in ends])
-    shares = sp.csc_matrix(
-        (1 / np.bincount(owner)[owner], (np.arange(len(owner)), owner)), shape=(len(owner), len(ends))
-    )
-    across = incidence(a, b, len(case.network.node_bus))
-    p, q = (_casadi(shares) @ part for part in s)
-    return across, (p, q)
-
-
-# Complex numbers as pairs.
-
-
-def _currents(across: Any, s: Pair, v: Pair) -> Pair:
-    """(node, T) current taken from the nodes by legs (leg, T) of power s: conj(s / v) each."""
-    at = _times(across, v)
-    squared = _dot(at, at)
-    current = ((s[0] * at[0] + s[1] * at[1]) / squared, (s[0] * at[1] - s[1] * at[0]) / squared)
-    return _times(across.T, current)
-
-
-def _times(matrix: Any, v: Pair) -> Pair:
-    """A matrix, dense or sparse, times complex columns."""
-    real, imaginary = _casadi(matrix.real), _casadi(matrix.imag)
-    return real @ v[0] - imaginary @ v[1], real @ v[1] + imaginary @ v[0]
-
-
-def _dot(a: Pair, b: Pair) -> Symbol:
-    """Real part of a conj(b), element by element."""
-    return a[0] * b[0] + a[1] * b[1]
-
-
-def _minus(a: Pair, b: Pair) -> Pair:
-    return a[0] - b[0], a[1] - b[1]
-
-
-def _rows(pair: Pair, rows: list[int]) -> Pair:
-    return pair[0][rows, :], pair[1][rows, :]
-
-
-def _total(matrix: Symbol) -> Symbol:
-    return casadi.sum1(casadi.sum2(matrix))
-
-
-def _casadi(matrix: Any) -> casadi.DM:
-    m = sp.csc_matrix(matrix, copy=True)
-    m.eliminate_zeros()
-    m.sort_indices()
-    return casadi.DM(casadi.Sparsity(*m.shape, m.indptr.tolist(), m.indices.tolist()), m.data.tolist())
-
-
-def _wide(values: Any, periods: int) -> casadi.DM:
-    """(row, T) from one value a row."""
-    return casadi.DM(np.repeat(np.reshape(np.array(values, float), (-1, 1)), periods, axis=1))

@@ -1,22 +1,20 @@
-"""The command line: what it prints, what it ends with, and that the number of ranks does not show in the result."""
+"""The command line: what it prints and what it ends with."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Tieflow
 
 from common.case import read_case
 from common.result import Result
 from common.store import read_result, write_result
-from common.transport import WORLD_RANKS, WORLD_SIZES
-from launch.cli import main
 from launch.solve import METHODS
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,41 +32,6 @@ CHECKER_KEYS = {
 TIME_KEYS = {"total_s", "critical_path_s", "solve_s", "communication_s", "critical_path_cpu_s"}
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A command that has come to its end."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one object on stdout."""
-        return json.loads(self.out)
-
-
-Tieflow = Callable[..., Ended]
-
-
-@pytest.fixture
-def tieflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Tieflow]:
-    """``tieflow(*arguments)`` runs the command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    for name in (*WORLD_SIZES, *WORLD_RANKS):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["tieflow", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert isinstance(end.value.code, int)
-        return Ended(end.value.code, *capsys.readouterr())
-
-    yield run
-
-
 @pytest.fixture
 def stored(small_result: Result, tmp_path: Path) -> Path:
     path = tmp_path / "run.h5"
@@ -80,10 +43,6 @@ def assert_has_the_promised_keys(figures: dict[str, Any]) -> None:
     assert set(figures) >= KEYS
     assert set(figures["checker"]) >= CHECKER_KEYS
     assert set(figures["time"]) >= TIME_KEYS
-
-
-def without_times(figures: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in figures.items() if key not in ("time", "ranks", "output")}
 
 
 def test_solve_prints_its_rounds_the_table_and_where_the_result_is(tieflow: Tieflow, small: Path) -> None:
@@ -214,86 +173,6 @@ def test_the_small_case_is_solved_and_confirmed_at_any_voltage_with_either_capac
     assert tieflow("solve", small, "--set", settings[0], "--set", settings[1]).code == 0
 
 
-def test_options_and_settings_change_the_case_without_editing_files(tieflow: Tieflow, small: Path) -> None:
-    changes = ("--periods", 3, "--set", "v_min_pu=0.96", "--set", "price_high_per_kwh = 0.4")
-    assert tieflow("solve", small, *changes, "--no-check").code == 0
-    case = read_result(small.parent / "small.h5").case
-    assert (len(case.horizon), case.settings.v_min_pu, case.horizon.price.max()) == (3, 0.96, 0.4)
-
-
-def test_the_number_of_areas_can_be_chosen(tieflow: Tieflow, small: Path, small_result: Result) -> None:
-    figures = tieflow("solve", small, "--areas", 3, "--json").json
-    assert (figures["areas"], figures["converged"], figures["checker"]["passed"]) == (3, True, True)
-    assert figures["cost"] == pytest.approx(small_result.cost, rel=1e-5)
-    case = read_result(small.parent / "small.h5").case
-    assert {row.area for row in case.areas} == {"1", "2", "3"}
-    assert sorted(row.bus for row in case.areas) == ["a", "b", "c", "d", "s"]
-    assert tieflow("solve", small, "--areas", 1, "--json").json["areas"] == 1
-
-
-def test_areas_can_be_told_by_a_file(tieflow: Tieflow, small: Path, small_result: Result) -> None:
-    (small.parent / "two.csv").write_text("bus,area\ns,up\na,up\nd,up\nb,down\nc,down\n")
-    figures = tieflow("solve", small, "--areas", "two.csv", "--json").json
-    assert (figures["areas"], figures["converged"]) == (2, True)
-    assert figures["cost"] == pytest.approx(small_result.cost, rel=1e-5)
-    assert read_result(small.parent / "small.h5").areas == ("up", "down")
-
-
-def test_a_benchmark_can_choose_the_areas_too(tieflow: Tieflow, small: Path) -> None:
-    runs = tieflow("benchmark", small, "--areas", 2, "--methods", "admm", "--json").json["runs"]
-    assert [run["areas"] for run in runs] == [1, 2]
-    assert abs(runs[1]["gap_to_optimum"]) < 1e-5
-
-
-def test_partition_writes_areas_that_solve_takes(tieflow: Tieflow, tmp_path: Path) -> None:
-    ended = tieflow("partition", "ieee123", "--areas", 5, "--out", "five.csv")
-    assert (ended.code, ended.err) == (0, "")
-    path = tmp_path / "five.csv"
-    assert ended.out.splitlines()[-1] == f"Areas: {path}"
-    assert "largest area" in ended.out
-    rows = path.read_text().splitlines()
-    assert rows[0] == "bus,area"
-    area_of = dict(row.split(",") for row in rows[1:])
-    assert sorted(area_of) == sorted(read_case("ieee123").feeder.buses)
-    assert set(area_of.values()) == {"1", "2", "3", "4", "5"}
-    solved = tieflow("solve", "ieee123", "--areas", "five.csv", "--periods", 1, "--json")
-    assert solved.code == 0
-    assert solved.json["areas"] == 5
-    assert {row.bus: row.area for row in read_result(tmp_path / "ieee123.h5").case.areas} == area_of
-
-
-def test_partition_keeps_an_edited_file_unless_told(tieflow: Tieflow, tmp_path: Path) -> None:
-    path = tmp_path / "five.csv"
-    path.write_text("mine")
-    ended = tieflow("partition", "ieee123", "--areas", 5, "--out", path)
-    assert ended.code == 1
-    assert f"{path}: exists, and you may have edited it" in " ".join(ended.err.split())
-    assert path.read_text() == "mine"
-    assert tieflow("partition", "ieee123", "--areas", 5, "--out", path, "--force").code == 0
-    assert path.read_text().startswith("bus,area\n")
-
-
-def test_partition_writes_into_the_case_folder_unless_told_where(tieflow: Tieflow, small: Path) -> None:
-    before = (small / "areas.csv").read_text()
-    assert tieflow("partition", small, "--areas", 2).code == 1
-    assert (small / "areas.csv").read_text() == before
-    assert tieflow("partition", small, "--areas", 2, "--force").code == 0
-    assert tieflow("solve", small, "--json").json["areas"] == 2
-    # A shipped case has no folder of the user's.
-    assert tieflow("partition", "ieee123", "--areas", 2).code == 0
-    assert (small.parent / "areas.csv").read_text().startswith("bus,area\n")
-
-
-def test_partition_looks_at_a_file_and_writes_nothing(tieflow: Tieflow, small: Path) -> None:
-    before = {path: path.read_bytes() for path in small.iterdir()}
-    figures = tieflow("partition", small, "--areas", small / "areas.csv", "--json").json
-    assert len(figures["areas"]) == 4
-    assert figures["ties"] == 3
-    assert [area["buses"] for area in figures["areas"]] == [2, 1, 1, 1]
-    assert {path: path.read_bytes() for path in small.iterdir()} == before
-    assert [path.name for path in small.parent.iterdir()] == ["small"]
-
-
 def test_partition_of_a_feeder_of_several_phases_leaves_out_the_ideal_source(tieflow: Tieflow, tmp_path: Path) -> None:
     ended = tieflow("partition", "ieee13", "--areas", 3, "--json")
     assert ended.code == 0
@@ -408,32 +287,6 @@ def test_help_and_version_end_with_0(tieflow: Tieflow) -> None:
     assert "Exit codes: 0 converged and confirmed" in " ".join(tieflow("--help").out.split())
     assert tieflow("solve", "-h").code == 0
     assert tieflow("--version").out.startswith("tieflow")
-
-
-@pytest.mark.parametrize("method", ["admm", "newton"])
-def test_the_number_of_ranks_does_not_show_in_the_result(
-    mpirun: Mpirun, tieflow: Tieflow, small: Path, method: str
-) -> None:
-    asked = ("solve", small, "--method", method, "--json")
-    alone = tieflow(*asked).json
-    # All areas on one rank, and one area on each; acceptance/test_api_over_mpi.py has a number between.
-    for ranks in (2, 5):
-        run = mpirun(ranks, "-m", "launch", *asked, "--output", f"on{ranks}.h5")
-        assert run.returncode == 0, run.stderr
-        figures = json.loads(run.stdout)
-        assert figures["ranks"] == ranks
-        assert without_times(figures) == without_times(alone)
-        assert read_result(small.parent / f"on{ranks}.h5").ranks == ranks
-
-
-def test_ranks_beyond_the_areas_share_out_the_periods_of_newton(mpirun: Mpirun, tieflow: Tieflow, small: Path) -> None:
-    asked = ("solve", small, "--method", "newton", "--json")
-    alone = tieflow(*asked).json
-    run = mpirun(7, "-m", "launch", *asked, "--output", "on7.h5")
-    assert run.returncode == 0, run.stderr
-    figures = json.loads(run.stdout)
-    assert (figures["ranks"], figures["areas"], figures["rounds"]) == (7, 4, alone["rounds"])
-    assert figures["objective"] == pytest.approx(alone["objective"], rel=1e-9)
 
 
 @pytest.mark.parametrize(
