@@ -5,7 +5,6 @@ A method of this kind has a ``State`` and the functions ``start`` and ``update``
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from common.messages import Command
 from common.transport import Transport
 from coordinator.certificates import explain, refuse_impossible
 from coordinator.convergence import Residuals, change, middle, mismatch
+from coordinator.exchanges import Exchanges
 from coordinator.record import Outcome, Round
 
 PROOF_EVERY = 10
@@ -60,7 +60,7 @@ def agree(
     schedule whatever its neighbours do, SolverError when a solver leaves no usable numbers.
     """
     boundary, transport, names = task.boundary, task.transport, task.names
-    started = time.perf_counter()
+    exchanges = Exchanges(transport)
     state: State = start(boundary)
     before: Response | None = None
     best: tuple[float, Response] | None = None
@@ -68,10 +68,8 @@ def agree(
     notes: list[str] = []
     repeated, converged, gave_up = 0, False, ""
     while not converged and not gave_up and len(rounds) < task.max_rounds:
-        sent, cpu = time.perf_counter(), time.thread_time()
-        answers = transport.exchange(Command.OPTIMUM, state.proposal.split(boundary))
-        received, spent = time.perf_counter(), transport.spent
-        response = join(boundary, answers)
+        exchanges.clear()
+        response = join(boundary, exchanges.ask(Command.OPTIMUM, state.proposal.split(boundary)))
         notes += _solver_notes(response, names, len(rounds) + 1)
         infeasible = [i for i, report in enumerate(response.reports) if report.status == INFEASIBLE]
         if infeasible and refuses:
@@ -91,24 +89,9 @@ def agree(
             if state.failing:
                 gave_up = f"{name} gave up in round {len(rounds) + 1}: {state.failing}"
         before = None if infeasible else response
-        done = time.perf_counter()
-        critical_s, critical_cpu_s = spent.critical_s()
-        own_cpu_s = time.thread_time() - cpu
-        in_process = len(set(spent.rank)) == len(spent.rank) and 0 in spent.rank
-        rounds.append(
-            Round(
-                number=len(rounds) + 1,
-                method=name,
-                residuals=found,
-                cost=sum(report.energy_cost for report in response.reports),
-                elapsed_s=done - started,
-                coordinator_s=done - received,
-                communication_s=max(received - sent - (spent.wall_s.sum() if in_process else critical_s), 0.0),
-                solve_s=tuple(report.solve_s for report in response.reports),
-                area_s=tuple(spent.wall_s.tolist()),
-                cpu_s=(critical_cpu_s, own_cpu_s - (float(spent.cpu_s.sum()) if in_process else 0.0)),
-            )
-        )
+        cost = sum(report.energy_cost for report in response.reports)
+        solve_s = [report.solve_s for report in response.reports]
+        rounds.append(exchanges.round(len(rounds) + 1, name, found, cost, solve_s))
         task.on_round(rounds[-1])
         # Not after the last round, whose answers the areas must keep: they are what is stored.
         provable = np.isfinite(boundary.cost_ceiling) and not infeasible

@@ -8,11 +8,9 @@ charge and discharge at once, they are given directions (``coordinator.direction
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -21,42 +19,11 @@ from common.interior_point.algorithm import Iteration, Result, Settings, minimiz
 from common.interior_point.joint_system import JointSystem
 from common.joint_step import LEFT, RAISED, RESTORED, Opened, TellStores
 from common.messages import Command, Open
-from common.transport import Transport
 from coordinator.convergence import Residuals
 from coordinator.directions import directions, first_parts, in_whole
+from coordinator.exchanges import Exchanges
 from coordinator.loop import Task
 from coordinator.record import Outcome, Round
-
-
-@dataclass
-class _Exchanges:
-    """All parts, and what their exchanges took since the last iteration."""
-
-    transport: Transport
-    wall_s: float = 0.0
-    """inside exchanges"""
-    critical_s: float = 0.0
-    critical_cpu_s: float = 0.0
-    by_part: Floats | float = 0.0
-    """(part,) wall time"""
-    own_cpu_s: float = 0.0
-
-    def ask(self, command: Command, asks: Sequence[Any]) -> list[Any]:
-        started = time.perf_counter()
-        answers = self.transport.exchange(command, asks)
-        self.wall_s += time.perf_counter() - started
-        spent = self.transport.spent
-        wall, cpu = spent.critical_s()
-        self.critical_s += wall
-        self.critical_cpu_s += cpu
-        self.by_part = self.by_part + spent.wall_s
-        if 0 in spent.rank:
-            # Parts in this process: their time is none of the coordinator's.
-            self.own_cpu_s -= float(spent.cpu_s.sum())
-        return answers
-
-    def clear(self) -> None:
-        self.wall_s = self.critical_s = self.critical_cpu_s = self.by_part = self.own_cpu_s = 0.0
 
 
 def solve(task: Task, settings: Settings | None = None) -> Outcome:
@@ -64,12 +31,9 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
     ``settings``, or its iterations are spent: by default those of the task's rounds after the first."""
     boundary, transport = task.boundary, task.transport
     settings = Settings(iterations=task.max_rounds - 1) if settings is None else settings
-    started = time.perf_counter()
-    clock = [started, time.thread_time()]
-    exchanges = _Exchanges(transport)
+    exchanges = Exchanges(transport)
     forecasts = [boundary.forecast[end[0]] for end in boundary.ends]
     spans = [(part.area, part.span) for part in transport.parts]
-    areas = np.array([part.area for part in transport.parts])
     rounds: list[Round] = []
 
     def begun(chosen: Sequence[Floats] | None) -> tuple[JointSystem, list[Opened]]:
@@ -80,29 +44,10 @@ def solve(task: Task, settings: Settings | None = None) -> Outcome:
         return JointSystem(boundary.ends, boundary.periods, exchanges.ask, spans, opened, barrier), opened
 
     def record(system: JointSystem, iteration: Iteration) -> None:
-        now, cpu = time.perf_counter(), time.thread_time()
-        by_area = np.zeros(areas.max() + 1)
-        np.maximum.at(by_area, areas, np.broadcast_to(exchanges.by_part, areas.shape))
-        in_process = 0 in transport.spent.rank
-        inside = exchanges.wall_s
-        rounds.append(
-            Round(
-                number=len(rounds) + 1,
-                method="newton",
-                residuals=Residuals(
-                    system.mismatch(), np.inf if iteration.step is None else iteration.step.change, iteration.error
-                ),
-                cost=system.energy_cost(),
-                elapsed_s=now - started,
-                coordinator_s=now - clock[0] - inside,
-                communication_s=0.0 if in_process else max(inside - exchanges.critical_s, 0.0),
-                solve_s=tuple(by_area.tolist()),
-                area_s=tuple(by_area.tolist()),
-                cpu_s=(exchanges.critical_cpu_s, cpu - clock[1] + exchanges.own_cpu_s),
-            )
-        )
+        change = np.inf if iteration.step is None else iteration.step.change
+        residuals = Residuals(system.mismatch(), change, iteration.error)
+        rounds.append(exchanges.round(len(rounds) + 1, "newton", residuals, system.energy_cost()))
         exchanges.clear()
-        clock[:] = [time.perf_counter(), time.thread_time()]
         task.on_round(rounds[-1])
 
     def minimized(system: JointSystem, prices: int) -> Result:
