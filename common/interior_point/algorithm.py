@@ -5,8 +5,8 @@ progress. From there the barrier is the average product, and steps are those tha
 problem is solved and the inertia right: then predictors are tried again (in the manner of Nocedal, Waechter and
 Waltz, "Adaptive barrier update strategies for nonlinear interior methods" (2009)). Where only the inertia is not yet
 right, the barrier falls monotonically (Waechter and Biegler, "On the implementation of an interior-point filter
-line-search algorithm for large-scale nonlinear programming" (2006)). Where the inertia of a period is wrong, its limits'
-second derivatives are first made convex, then a growing multiple of the identity is added.
+line-search algorithm for large-scale nonlinear programming" (2006)). Where the inertia of a period is wrong, its
+limits' second derivatives are first made convex, then a growing multiple of the identity is added.
 """
 
 from __future__ import annotations
