@@ -212,6 +212,7 @@ def _limits(
         is_log=np.repeat([False, True, False, False], sizes),
         guard=np.concatenate([radius, np.zeros(len(nodes)), GUARD * s_max, GUARD * i_max]),
     )
+    # A circle has no tip at its middle, where idle devices are: sqrt(a^2 + b^2 + s^2) <= sqrt(2) s is the same limit.
     pair = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
     slack = level(settings.voltage_slack_price * dt / scale, len(nodes))
     each = row + np.arange(layout.controls)

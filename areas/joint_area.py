@@ -163,6 +163,8 @@ class JointArea:
         self._first_price = self.problem.limits.price
         self._here: Here | None = None
         self._step: Point | None = None
+        self._origin: Point | None = None
+        """where the last step begins"""
 
     def begin(self, forecast: Floats, barrier: float, offer: Offer | None = None, start: int = 0) -> None:
         """At the power flow of a forecast of the boundary (end, quantity, T), with the first controls that are usual,
@@ -186,7 +188,8 @@ class JointArea:
         if self._step is not None:
             lengths = ask.lengths
             moved = self.point.moved(self._step, lengths.primal, lengths.multiplier, lengths.dual)
-            if lengths.primal < 0:
+            if lengths.primal < 0 and self._origin is not None:
+                # Slacks that followed their margins would not go back by the step.
                 moved = self._origin
             self.point = replace(moved, slacks=moved.slacks.centered(ask.barrier))
         if ask.prices != LEFT:

@@ -27,7 +27,7 @@ LITTLE = 1e-4
 
 @dataclass(frozen=True)
 class Lengths:
-    """Shares of a step to take."""
+    """Shares of a step to take; below zero: back to where the step begins."""
 
     primal: float
     """of unknowns, slacks and oversteps"""

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.feeder import Bools, Floats
-from common.interior_point.algorithm import Iteration, Prediction, Result, Settings, State, Step, minimize
+from common.interior_point.algorithm import Iteration, Prediction, Result, Settings, State, Step, _Search, minimize
 from common.interior_point.limits import (
     CLIP,
     Limit,
@@ -262,6 +262,31 @@ def test_where_the_first_inertia_is_wrong_it_is_put_right_and_the_end_is_a_minim
     assert system.asked[first - 1] == (0.0, True)
     # It ends where nothing needs to be added.
     assert system.asked[-1] == (0.0, False)
+
+
+def test_once_the_inertia_is_right_and_the_barrier_problem_solved_predictors_lower_the_barrier_again() -> None:
+    # From 1 on the well is convex: what is left is a bound, as fast as by predictors from the start.
+    predicted: list[int] = []
+
+    class Counted(Dense):
+        def predict(self, average: float) -> Prediction:
+            predicted.append(len(self.asked))
+            return super().predict(average)
+
+    well = double_well(0.2)
+    system = Counted(well.f, well.gradient, well.hessian, np.array([0.2]), low=[-3.0], high=[3.0])
+    found = solved(system)
+    assert found.converged and found.corrected >= 1
+    wrong = max(k for k, asked in enumerate(system.asked) if asked != (0.0, False))
+    assert predicted[-1] > wrong
+    assert found.iterations <= 20
+
+
+def test_a_filter_does_not_take_a_point_that_it_has_had() -> None:
+    search = _Search(Settings(), 1, 0.1, 0.03)
+    search.filter = [(1e-6, 2.0)]
+    assert not search.takes(1e-6, 2.0)
+    assert search.takes(1e-6, 2.0 - 1e-9) and search.takes(0.9e-6, 2.0)
 
 
 def test_a_product_on_a_circle_ends_at_one_of_its_two_minima() -> None:

@@ -13,6 +13,7 @@ from common.feeder import Floats
 from common.interior_point.limits import (
     FAR_OFF,
     FIRST_SLACK,
+    FOLLOWS,
     Limit,
     Limits,
     Magnitudes,
@@ -22,6 +23,7 @@ from common.interior_point.limits import (
     first_slacks,
     longest,
     make_limits,
+    settled,
     zeta,
 )
 
@@ -172,7 +174,7 @@ def test_limits_with_a_price_come_last_and_keep_their_own_numbers() -> None:
 
 
 @given(seeds)
-def test_first_slacks_are_inside_and_those_of_elastic_limits_balance_their_price(seed: int) -> None:
+def test_first_slacks_are_at_the_center_and_multipliers_of_elastic_limits_add_up_to_their_price(seed: int) -> None:
     at = random_point(seed, 2)
     hard = at.limits.hard
     found = first_slacks(at.limits, at.margin, 0.1)
@@ -181,9 +183,29 @@ def test_first_slacks_are_inside_and_those_of_elastic_limits_balance_their_price
     # A margin is its slack where that is inside; elsewhere the first step has to make up for it.
     inside = at.margin[:hard] > 0
     np.testing.assert_array_equal(found.s[:hard][inside], at.margin[:hard][inside])
-    assert (found.s[hard:] >= FIRST_SLACK).all()
-    assert ((found.z[hard:] < at.limits.price) & (found.w < at.limits.price)).all()
-    assert (found.t >= -at.margin[hard:]).all()
+    assert (found.s[:hard][~inside] == FIRST_SLACK).all()
+    np.testing.assert_allclose(found.s[hard:] - found.t, at.margin[hard:], atol=1e-12)
+    np.testing.assert_allclose(found.z[hard:] + found.w, at.limits.price)
+    np.testing.assert_allclose(found.s * found.z, 0.1)
+    np.testing.assert_allclose(found.t * found.w, 0.1)
+
+
+@given(seeds)
+def test_slacks_and_oversteps_follow_their_margins_where_that_leaves_enough_of_them(seed: int) -> None:
+    at = random_point(seed, 2)
+    hard, old = at.limits.hard, at.slacks
+    new = settled(at.limits, old, at.margin)
+    assert ((new.s > 0).all(), (new.t > 0).all()) == (True, True)
+    assert (new.z is old.z, new.w is old.w) == (True, True)
+    left = condensed(at.limits, new, at.margin).residual
+    follows = at.margin >= FOLLOWS * old.s
+    by_slack, by_overstep = at.margin[hard:] + old.t, old.s[hard:] - at.margin[hard:]
+    is_over = old.t > old.s[hard:]
+    follows[hard:] = np.where(is_over, by_overstep >= FOLLOWS * old.t, by_slack >= FOLLOWS * old.s[hard:])
+    np.testing.assert_allclose(left[follows], 0.0, atol=1e-12)
+    # The others stay, and so does the smaller of an elastic limit's two.
+    np.testing.assert_array_equal(new.s[~follows], old.s[~follows])
+    np.testing.assert_array_equal(np.where(is_over, new.s[hard:], new.t), np.where(is_over, old.s[hard:], old.t))
 
 
 def test_multipliers_are_brought_back_only_where_their_products_are_far_off_the_barrier() -> None:

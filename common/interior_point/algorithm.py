@@ -1,10 +1,12 @@
 """A primal-dual interior point method for a nonconvex problem whose Newton steps somebody else takes.
 
-Steps are Mehrotra's predictor and corrector until the first Newton system of wrong inertia, the first step that is too
-short, or no progress; from then on the barrier falls monotonically, each barrier problem solved by steps that a filter
-accepts (Waechter and Biegler, "On the implementation of an interior-point filter line-search algorithm for large-scale
-nonlinear programming" (2006)). Where the inertia of a period is wrong, its limits' second derivatives are first made
-convex, then a growing multiple of the identity is added.
+Steps are Mehrotra's predictor and corrector until a Newton system of wrong inertia, a step that is too short, or no
+progress. From there the barrier is the average product, and steps are those that a filter accepts, until this barrier
+problem is solved and the inertia right: then predictors are tried again (in the manner of Nocedal, Waechter and
+Waltz, "Adaptive barrier update strategies for nonlinear interior methods" (2009)). Where only the inertia is not yet
+right, the barrier falls monotonically (Waechter and Biegler, "On the implementation of an interior-point filter
+line-search algorithm for large-scale nonlinear programming" (2006)). Where the inertia of a period is wrong, its
+limits' second derivatives are first made convex, then a growing multiple of the identity is added.
 """
 
 from __future__ import annotations
@@ -53,13 +55,12 @@ class Settings:
     """of a step with a predictor; a shorter one counts as rejected"""
     recentering: float = 0.3
     """barrier over the average product of a step that takes the place of a corrected one"""
-    raised: float = 10.0
-    """barrier over the average product after a step that is too short: products have to be centered first"""
     fall: float = 0.2
     superlinear_fall: float = 1.5
     """factor on the barrier and exponent of it, whichever is lower"""
-    solved: float = 10.0
-    """residual over barrier at which a barrier problem counts as solved"""
+    solved: float = 100.0
+    """residual over barrier at which a barrier problem counts as solved: predictors are tried again, or the barrier is
+    lowered"""
     keep: float = 0.99
     """least share of a slack that a step may use up"""
     first_delta: float = 1e-4
@@ -211,6 +212,13 @@ class _Search:
         """The barrier that multipliers are kept near to; 0: none."""
         return self.barrier if self.monotone else 0.0
 
+    def takes(self, infeasibility: float, merit: float) -> bool:
+        """Whether no point of the filter is as good. Rounding has no say here, lest steps go in circles."""
+        gain, of_merit = self.settings.filter_infeasibility, self.settings.filter_objective
+        return not any(
+            infeasibility >= (1 - gain) * theta and merit >= phi - of_merit * theta for theta, phi in self.filter
+        )
+
 
 def minimize(
     system: System,
@@ -246,6 +254,9 @@ def minimize(
             return Result(True, "", number, state, error, search.width, search.wrong)
         if number == settings.iterations:
             break
+        is_solved = state.error(search.barrier, settings) <= settings.solved * search.barrier
+        if search.monotone and is_solved and not delta.any():
+            search.monotone, best, since = False, (np.inf, np.inf), 0
         if not search.monotone:
             step = _predicted(system, search, state)
             primal = step.primal
@@ -253,9 +264,7 @@ def minimize(
             if error <= settings.progress * best[0] or falls:
                 best, since = (min(error, best[0]), min(state.average, best[1])), 0
             since += 1
-            if min(step.primal, step.dual) < settings.least_length:
-                _go_monotone(search, state, settings.raised)
-            elif since > settings.patience:
+            if min(step.primal, step.dual) < settings.least_length or since > settings.patience:
                 _go_monotone(search, state)
         if search.monotone:
             state, delta = _lowered(system, search, state, delta)
@@ -345,8 +354,8 @@ def _mending(search: _Search) -> float:
     return search.mending
 
 
-def _go_monotone(search: _Search, state: State, raised: float = 1.0) -> None:
-    search.monotone, search.barrier = True, max(raised * state.average, state.least_barrier(search.settings))
+def _go_monotone(search: _Search, state: State) -> None:
+    search.monotone, search.barrier = True, max(state.average, state.least_barrier(search.settings))
     search.filter.clear()
 
 
@@ -401,10 +410,7 @@ def _searched(system: System, search: _Search, state: State) -> tuple[Step, floa
         tried, objective, logs = system.trial(length, search.width)
         value = objective - barrier * logs
         acceptable = np.isfinite(tried) and np.isfinite(value) and tried <= most
-        acceptable = acceptable and not any(
-            tried >= (1 - gain) * theta and value >= phi - of_merit * theta + rounding for theta, phi in search.filter
-        )
-        if acceptable:
+        if acceptable and search.takes(tried, value):
             by_merit = infeasible <= small and slope < 0 and length * np.float64(-slope) ** 2.3 > infeasible**1.1
             if by_merit:
                 if value <= merit + settings.armijo * length * slope + rounding:

@@ -23,7 +23,7 @@ from common.interior_point import limit_kernels
 GUARD = 1e-4
 """over its limit: rounds off the magnitude of a power or current where that is zero"""
 FIRST_SLACK = 1e-2
-"""least slack at first"""
+"""at first, of a hard limit whose margin is not inside"""
 CLIP = 10.0
 """largest corrector of a product of slack and multiplier, over the average product"""
 
@@ -173,9 +173,10 @@ class Slacks:
 
 
 def first_slacks(limits: Limits, margin: Floats, barrier: float) -> Slacks:
-    """Inside, near a barrier's center."""
+    """At a barrier's center: s z = t w = barrier, and of elastic limits margin + t = s and z + w = price, which makes s
+    the larger root of price s (s - margin) = barrier (2 s - margin). Only the slack of a hard limit whose margin is not
+    inside is off."""
     hard, price = limits.hard, limits.price
-    # A bound of a control is kept exactly.
     s = np.where(margin > 0, margin, FIRST_SLACK)
     z = barrier / s
     m, c = margin[hard:], 2 * barrier / price

@@ -4,11 +4,13 @@ OpenDSS agrees with it to the fifth digit."""
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import h5py  # type: ignore[import-untyped]
 import pytest
+from benchmarks import ieee8500
 from mpi_runs import mpirun, run
 
 MOST_ROUNDS = 20
@@ -48,6 +50,20 @@ def test_four_areas_agree_on_the_centralized_optimum(name: str, tmp_path: Path) 
             assert len(residuals) == agreed["rounds"]
             assert file["summary"].attrs["optimality"] == residuals[-1] == agreed["optimality"] <= 1e-8
         assert_confirmed_to_the_fifth_digit(agreed)
+
+
+def test_areas_of_the_ieee8500_feeder_agree_on_the_centralized_optimum(tmp_path: Path) -> None:
+    master = os.environ.get("TIEFLOW_IEEE8500", "")
+    if not master:
+        pytest.skip("TIEFLOW_IEEE8500 does not name the Master-unbal.dss of the IEEE 8500-node feeder")
+    ieee8500.main(Path(master), tmp_path / "my_8500")
+    centralized = solve(tmp_path, 1, "my_8500", "--periods", "4", "--method", "centralized")
+    # 6 areas, one of them in two halves of the four hours.
+    agreed = solve(tmp_path, 8, "my_8500", "--periods", "4", "--areas", "6")
+    assert (agreed["areas"], agreed["ranks"]) == (6, 8)
+    assert agreed["rounds"] <= MOST_ROUNDS
+    assert agreed["objective"] == pytest.approx(centralized["objective"], rel=1e-8)
+    assert_confirmed_to_the_fifth_digit(agreed)
 
 
 def test_prices_alone_lead_to_the_same_optimum_where_no_limit_binds(tmp_path: Path) -> None:
