@@ -272,7 +272,7 @@ def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice
     """Rows of the table of varying values, by name: of legs, taps, the meters' prices, pairs (aa, bb, ab), bounds by
     row of unknowns, and what is added to correct the inertia."""
     legs, taps, pairs = len(network.a), len(network.taps.k), len(limits.magnitudes.first)
-    bounded = len(np.unique(limits.of[~limits.is_magnitude]))
+    bounded = len(limits.bounded)
     sizes = {
         "legs": LEG_ROWS * legs + DEVICE_ROWS * len(network.owner),
         "taps": 8 * taps,

@@ -85,7 +85,7 @@ def entries(problem: Problem) -> Entries:
     found.varying(first, first, row)
     found.varying(second, second, row + 1)
     found.varying(first, second, row + 2)
-    bounded = at[problem.bounded]
+    bounded = at[problem.limits.bounded]
     found.varying(bounded, bounded, tables["bounds"].start + np.arange(len(bounded)))
     corrected = np.concatenate([at[problem.control_rows], at[:n], at[2 * n : 3 * n]])
     found.varying(corrected, corrected, tables["delta"].start)

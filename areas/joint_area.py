@@ -149,7 +149,7 @@ class JointArea:
         pattern = Pattern(layout.blocks, layout.border, entries(self.problem))
         self._factors = Factors(pattern, self.problem.periods)
         self._pairs = _shared_pairs(layout)
-        self._bounded = self.problem.bounded
+        self._bounded = self.problem.limits.bounded
         control, period = np.nonzero(self.problem.fixed)
         self._fixed = layout.x["control"].start + control, period
         border = _border_rows(layout.x, ("root", "tie")) if joint else np.zeros(0, np.int64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import scipy.sparse as sp
 
 from areas.devices import Controls
@@ -82,8 +81,3 @@ class Problem:
     """(control, T) whether it stays there"""
     ends: Ends | None
     """the boundary, of an area that is solved by itself"""
-
-    @property
-    def bounded(self) -> Ints:
-        """Rows of unknowns that have bounds."""
-        return np.unique(self.limits.of[~self.limits.is_magnitude])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -85,6 +86,16 @@ class Limits:
     price: Floats
     """(elastic limit, T)"""
 
+    @cached_property
+    def bounded(self) -> Ints:
+        """Rows of unknowns that have bounds."""
+        return np.unique(self.of[~self.is_magnitude])
+
+    @cached_property
+    def _pair(self) -> Ints:
+        """(limit,) the pair, -1: none"""
+        return np.where(self.is_magnitude, self.of, -1)
+
     def margins(self, x: Floats, magnitude: Floats) -> Floats:
         """(limit, T)"""
         found = np.empty_like(self.value)
@@ -112,9 +123,8 @@ class Limits:
         (square - 1)^2 in it; made positive semidefinite where ``convex`` (T,)."""
         pairs = self.magnitudes
         stiff, price = np.zeros((2, *magnitude.shape))
-        place = np.where(self.is_magnitude, self.of, -1)
-        limit_kernels.added(place, np.ones(len(place)), stiffness, stiff)
-        limit_kernels.added(place, -self.sign, z, price)
+        limit_kernels.added(self._pair, np.ones(len(self.of)), stiffness, stiff)
+        limit_kernels.added(self._pair, -self.sign, z, price)
         found = np.empty((3 * len(magnitude), magnitude.shape[1]))
         known = pairs.first, pairs.second, pairs.is_log, pairs.guard
         limit_kernels.curvatures(*known, x, magnitude, stiff, price, deviation, convex, found)
