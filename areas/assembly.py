@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from areas.devices import Controls, area_controls, one_way
-from areas.entries import linear_equations
-from areas.layout import Layout
-from areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
-from areas.network import (
+from tieflow.areas.devices import Controls, area_controls, one_way
+from tieflow.areas.entries import linear_equations
+from tieflow.areas.layout import Layout
+from tieflow.areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
+from tieflow.areas.network import (
     Network,
     Taps,
     area_network,
@@ -21,16 +21,16 @@ from areas.network import (
     root_taps,
     substation_taps,
 )
-from areas.own_ends import area_ends
-from areas.problem import Problem
-from common.area_case import AreaCase
-from common.branch_limits import limited_branches
-from common.feeder import Bools, Floats, Ints
-from common.interior_point.lanes import padded
-from common.interior_point.limits import GUARD, Limit, Limits, Magnitudes, make_limits
-from common.multiphase import MultiphaseFeeder, multipliers
-from common.objective import factors, prices
-from common.power_flow import PowerFlow
+from tieflow.areas.own_ends import area_ends
+from tieflow.areas.problem import Problem
+from tieflow.common.area_case import AreaCase
+from tieflow.common.branch_limits import limited_branches
+from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.interior_point.lanes import padded
+from tieflow.common.interior_point.limits import GUARD, Limit, Limits, Magnitudes, make_limits
+from tieflow.common.multiphase import MultiphaseFeeder, multipliers
+from tieflow.common.objective import factors, prices
+from tieflow.common.power_flow import PowerFlow
 
 OVERLOAD_PRICE = 100.0
 """price of substation power beyond its limits, over the dearest hour's price of losses: any schedule within them is

@@ -16,9 +16,9 @@ import cvxpy.settings as cvxpy_names
 import numpy as np
 import scipy.sparse as sp
 
-from areas.sensitivity import CONE, sensitivity
-from common.errors import SolverError
-from common.feeder import Floats, Ints
+from tieflow.areas.sensitivity import CONE, sensitivity
+from tieflow.common.errors import SolverError
+from tieflow.common.feeder import Floats, Ints
 
 AIM = 1e-9
 """accuracy that the solver tries for"""

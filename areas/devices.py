@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from common.area_case import AreaCase
-from common.devices import PV, Battery, Device, FlexibleLoad, Wind, column
-from common.feeder import Bools, Complexes, Floats, Ints
-from common.horizon import Horizon
-from common.objective import factors
-from common.settings import Settings
+from tieflow.common.area_case import AreaCase
+from tieflow.common.devices import PV, Battery, Device, FlexibleLoad, Wind, column
+from tieflow.common.feeder import Bools, Complexes, Floats, Ints
+from tieflow.common.horizon import Horizon
+from tieflow.common.objective import factors
+from tieflow.common.settings import Settings
 
 ROOM = 1e-6
 """least range of a control, pu: an interior point needs an inside, so one with less is fixed"""

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from areas.devices import setpoints
-from areas.joint_area import JointArea
-from areas.own_ends import offer_cost, offered, own_slopes
-from areas.values import values
-from common.area_case import AreaCase
-from common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
-from common.errors import SolverError
-from common.feeder import Floats
-from common.interior_point.algorithm import Settings, minimize
-from common.interior_point.joint_system import JointSystem
-from common.joint_step import (
+from tieflow.areas.devices import setpoints
+from tieflow.areas.joint_area import JointArea
+from tieflow.areas.own_ends import offer_cost, offered, own_slopes
+from tieflow.areas.values import values
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
+from tieflow.common.errors import SolverError
+from tieflow.common.feeder import Floats
+from tieflow.common.interior_point.algorithm import Settings, minimize
+from tieflow.common.interior_point.joint_system import JointSystem
+from tieflow.common.joint_step import (
     Expand,
     Expanded,
     Opened,
@@ -31,10 +31,10 @@ from common.joint_step import (
     Trial,
     Tried,
 )
-from common.messages import Command, Open
-from common.multiphase import MultiphaseFeeder
-from common.objective import prices
-from common.schedule import AreaSolution
+from tieflow.common.messages import Command, Open
+from tieflow.common.multiphase import MultiphaseFeeder
+from tieflow.common.objective import prices
+from tieflow.common.schedule import AreaSolution
 
 SETTINGS = Settings()
 """of an area by itself"""

@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from areas.assembly import build
-from areas.devices import AT_ONCE, random_controls
-from areas.entries import entries
-from areas.layout import Layout
-from areas.own_ends import HELD, Offer, place_ends
-from areas.problem import Problem
-from areas.values import Values, values
-from common.area_case import AreaCase
-from common.boundary import ANGLE, P, Q, W
-from common.feeder import Bools, Floats, Ints
-from common.interior_point.block_ldl import Factors, Pattern
-from common.interior_point.lanes import padded
-from common.interior_point.limits import (
+from tieflow.areas.assembly import build
+from tieflow.areas.devices import AT_ONCE, random_controls
+from tieflow.areas.entries import entries
+from tieflow.areas.layout import Layout
+from tieflow.areas.own_ends import HELD, Offer, place_ends
+from tieflow.areas.problem import Problem
+from tieflow.areas.values import Values, values
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import ANGLE, P, Q, W
+from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.interior_point.block_ldl import Factors, Pattern
+from tieflow.common.interior_point.lanes import padded
+from tieflow.common.interior_point.limits import (
     CLIP,
     Condensed,
     Products,
@@ -31,8 +31,8 @@ from common.interior_point.limits import (
     settled,
     zeta,
 )
-from common.interior_point.row_kernels import absolute, dot, ratios
-from common.joint_step import (
+from tieflow.common.interior_point.row_kernels import absolute, dot, ratios
+from tieflow.common.joint_step import (
     FIRST_WIDTH,
     KEPT,
     LEFT,
@@ -51,9 +51,9 @@ from common.joint_step import (
     Trial,
     Tried,
 )
-from common.multiphase import GROUND, MultiphaseFeeder
-from common.objective import energy
-from common.power_flow import Injections
+from tieflow.common.multiphase import GROUND, MultiphaseFeeder
+from tieflow.common.objective import energy
+from tieflow.common.power_flow import Injections
 
 REFINED_BELOW = 1e-6
 """barrier below which steps are refined: then stiffnesses span more digits than one solution keeps"""

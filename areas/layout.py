@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from common.feeder import Ints
+from tieflow.common.feeder import Ints
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 
-from common.compiled import njit
-from common.feeder import Floats, Ints
-from common.load_law import factor as plain_factor
+from tieflow.common.compiled import njit
+from tieflow.common.feeder import Floats, Ints
+from tieflow.common.load_law import factor as plain_factor
 
 LEG_ROWS = 7
 """of the table for a leg: the derivatives of its real and imaginary current by both parts of its voltage (re by re, re

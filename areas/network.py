@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from common.area_case import AreaCase
-from common.feeder import Bools, Complexes, Floats, Ints
-from common.load_law import law_terms
-from common.multiphase import GROUND, Legs, MultiphaseFeeder, connection
-from common.power_flow import PowerFlow, two_port
+from tieflow.common.area_case import AreaCase
+from tieflow.common.feeder import Bools, Complexes, Floats, Ints
+from tieflow.common.load_law import law_terms
+from tieflow.common.multiphase import GROUND, Legs, MultiphaseFeeder, connection
+from tieflow.common.power_flow import PowerFlow, two_port
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from areas.layout import Layout
-from areas.problem import Ends, Problem
-from common.area_case import AreaCase
-from common.boundary import ANGLE, AreaProposal, P, Q, W
-from common.feeder import Floats
-from common.interior_point.collector import Collector
-from common.interior_point.lanes import padded
-from common.multiphase import MultiphaseFeeder
+from tieflow.areas.layout import Layout
+from tieflow.areas.problem import Ends, Problem
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import ANGLE, AreaProposal, P, Q, W
+from tieflow.common.feeder import Floats
+from tieflow.common.interior_point.collector import Collector
+from tieflow.common.interior_point.lanes import padded
+from tieflow.common.multiphase import MultiphaseFeeder
 
 HELD = 1e15
 """second derivative that holds a quantity at its value"""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import scipy.sparse as sp
 
-from areas.devices import Controls
-from areas.layout import Layout
-from areas.network import Network
-from common.feeder import Bools, Complexes, Floats, Ints
-from common.interior_point.limits import Limits
+from tieflow.areas.devices import Controls
+from tieflow.areas.layout import Layout
+from tieflow.areas.network import Network
+from tieflow.common.feeder import Bools, Complexes, Floats, Ints
+from tieflow.common.interior_point.limits import Limits
 
 
 @dataclass(frozen=True)

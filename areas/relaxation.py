@@ -11,12 +11,12 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from areas.branch_flow import branch_flow, rotated_cone
-from areas.conic import ConicProblem, compile_problem
-from areas.devices import Controls, area_controls
-from common.area_case import AreaCase
-from common.feeder import Feeder
-from common.objective import energy, factors, forgone, losses, voltage_deviation
+from tieflow.areas.branch_flow import branch_flow, rotated_cone
+from tieflow.areas.conic import ConicProblem, compile_problem
+from tieflow.areas.devices import Controls, area_controls
+from tieflow.common.area_case import AreaCase
+from tieflow.common.feeder import Feeder
+from tieflow.common.objective import energy, factors, forgone, losses, voltage_deviation
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,26 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from areas.branch_flow import relaxation_gap
-from areas.conic import SOLVED as ACCEPTED
-from areas.conic import ConicProblem, ConicSolution, solve_conic
-from areas.devices import area_controls, setpoints
-from areas.relaxation import build
-from common.area_case import AreaCase
-from common.boundary import FAILED, INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, AreaReport, AreaResponse, P, Q
-from common.feeder import Feeder, Floats
-from common.objective import energy
-from common.schedule import AreaSolution
+from tieflow.areas.branch_flow import relaxation_gap
+from tieflow.areas.conic import SOLVED as ACCEPTED
+from tieflow.areas.conic import ConicProblem, ConicSolution, solve_conic
+from tieflow.areas.devices import area_controls, setpoints
+from tieflow.areas.relaxation import build
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import (
+    FAILED,
+    INFEASIBLE,
+    SOLVED,
+    SOLVED_AGAIN,
+    AreaProposal,
+    AreaReport,
+    AreaResponse,
+    P,
+    Q,
+)
+from tieflow.common.feeder import Feeder, Floats
+from tieflow.common.objective import energy
+from tieflow.common.schedule import AreaSolution
 
 
 def _with_settings(**changes: object) -> Callable[[AreaCase[Feeder]], AreaCase[Feeder]]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from areas.leg_kernel import leg_values
-from areas.own_ends import Offer, end_values
-from areas.problem import Problem
-from common.feeder import Floats
-from common.interior_point.row_kernels import add_product, add_transposed
-from common.load_law import leg_powers
+from tieflow.areas.leg_kernel import leg_values
+from tieflow.areas.own_ends import Offer, end_values
+from tieflow.areas.problem import Problem
+from tieflow.common.feeder import Floats
+from tieflow.common.interior_point.row_kernels import add_product, add_transposed
+from tieflow.common.load_law import leg_powers
 
 
 @dataclass(frozen=True)

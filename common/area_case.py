@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from common.branch_limits import BranchLimit
-from common.devices import PV, Battery, Device, FlexibleLoad, Wind, devices_of
-from common.feeder import Complexes, Feeder, Floats, Ints
-from common.horizon import Horizon
-from common.multiphase import MultiphaseFeeder
-from common.settings import Settings
+from tieflow.common.branch_limits import BranchLimit
+from tieflow.common.devices import PV, Battery, Device, FlexibleLoad, Wind, devices_of
+from tieflow.common.feeder import Complexes, Feeder, Floats, Ints
+from tieflow.common.horizon import Horizon
+from tieflow.common.multiphase import MultiphaseFeeder
+from tieflow.common.settings import Settings
 
 Side = Literal["parent", "child"]
 AnyFeeder = TypeVar("AnyFeeder", Feeder, MultiphaseFeeder)

@@ -19,10 +19,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from common.area_case import AreaCase, Partition, Tie
-from common.devices import FlexibleLoad, Wind
-from common.feeder import Complexes, Feeder, Floats, Ints
-from common.objective import factors, prices
+from tieflow.common.area_case import AreaCase, Partition, Tie
+from tieflow.common.devices import FlexibleLoad, Wind
+from tieflow.common.feeder import Complexes, Feeder, Floats, Ints
+from tieflow.common.objective import factors, prices
 
 PARENT, CHILD = 0, 1
 W, P, Q, ANGLE = 0, 1, 2, 3

@@ -11,11 +11,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from common.errors import CaseError, did_you_mean
-from common.feeder import Ints
-from common.multiphase import MultiphaseFeeder
-from common.settings import Positive
-from common.tables import Row
+from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.feeder import Ints
+from tieflow.common.multiphase import MultiphaseFeeder
+from tieflow.common.settings import Positive
+from tieflow.common.tables import Row
 
 TABLE = "branch_limits.csv"
 

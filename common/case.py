@@ -14,14 +14,24 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import Field
 
-from common.branch_limits import TABLE, BranchLimit, check_branch_limits
-from common.devices import DEVICE_KINDS, DEVICE_ROWS, PV, Battery, BusName, Device, FlexibleLoad, Wind, devices_of
-from common.errors import CaseError, did_you_mean
-from common.feeder import BranchRow, BusRow, Feeder, make_feeder
-from common.horizon import Horizon, read_horizon
-from common.multiphase import MultiphaseFeeder, connection
-from common.settings import Settings, read_settings
-from common.tables import Row, read_table
+from tieflow.common.branch_limits import TABLE, BranchLimit, check_branch_limits
+from tieflow.common.devices import (
+    DEVICE_KINDS,
+    DEVICE_ROWS,
+    PV,
+    Battery,
+    BusName,
+    Device,
+    FlexibleLoad,
+    Wind,
+    devices_of,
+)
+from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.feeder import BranchRow, BusRow, Feeder, make_feeder
+from tieflow.common.horizon import Horizon, read_horizon
+from tieflow.common.multiphase import MultiphaseFeeder, connection
+from tieflow.common.settings import Settings, read_settings
+from tieflow.common.tables import Row, read_table
 
 RowType = TypeVar("RowType", bound=Row)
 
@@ -77,7 +87,7 @@ class Case:
 def _network_of(circuit: str, base_kva: float) -> MultiphaseFeeder:
     """A large circuit takes seconds; a case with other devices has the same."""
     # Loads OpenDSS, which balanced cases do without until they are checked.
-    from common.extraction import compiled, extract_feeder
+    from tieflow.common.extraction import compiled, extract_feeder
 
     return extract_feeder(compiled(circuit), base_kva)
 
@@ -87,7 +97,7 @@ def find_case(name: str) -> Path:
     folder = Path(name)
     if (folder / "case.toml").is_file():
         return folder
-    shipped = resources.files("launch") / "cases"
+    shipped = resources.files("tieflow.launch") / "cases"
     if Path(name).name == name and (shipped / name / "case.toml").is_file():
         return Path(str(shipped / name))
     if folder.is_dir():
@@ -142,7 +152,7 @@ def _devices(folder: Path, with_devices: bool) -> dict[str, Any]:
 
 
 def _read_multiphase(folder: Path, settings: Settings, horizon: Horizon, with_devices: bool) -> Case:
-    from common.extraction import compiled, load_shapes
+    from tieflow.common.extraction import compiled, load_shapes
 
     path = folder / "circuit.dss"
     try:

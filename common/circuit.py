@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from opendssdirect import dss
 
-from common import circuit_text as text
-from common.circuit_devices import battery_row, pv_row
-from common.circuit_engine import (
+from tieflow.common import circuit_text as text
+from tieflow.common.circuit_devices import battery_row, pv_row
+from tieflow.common.circuit_engine import (
     ALL_PROPERTIES,
     GIVEN_PROPERTIES,
     POWERLESS,
@@ -37,9 +37,9 @@ from common.circuit_engine import (
     settle,
     solve_precisely,
 )
-from common.circuit_text import Record, bus_of, value
-from common.devices import PV, Battery
-from common.errors import CaseError, did_you_mean
+from tieflow.common.circuit_text import Record, bus_of, value
+from tieflow.common.devices import PV, Battery
+from tieflow.common.errors import CaseError, did_you_mean
 
 SAME_VOLTAGE_PU = 1e-8
 """Largest difference of any node voltage between the model and its copy, pu. Where a stiff switch leads to ordinary

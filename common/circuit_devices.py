@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from common.circuit_text import Record, bus_of, nodes_of
-from common.devices import PV, Battery
-from common.errors import CaseError
-from common.tables import explain
+from tieflow.common.circuit_text import Record, bus_of, nodes_of
+from tieflow.common.devices import PV, Battery
+from tieflow.common.errors import CaseError
+from tieflow.common.tables import explain
 
 
 def pv_row(record: Record, notes: list[str]) -> PV | None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from opendssdirect import dss
 
-from common.circuit_text import Complexes, Record, bus_of
-from common.errors import CaseError
+from tieflow.common.circuit_text import Complexes, Record, bus_of
+from tieflow.common.errors import CaseError
 
 PRECISE = "controlmode=off tolerance=1e-10 maxiterations=100"
 CONTROL_ITERATIONS = 200

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.errors import CaseError
-from common.feeder import Floats, Ints
+from tieflow.common.errors import CaseError
+from tieflow.common.feeder import Floats, Ints
 
 MOST_AREAS = 64
 SLACK = 0.05

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from common.case import Case
-from common.devices import PV, Battery, Device, FlexibleLoad, Wind
-from common.schedule import Schedule
+from tieflow.common.case import Case
+from tieflow.common.devices import PV, Battery, Device, FlexibleLoad, Wind
+from tieflow.common.schedule import Schedule
 
 COLLAPSE_PU = 0.5
 """Voltage below which an hour counts as collapsed: OpenDSS turns constant-power loads into impedances there and may

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from common.settings import Efficiency, NotNegative, Positive, Share
-from common.tables import Row
+from tieflow.common.settings import Efficiency, NotNegative, Positive, Share
+from tieflow.common.tables import Row
 
 BusName = Annotated[str, Field(min_length=1)]
 Phases = Annotated[str, Field(pattern=r"^(\d+(\.\d+)*|\d+-\d+)?$")]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.case import Case
-from common.errors import SolverError
-from common.feeder import Complexes
-from common.partition import one_area
-from common.schedule import AreaSolution, NetworkState, join_relaxed_state
+from tieflow.common.case import Case
+from tieflow.common.errors import SolverError
+from tieflow.common.feeder import Complexes
+from tieflow.common.partition import one_area
+from tieflow.common.schedule import AreaSolution, NetworkState, join_relaxed_state
 
 TOLERANCE = 1e-12
 """pu of squared voltage by which the last sweep may move it"""

@@ -16,13 +16,13 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from opendssdirect import DSSException, dss
 
-from common.circuit_engine import POWERLESS, active_is_open, bus_table, name_list
-from common.errors import CaseError, SolverError
-from common.extraction_loads import Node, read_legs
-from common.extraction_shapes import shape_values
-from common.feeder import Bools, Complexes, Floats
-from common.multiphase import GROUND, Element, MultiphaseFeeder
-from common.power_flow import PowerFlow, alike_branches, tableau, two_ports
+from tieflow.common.circuit_engine import POWERLESS, active_is_open, bus_table, name_list
+from tieflow.common.errors import CaseError, SolverError
+from tieflow.common.extraction_loads import Node, read_legs
+from tieflow.common.extraction_shapes import shape_values
+from tieflow.common.feeder import Bools, Complexes, Floats
+from tieflow.common.multiphase import GROUND, Element, MultiphaseFeeder
+from tieflow.common.power_flow import PowerFlow, alike_branches, tableau, two_ports
 
 BRANCH_CLASSES = ("line", "transformer", "autotrans", "reactor", "capacitor")
 _ELSEWHERE = {"load", "generator", *(kind.lower() for kind in POWERLESS)}

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from common.circuit_engine import active_is_open
-from common.errors import CaseError
-from common.extraction_shapes import refuse_shape
-from common.feeder import Floats
-from common.multiphase import FIXED, GROUND, Legs
+from tieflow.common.circuit_engine import active_is_open
+from tieflow.common.errors import CaseError
+from tieflow.common.extraction_shapes import refuse_shape
+from tieflow.common.feeder import Floats
+from tieflow.common.multiphase import FIXED, GROUND, Legs
 
 Node = tuple[str, int]
 """bus and OpenDSS's node number"""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import CaseError
-from common.feeder import Floats
+from tieflow.common.errors import CaseError
+from tieflow.common.feeder import Floats
 
 
 def shape_values(engine: Any, name: str, ends: Floats) -> Floats:

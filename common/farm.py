@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from common.errors import TieflowError
-from common.transport import NAP_S, MakeSolver, dismiss, hand_out, wait, work
+from tieflow.common.errors import TieflowError
+from tieflow.common.transport import NAP_S, MakeSolver, dismiss, hand_out, wait, work
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from common.devices import BusName
-from common.errors import CaseError
-from common.settings import NotNegative, Positive, Settings
-from common.tables import Row
+from tieflow.common.devices import BusName
+from tieflow.common.errors import CaseError
+from tieflow.common.settings import NotNegative, Positive, Settings
+from tieflow.common.tables import Row
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

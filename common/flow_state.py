@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.branch_limits import limited_branches
-from common.case import Case
-from common.feeder import Complexes, Floats
-from common.load_law import leg_currents
-from common.multiphase import MultiphaseFeeder, multipliers
-from common.one_conductor import exact_feeder
-from common.power_flow import PowerFlow, branch_losses, device_injections, two_port
-from common.schedule import NetworkState, Schedule, branch_kind, injected
+from tieflow.common.branch_limits import limited_branches
+from tieflow.common.case import Case
+from tieflow.common.feeder import Complexes, Floats
+from tieflow.common.load_law import leg_currents
+from tieflow.common.multiphase import MultiphaseFeeder, multipliers
+from tieflow.common.one_conductor import exact_feeder
+from tieflow.common.power_flow import PowerFlow, branch_losses, device_injections, two_port
+from tieflow.common.schedule import NetworkState, Schedule, branch_kind, injected
 
 
 def flow_state(case: Case, schedule: Schedule) -> NetworkState:

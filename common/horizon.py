@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, create_model
 
-from common.devices import PV, Battery, Device, FlexibleLoad, Wind
-from common.errors import CaseError
-from common.feeder import Floats
-from common.settings import NotNegative, Settings
-from common.tables import Row, read_header, read_table
+from tieflow.common.devices import PV, Battery, Device, FlexibleLoad, Wind
+from tieflow.common.errors import CaseError
+from tieflow.common.feeder import Floats
+from tieflow.common.settings import NotNegative, Settings
+from tieflow.common.tables import Row, read_header, read_table
 
 STC_C = 25.0
 """cell temperature, deg C, under standard test conditions"""

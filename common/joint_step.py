@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
-from common.feeder import Bools, Floats, Ints
+from tieflow.common.feeder import Bools, Floats, Ints
 
 LEFT, RAISED, RESTORED = range(3)
 RAISE = 100.0

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from common.feeder import Complexes, Floats
-from common.multiphase import Legs
+from tieflow.common.feeder import Complexes, Floats
+from tieflow.common.multiphase import Legs
 
 SHARPEST = 1e-12
 """width that stands for none: pieces that meet differ by less than rounding within it"""

@@ -17,11 +17,11 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from common.area_case import AreaCase
-from common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaResponse
-from common.devices import stored
-from common.feeder import Feeder, Floats
-from common.joint_step import (
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaResponse
+from tieflow.common.devices import stored
+from tieflow.common.feeder import Feeder, Floats
+from tieflow.common.joint_step import (
     Expand,
     Expanded,
     Opened,

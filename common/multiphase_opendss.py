@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from common.branch_limits import branch_numbers, limited_branches
-from common.case import Case
-from common.circuit_engine import new_context
-from common.circuit_text import quoted
-from common.device_elements import COLLAPSE_PU, device_commands, setpoint_commands
-from common.devices import Device
-from common.feeder import Bools, Complexes, Floats, Ints
-from common.multiphase import FIXED, GROUND, TRANSFORMERS, connection, incidence
-from common.opendss import Replay
-from common.schedule import NetworkState, Schedule
+from tieflow.common.branch_limits import branch_numbers, limited_branches
+from tieflow.common.case import Case
+from tieflow.common.circuit_engine import new_context
+from tieflow.common.circuit_text import quoted
+from tieflow.common.device_elements import COLLAPSE_PU, device_commands, setpoint_commands
+from tieflow.common.devices import Device
+from tieflow.common.feeder import Bools, Complexes, Floats, Ints
+from tieflow.common.multiphase import FIXED, GROUND, TRANSFORMERS, connection, incidence
+from tieflow.common.opendss import Replay
+from tieflow.common.schedule import NetworkState, Schedule
 
 REST_PU = 1e-9
 """change of a complex voltage, from one solution to a repeated one, below which the power flow is at rest"""

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.area_case import AreaCase, Partition, Rating, Tie, TieEnd
-from common.branch_limits import limited_branches
-from common.case import Case
-from common.devices import Battery, devices_at
-from common.feeder import Complexes, Ints
-from common.joint_step import FIRST_WIDTH
-from common.multiphase import MultiphaseFeeder, multipliers, part_of
-from common.one_conductor import current_limits, power_limits
-from common.power_flow import PowerFlow, device_injections, two_port
+from tieflow.common.area_case import AreaCase, Partition, Rating, Tie, TieEnd
+from tieflow.common.branch_limits import limited_branches
+from tieflow.common.case import Case
+from tieflow.common.devices import Battery, devices_at
+from tieflow.common.feeder import Complexes, Ints
+from tieflow.common.joint_step import FIRST_WIDTH
+from tieflow.common.multiphase import MultiphaseFeeder, multipliers, part_of
+from tieflow.common.one_conductor import current_limits, power_limits
+from tieflow.common.power_flow import PowerFlow, device_injections, two_port
 
 
 def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: Sequence[str]) -> Partition:

@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from common.case import Case
-from common.devices import column
-from common.errors import CaseError
-from common.feeder import Floats
-from common.horizon import Horizon
-from common.schedule import NetworkState, Schedule, completed, idle_schedule, limited
-from common.settings import Settings
-from common.weights import Terms
+from tieflow.common.case import Case
+from tieflow.common.devices import column
+from tieflow.common.errors import CaseError
+from tieflow.common.feeder import Floats
+from tieflow.common.horizon import Horizon
+from tieflow.common.schedule import NetworkState, Schedule, completed, idle_schedule, limited
+from tieflow.common.settings import Settings
+from tieflow.common.weights import Terms
 
 UNITS = {"energy": "$", "battery_use": "kWh", "flexibility": "kWh", "voltage_deviation": "", "losses": "kWh"}
 """of the terms that have weights"""

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.case import Case
-from common.feeder import Bools, Complexes, Feeder, Floats, Ints
-from common.multiphase import FIXED, GROUND, Element, Legs, MultiphaseFeeder
-from common.power_flow import PowerFlow
-from common.settings import Settings
+from tieflow.common.case import Case
+from tieflow.common.feeder import Bools, Complexes, Feeder, Floats, Ints
+from tieflow.common.multiphase import FIXED, GROUND, Element, Legs, MultiphaseFeeder
+from tieflow.common.power_flow import PowerFlow
+from tieflow.common.settings import Settings
 
 STIFF_PU = 1e-8
 """reactance of the source, and of branches of less impedance than that: ``common.opendss``'s, importing which would

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from opendssdirect import dss
 
-from common.case import Case
-from common.device_elements import COLLAPSE_PU, SPAN, device_commands, setpoint_commands
-from common.devices import FlexibleLoad
-from common.feeder import BranchRow, BusRow, Feeder, Floats
-from common.schedule import NetworkState, Schedule, told_apart
-from common.settings import Settings
+from tieflow.common.case import Case
+from tieflow.common.device_elements import COLLAPSE_PU, SPAN, device_commands, setpoint_commands
+from tieflow.common.devices import FlexibleLoad
+from tieflow.common.feeder import BranchRow, BusRow, Feeder, Floats
+from tieflow.common.schedule import NetworkState, Schedule, told_apart
+from tieflow.common.settings import Settings
 
 STIFF_PU = 1e-8
 """Impedance of the source and of switches given as 0 + j0, pu. OpenDSS takes neither as zero; a smaller one loses more

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.area_case import AreaCase, Partition, Tie, TieEnd
-from common.case import Case
-from common.devices import DEVICE_KINDS, devices_at
-from common.errors import CaseError, did_you_mean
-from common.feeder import Feeder, Ints
-from common.multiphase import MultiphaseFeeder
-from common.multiphase_partition import cut_multiphase
-from common.one_conductor import exact_feeder
+from tieflow.common.area_case import AreaCase, Partition, Tie, TieEnd
+from tieflow.common.case import Case
+from tieflow.common.devices import DEVICE_KINDS, devices_at
+from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.feeder import Feeder, Ints
+from tieflow.common.multiphase import MultiphaseFeeder
+from tieflow.common.multiphase_partition import cut_multiphase
+from tieflow.common.one_conductor import exact_feeder
 
 
 def one_area(case: Case, exact: bool = False) -> Partition:

@@ -18,11 +18,11 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from common.devices import Device
-from common.errors import SolverError
-from common.feeder import Complexes, Floats, Ints
-from common.load_law import leg_currents
-from common.multiphase import MultiphaseFeeder, admittance, connection, incidence
+from tieflow.common.devices import Device
+from tieflow.common.errors import SolverError
+from tieflow.common.feeder import Complexes, Floats, Ints
+from tieflow.common.load_law import leg_currents
+from tieflow.common.multiphase import MultiphaseFeeder, admittance, connection, incidence
 
 TOLERANCE = 1e-10
 """largest change of a voltage, pu, at which the iteration has converged"""

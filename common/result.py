@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from common.case import Case
-from common.feeder import Floats
-from common.schedule import NetworkState, Schedule
+from tieflow.common.case import Case
+from tieflow.common.feeder import Floats
+from tieflow.common.schedule import NetworkState, Schedule
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.area_case import AreaCase, Partition
-from common.case import Case
-from common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad, Wind
-from common.feeder import Bools, Complexes, Feeder, Floats
-from common.multiphase import TRANSFORMERS
+from tieflow.common.area_case import AreaCase, Partition
+from tieflow.common.case import Case
+from tieflow.common.devices import DEVICE_KINDS, PV, Device, FlexibleLoad, Wind
+from tieflow.common.feeder import Bools, Complexes, Feeder, Floats
+from tieflow.common.multiphase import TRANSFORMERS
 
 
 @dataclass(frozen=True)

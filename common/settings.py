@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common.errors import CaseError, did_you_mean
-from common.tables import explain
-from common.weights import Bases, Weights, check_weights
+from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.tables import explain
+from tieflow.common.weights import Bases, Weights, check_weights
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from common.errors import TieflowError, way_out
-from common.result import Result
-from common.schedule import completed, told_apart
+from tieflow.common.errors import TieflowError, way_out
+from tieflow.common.result import Result
+from tieflow.common.schedule import completed, told_apart
 
 FORMAT = "tieflow result"
 STUDY_FORMAT = "tieflow study"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from common.result import Result
+from tieflow.common.result import Result
 
 
 @dataclass(frozen=True)

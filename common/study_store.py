@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import h5py
 
-from common.errors import TieflowError, did_you_mean
-from common.result import Result
-from common.store import (
+from tieflow.common.errors import TieflowError, did_you_mean
+from tieflow.common.result import Result
+from tieflow.common.store import (
     FORMAT_VERSION,
     STUDY_FORMAT,
     check_format,
@@ -33,7 +33,7 @@ from common.store import (
     save_result,
     save_table,
 )
-from common.study import Placement, StoredStudy, StudyHead, VariantRun
+from tieflow.common.study import Placement, StoredStudy, StudyHead, VariantRun
 
 _HEAD = ("name", "title", "case", "base", "monitored_bus")
 _PLAIN = ("name", "digest", "exit_code", "failure", "rule_failure")

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.errors import CaseError, did_you_mean
+from tieflow.common.errors import CaseError, did_you_mean
 
 
 class Row(BaseModel):

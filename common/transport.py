@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from common.area_case import AreaCase
-from common.boundary import AreaProposal
-from common.errors import EXIT_ERROR, TieflowError
-from common.feeder import Floats
-from common.messages import EXCHANGES, Command, Layout, longest_ask, message_size, pack, unpack
-from common.schedule import AreaSolution
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import AreaProposal
+from tieflow.common.errors import EXIT_ERROR, TieflowError
+from tieflow.common.feeder import Floats
+from tieflow.common.messages import EXCHANGES, Command, Layout, longest_ask, message_size, pack, unpack
+from tieflow.common.schedule import AreaSolution
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common.case import Case
-from common.devices import PV, Device, Wind, column
-from common.feeder import Floats
-from common.result import Tolerances, Violation
-from common.schedule import NetworkState, Schedule, completed
+from tieflow.common.case import Case
+from tieflow.common.devices import PV, Device, Wind, column
+from tieflow.common.feeder import Floats
+from tieflow.common.result import Tolerances, Violation
+from tieflow.common.schedule import NetworkState, Schedule, completed
 
 UNITS = {
     "voltage": "pu",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from common.errors import did_you_mean
+from tieflow.common.errors import did_you_mean
 
 IDLE = "idle"
 """the word for bases that are all computed"""

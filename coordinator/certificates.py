@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.boundary import INFEASIBLE, STATUSES, AreaReport, Boundary, P, Proposal
-from common.errors import InfeasibleError, SolverError
-from common.feeder import Floats
-from common.messages import Command
-from common.transport import Transport
+from tieflow.common.boundary import INFEASIBLE, STATUSES, AreaReport, Boundary, P, Proposal
+from tieflow.common.errors import InfeasibleError, SolverError
+from tieflow.common.feeder import Floats
+from tieflow.common.messages import Command
+from tieflow.common.transport import Transport
 
 PROOF_STRETCH = (1.0, 30.0, 1000.0)
 """how far an attempt follows the way that the prices have gone"""

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.case import Case
-from common.devices import column
-from common.feeder import Floats
-from common.objective import energy
-from common.result import Check, Tolerances, Violation
-from common.schedule import NetworkState, Schedule
-from common.violations import device_violations, load_violations, network_violations, voltage_violations
+from tieflow.common.case import Case
+from tieflow.common.devices import column
+from tieflow.common.feeder import Floats
+from tieflow.common.objective import energy
+from tieflow.common.result import Check, Tolerances, Violation
+from tieflow.common.schedule import NetworkState, Schedule
+from tieflow.common.violations import device_violations, load_violations, network_violations, voltage_violations
 
 if TYPE_CHECKING:
-    from common.opendss import Replay
+    from tieflow.common.opendss import Replay
 
 BALANCED, MULTIPHASE = Tolerances(), Tolerances(voltage_pu=1e-4, power_kw=0.5)
 """multi-phase feeders are larger, and their model is exact only where its corrections have settled"""
@@ -67,10 +67,10 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
 def _replay(case: Case, schedule: Schedule) -> Replay:
     # Loads OpenDSS.
     if case.is_balanced:
-        from common.opendss import replay
+        from tieflow.common.opendss import replay
 
         return replay(case, schedule)
-    from common.multiphase_opendss import replay as replay_multiphase
+    from tieflow.common.multiphase_opendss import replay as replay_multiphase
 
     return replay_multiphase(case, schedule)
 

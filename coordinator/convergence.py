@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.boundary import CHILD, PARENT, Boundary, Proposal, Response
-from common.feeder import Floats
+from tieflow.common.boundary import CHILD, PARENT, Boundary, Proposal, Response
+from tieflow.common.feeder import Floats
 
 
 @dataclass(frozen=True)

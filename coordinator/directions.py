@@ -19,8 +19,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from common.feeder import Floats
-from common.joint_step import Opened, StoresTold
+from tieflow.common.feeder import Floats
+from tieflow.common.joint_step import Opened, StoresTold
 
 PAYS = 1e-6
 """over the scale, what a unit of wasted energy must earn to count: as exact as prices are"""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from common.feeder import Floats
-from common.messages import Command
-from common.transport import Transport
-from coordinator.convergence import Residuals
-from coordinator.record import Round
+from tieflow.common.feeder import Floats
+from tieflow.common.messages import Command
+from tieflow.common.transport import Transport
+from tieflow.coordinator.convergence import Residuals
+from tieflow.coordinator.record import Round
 
 
 class Exchanges:

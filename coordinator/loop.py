@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, P, Proposal, Q, Response, join
-from common.errors import InfeasibleError, SolverError
-from common.feeder import Floats
-from common.messages import Command
-from common.transport import Transport
-from coordinator.certificates import explain, refuse_impossible
-from coordinator.convergence import Residuals, change, middle, mismatch
-from coordinator.exchanges import Exchanges
-from coordinator.record import Outcome, Round
+from tieflow.common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, P, Proposal, Q, Response, join
+from tieflow.common.errors import InfeasibleError, SolverError
+from tieflow.common.feeder import Floats
+from tieflow.common.messages import Command
+from tieflow.common.transport import Transport
+from tieflow.coordinator.certificates import explain, refuse_impossible
+from tieflow.coordinator.convergence import Residuals, change, middle, mismatch
+from tieflow.coordinator.exchanges import Exchanges
+from tieflow.coordinator.record import Outcome, Round
 
 PROOF_EVERY = 10
 """rounds between attempts to prove that there is nothing to converge to"""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.feeder import Floats
-from common.result import History
-from coordinator.convergence import Residuals
+from tieflow.common.feeder import Floats
+from tieflow.common.result import History
+from tieflow.coordinator.convergence import Residuals
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from common.branch_limits import BranchLimit
-from common.case import AreaRow, Case, check_devices, read_case
-from common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
-from common.errors import CaseError, TieflowError, did_you_mean
-from common.partition import area_numbers
-from common.result import Result
-from common.store import write_result
-from common.study import StoredStudy
-from common.study_store import read_run
-from common.study_store import read_study as stored_study
-from common.tables import Row, explain
-from common.transport import abort, dismiss, work
-from coordinator.record import Round
-from launch import solve as runs
-from launch.partition import in_areas
-from launch.plot_style import LIMIT, STYLES, library
+from tieflow.common.branch_limits import BranchLimit
+from tieflow.common.case import AreaRow, Case, check_devices, read_case
+from tieflow.common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
+from tieflow.common.errors import CaseError, TieflowError, did_you_mean
+from tieflow.common.partition import area_numbers
+from tieflow.common.result import Result
+from tieflow.common.store import write_result
+from tieflow.common.study import StoredStudy
+from tieflow.common.study_store import read_run
+from tieflow.common.study_store import read_study as stored_study
+from tieflow.common.tables import Row, explain
+from tieflow.common.transport import abort, dismiss, work
+from tieflow.coordinator.record import Round
+from tieflow.launch import solve as runs
+from tieflow.launch.partition import in_areas
+from tieflow.launch.plot_style import LIMIT, STYLES, library
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from common.case import Case
-from common.distflow import balanced_flow
-from common.errors import CaseError
-from common.flow_state import flow_state
-from common.objective import idle_bases
-from common.schedule import NetworkState, Schedule, idle_schedule, injected
+from tieflow.common.case import Case
+from tieflow.common.distflow import balanced_flow
+from tieflow.common.errors import CaseError
+from tieflow.common.flow_state import flow_state
+from tieflow.common.objective import idle_bases
+from tieflow.common.schedule import NetworkState, Schedule, idle_schedule, injected
 
 
 def power_flow(case: Case, schedule: Schedule) -> NetworkState:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from common.case import Case, read_case
-from common.errors import TieflowError
-from coordinator.record import Round
-from launch.partition import in_areas
-from launch.report import summary
-from launch.solve import CENTRALIZED, Options, solve
+from tieflow.common.case import Case, read_case
+from tieflow.common.errors import TieflowError
+from tieflow.coordinator.record import Round
+from tieflow.launch.partition import in_areas
+from tieflow.launch.report import summary
+from tieflow.launch.solve import CENTRALIZED, Options, solve
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from common.branch_limits import BranchLimit, branch_numbers, check_branch_limits, numbers_of
-from common.case import Case
+from tieflow.common.branch_limits import BranchLimit, branch_numbers, check_branch_limits, numbers_of
+from tieflow.common.case import Case
 
 
 def with_limits(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:

@@ -11,20 +11,28 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from common.case import Case, read_case
-from common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError, did_you_mean
-from common.partition import area_numbers
-from common.store import check_writable, write_result
-from common.study_store import read_run
-from common.transport import abort, dismiss, end_all, launched_rank, work, world
-from launch.benchmark import compare
-from launch.options import given_settings, in_areas_of, json_option, print_json, run_options, settings_options, together
-from launch.partition import describe, partition_report, write_areas
-from launch.partition import summary as area_summary
-from launch.report import benchmark_table, exit_code, print_result, print_round, summary
-from launch.report_commands import kpis, plot, report
-from launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
-from launch.study_command import study
+from tieflow.common.case import Case, read_case
+from tieflow.common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError, did_you_mean
+from tieflow.common.partition import area_numbers
+from tieflow.common.store import check_writable, write_result
+from tieflow.common.study_store import read_run
+from tieflow.common.transport import abort, dismiss, end_all, launched_rank, work, world
+from tieflow.launch.benchmark import compare
+from tieflow.launch.options import (
+    given_settings,
+    in_areas_of,
+    json_option,
+    print_json,
+    run_options,
+    settings_options,
+    together,
+)
+from tieflow.launch.partition import describe, partition_report, write_areas
+from tieflow.launch.partition import summary as area_summary
+from tieflow.launch.report import benchmark_table, exit_code, print_result, print_round, summary
+from tieflow.launch.report_commands import kpis, plot, report
+from tieflow.launch.solve import METHODS, Options, checked, library_versions, make_solver, solve
+from tieflow.launch.study_command import study
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -125,7 +133,7 @@ def import_command(master: Path, folder: Path, commands: tuple[str, ...], keep_t
     Regulator taps and capacitor states are fixed where its controls leave them. The copy is verified in OpenDSS.
     """
     # Loads OpenDSS.
-    from launch.import_feeder import import_feeder
+    from tieflow.launch.import_feeder import import_feeder
 
     # A model has hundreds of thousands of values, and hardly a cycle to be collected among them.
     gc.disable()
@@ -182,7 +190,7 @@ def partition_command(case_name: str, areas: str, out: Path | None, force: bool,
 @click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="The folder to make.")
 def export_command(file: Path, variant: str | None, rule: bool, folder: Path) -> int:
     """Write the stored schedule FILE and its circuit as files that OpenDSS alone runs to the same answer."""
-    from launch.export import export
+    from tieflow.launch.export import export
 
     result = read_run(file, variant, rule)
     export(result.case, result.schedule, result.state, folder)
@@ -220,7 +228,7 @@ def check(file: Path, variant: str | None, rule: bool, write_circuit: Path | Non
     assert result.check is not None
     if write_circuit is not None:
         # Loads OpenDSS, which most commands do without.
-        from common import multiphase_opendss, opendss
+        from tieflow.common import multiphase_opendss, opendss
 
         writer = opendss if result.case.is_balanced else multiphase_opendss
         writer.write_circuit(result.case, result.schedule, write_circuit)

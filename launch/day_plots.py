@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import counted
-from common.feeder import Floats
-from common.result import Result
-from launch.kpis import OPENDSS, flexible_power, kpis, shown_state, weather_power
-from launch.plot_style import (
+from tieflow.common.errors import counted
+from tieflow.common.feeder import Floats
+from tieflow.common.result import Result
+from tieflow.launch.kpis import OPENDSS, flexible_power, kpis, shown_state, weather_power
+from tieflow.launch.plot_style import (
     BLUE,
     GREEN,
     GREY,

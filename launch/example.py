@@ -1,6 +1,6 @@
-"""tieflow from Python: ``python -m launch.example`` writes the result ieee13.h5 and the plot ieee13.png, here."""
+"""tieflow from Python: ``python -m tieflow.launch.example`` writes ieee13.h5, a result, and ieee13.png, a plot."""
 
-from launch import api as tieflow
+import tieflow
 
 
 def main() -> None:

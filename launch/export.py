@@ -6,10 +6,10 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from common.case import Case
-from common.devices import DEVICE_KINDS
-from common.errors import TieflowError, way_out
-from common.schedule import NetworkState, Schedule
+from tieflow.common.case import Case
+from tieflow.common.devices import DEVICE_KINDS
+from tieflow.common.errors import TieflowError, way_out
+from tieflow.common.schedule import NetworkState, Schedule
 
 MASTER = "Master.dss"
 
@@ -49,9 +49,9 @@ def export(case: Case, schedule: Schedule, state: NetworkState, folder: Path) ->
 def _write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
     # Loads OpenDSS, which most commands do without.
     if case.is_balanced:
-        from common.opendss import write_circuit
+        from tieflow.common.opendss import write_circuit
     else:
-        from common.multiphase_opendss import write_circuit
+        from tieflow.common.multiphase_opendss import write_circuit
     write_circuit(case, schedule, path)
 
 

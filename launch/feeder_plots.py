@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.case import Case
-from common.errors import counted
-from common.feeder import Bools, Floats, Ints
-from common.multiphase import path_length
-from common.partition import area_numbers
-from common.result import Result
-from common.schedule import limited
-from common.settings import COSTS
-from launch.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
-from launch.plot_style import (
+from tieflow.common.case import Case
+from tieflow.common.errors import counted
+from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.multiphase import path_length
+from tieflow.common.partition import area_numbers
+from tieflow.common.result import Result
+from tieflow.common.schedule import limited
+from tieflow.common.settings import COSTS
+from tieflow.launch.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
+from tieflow.launch.plot_style import (
     BLUE,
     COLOUR_MAP,
     GREY,
@@ -27,7 +27,7 @@ from launch.plot_style import (
     new_figure,
     over_the_day,
 )
-from launch.solve import CENTRALIZED, OVERSTEP_PU
+from tieflow.launch.solve import CENTRALIZED, OVERSTEP_PU
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from common.errors import counted
-from common.result import Result, Violation
-from launch.html_page import bullets, figure, page, section, table, verdicts
-from launch.kpis import KpiReport, kpi_report, rows
-from launch.plot_style import library
-from launch.plots import Picture, image, pictures
-from launch.report import SHOWN_VIOLATIONS, SOFT_LIMITS, disagreements, doubts, in_words, unsettled
+from tieflow.common.errors import counted
+from tieflow.common.result import Result, Violation
+from tieflow.launch.html_page import bullets, figure, page, section, table, verdicts
+from tieflow.launch.kpis import KpiReport, kpi_report, rows
+from tieflow.launch.plot_style import library
+from tieflow.launch.plots import Picture, image, pictures
+from tieflow.launch.report import SHOWN_VIOLATIONS, SOFT_LIMITS, disagreements, doubts, in_words, unsettled
 
 LARGEST_SVG = 400_000
 """bytes beyond which a picture of lines, as of a feeder of thousands of buses, is stored as one of dots"""

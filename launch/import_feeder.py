@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.circuit import import_circuit
-from common.circuit_engine import name_list
-from common.devices import PV, Battery
-from common.errors import CaseError, TieflowError
-from common.extraction import extract_feeder, solved
-from common.multiphase import MultiphaseFeeder
+from tieflow.common.circuit import import_circuit
+from tieflow.common.circuit_engine import name_list
+from tieflow.common.devices import PV, Battery
+from tieflow.common.errors import CaseError, TieflowError
+from tieflow.common.extraction import extract_feeder, solved
+from tieflow.common.multiphase import MultiphaseFeeder
 
 LOAD_PU = (
     *(0.58, 0.54, 0.51, 0.50, 0.51, 0.55, 0.63, 0.70, 0.74, 0.76, 0.77, 0.78),

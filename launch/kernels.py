@@ -1,23 +1,23 @@
-"""The compiled functions, made ready before ranks need them: ``python -m launch.kernels``."""
+"""The compiled functions, made ready before ranks need them: ``python -m tieflow.launch.kernels``."""
 
 from __future__ import annotations
 
-from common.boundary import make_boundary
-from common.case import read_case
-from common.compiled import is_cached, uncached
-from common.partition import partition
-from common.transport import areas_at_work
-from coordinator.loop import Task
-from coordinator.methods import newton
-from launch.partition import in_areas
+from tieflow.common.boundary import make_boundary
+from tieflow.common.case import read_case
+from tieflow.common.compiled import is_cached, uncached
+from tieflow.common.partition import partition
+from tieflow.common.transport import areas_at_work
+from tieflow.coordinator.loop import Task
+from tieflow.coordinator.methods import newton
+from tieflow.launch.partition import in_areas
 
 
 def compile_kernels() -> list[str]:
     """Compile what no cache holds yet, so that ranks need not, all at once. A note where no folder takes a cache."""
-    from areas.exact_area import ExactArea
-    from areas.leg_kernel import leg_values
-    from common.interior_point.block_kernels import factor
-    from common.interior_point.stores import factor_over_time
+    from tieflow.areas.exact_area import ExactArea
+    from tieflow.areas.leg_kernel import leg_values
+    from tieflow.common.interior_point.block_kernels import factor
+    from tieflow.common.interior_point.stores import factor_over_time
 
     if uncached():
         return [

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from common.case import Case
-from common.devices import Device
-from common.feeder import Floats
-from common.objective import objective_terms, objective_value
-from common.result import Result
-from common.schedule import NetworkState, Schedule, completed, limited
-from common.violations import branch_loads
-from launch.solve import overstepped
+from tieflow.common.case import Case
+from tieflow.common.devices import Device
+from tieflow.common.feeder import Floats
+from tieflow.common.objective import objective_terms, objective_value
+from tieflow.common.result import Result
+from tieflow.common.schedule import NetworkState, Schedule, completed, limited
+from tieflow.common.violations import branch_loads
+from tieflow.launch.solve import overstepped
 
 V_REFERENCE_PU = 1.0
 SUBSTATION = "substation"

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from common.case import AreaRow, Case
-from common.errors import CaseError
-from common.settings import parse_override
-from common.tables import read_table
-from launch.partition import in_areas
-from launch.report import json_ready
+from tieflow.common.case import AreaRow, Case
+from tieflow.common.errors import CaseError
+from tieflow.common.settings import parse_override
+from tieflow.common.tables import read_table
+from tieflow.launch.partition import in_areas
+from tieflow.launch.report import json_ready
 
 Command = TypeVar("Command", bound=Callable[..., int])
 

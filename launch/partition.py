@@ -18,11 +18,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as Drawing
 
-from common.case import AreaRow, Case
-from common.cuts import Tree, cut, smallest_largest
-from common.errors import TieflowError, counted
-from common.feeder import Feeder, Floats, Ints
-from common.store import beside
+from tieflow.common.case import AreaRow, Case
+from tieflow.common.cuts import Tree, cut, smallest_largest
+from tieflow.common.errors import TieflowError, counted
+from tieflow.common.feeder import Feeder, Floats, Ints
+from tieflow.common.store import beside
 
 SMALL_FEEDER = 150
 PV_WORK, BATTERY_WORK, FLEXIBLE_WORK = 2.0, 5.0, 3.0

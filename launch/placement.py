@@ -6,11 +6,11 @@ from collections import Counter
 
 import numpy as np
 
-from common.case import Case
-from common.devices import Device
-from common.errors import CaseError, did_you_mean
-from common.multiphase import GROUND, connection, path_impedance
-from launch.study_file import Place
+from tieflow.common.case import Case
+from tieflow.common.devices import Device
+from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.multiphase import GROUND, connection, path_impedance
+from tieflow.launch.study_file import Place
 
 
 def check_bus(case: Case, bus: str, where: str) -> str:

@@ -13,15 +13,15 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from common.case import Case
-from common.devices import PV, Battery, Wind
-from common.feeder import Bools, Floats
-from common.objective import objective_value
-from common.result import History, Result
-from common.schedule import Schedule
-from common.tables import Row
-from launch.base_run import power_flow, with_bases
-from launch.solve import checked, energy_cost, library_versions, overstepped
+from tieflow.common.case import Case
+from tieflow.common.devices import PV, Battery, Wind
+from tieflow.common.feeder import Bools, Floats
+from tieflow.common.objective import objective_value
+from tieflow.common.result import History, Result
+from tieflow.common.schedule import Schedule
+from tieflow.common.tables import Row
+from tieflow.launch.base_run import power_flow, with_bases
+from tieflow.launch.solve import checked, energy_cost, library_versions, overstepped
 
 PLAIN_RULE = "plain rule"
 MINUTES = 24 * 60

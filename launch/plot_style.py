@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.case import Case
-from common.errors import TieflowError
-from common.feeder import Floats
-from common.result import Result
-from launch.report import doubts
+from tieflow.common.case import Case
+from tieflow.common.errors import TieflowError
+from tieflow.common.feeder import Floats
+from tieflow.common.result import Result
+from tieflow.launch.report import doubts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import TieflowError, way_out
-from common.result import Result
-from launch import day_plots, feeder_plots
-from launch.plot_style import DPI, image_of, style
+from tieflow.common.errors import TieflowError, way_out
+from tieflow.common.result import Result
+from tieflow.launch import day_plots, feeder_plots
+from tieflow.launch.plot_style import DPI, image_of, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,12 +11,12 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED, counted
-from common.objective import UNITS, factors, objective_terms
-from common.result import Check, Result, Violation
-from common.weights import Terms
-from coordinator.record import Round
-from launch.solve import LOOSE_PU
+from tieflow.common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED, counted
+from tieflow.common.objective import UNITS, factors, objective_terms
+from tieflow.common.result import Check, Result, Violation
+from tieflow.common.weights import Terms
+from tieflow.coordinator.record import Round
+from tieflow.launch.solve import LOOSE_PU
 
 SHOWN_VIOLATIONS = 10
 SOFT_LIMITS = (

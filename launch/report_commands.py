@@ -15,18 +15,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import EXIT_CONVERGED, TieflowError
-from common.store import beside
-from common.study import StoredStudy
-from common.study_store import is_study, read_run, read_study
-from launch.html_report import html_report
-from launch.kpis import kpi_report, lines, rows
-from launch.options import json_option, print_json, run_options, run_stem
-from launch.plots import FORMATS, write_pictures
-from launch.report import doubts
-from launch.study_figures import figures, unreliable
-from launch.study_page import study_page
-from launch.study_plots import write_study_pictures
+from tieflow.common.errors import EXIT_CONVERGED, TieflowError
+from tieflow.common.store import beside
+from tieflow.common.study import StoredStudy
+from tieflow.common.study_store import is_study, read_run, read_study
+from tieflow.launch.html_report import html_report
+from tieflow.launch.kpis import kpi_report, lines, rows
+from tieflow.launch.options import json_option, print_json, run_options, run_stem
+from tieflow.launch.plots import FORMATS, write_pictures
+from tieflow.launch.report import doubts
+from tieflow.launch.study_figures import figures, unreliable
+from tieflow.launch.study_page import study_page
+from tieflow.launch.study_plots import write_study_pictures
 
 
 @click.command()

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.area_case import AreaCase, Partition
-from common.boundary import make_boundary
-from common.case import Case
-from common.errors import CaseError, InfeasibleError, SolverError
-from common.feeder import Feeder, Floats
-from common.flow_state import flow_state
-from common.objective import energy
-from common.partition import one_area, partition, without_thevenin
-from common.result import Result, Tolerances, Violation
-from common.schedule import (
+from tieflow.common.area_case import AreaCase, Partition
+from tieflow.common.boundary import make_boundary
+from tieflow.common.case import Case
+from tieflow.common.errors import CaseError, InfeasibleError, SolverError
+from tieflow.common.feeder import Feeder, Floats
+from tieflow.common.flow_state import flow_state
+from tieflow.common.objective import energy
+from tieflow.common.partition import one_area, partition, without_thevenin
+from tieflow.common.result import Result, Tolerances, Violation
+from tieflow.common.schedule import (
     AreaSolution,
     NetworkState,
     Schedule,
@@ -31,15 +31,15 @@ from common.schedule import (
     joined_in_time,
     limited,
 )
-from common.transport import Solver, areas_at_work
-from common.violations import current_violations, load_violations, voltage_violations
-from coordinator.certificates import lower_bound
-from coordinator.loop import Task
-from coordinator.methods import METHODS as WAYS
-from coordinator.methods import Method
-from coordinator.record import Outcome, Round, history
-from launch.base_run import with_bases
-from launch.kernels import compile_kernels
+from tieflow.common.transport import Solver, areas_at_work
+from tieflow.common.violations import current_violations, load_violations, voltage_violations
+from tieflow.coordinator.certificates import lower_bound
+from tieflow.coordinator.loop import Task
+from tieflow.coordinator.methods import METHODS as WAYS
+from tieflow.coordinator.methods import Method
+from tieflow.coordinator.record import Outcome, Round, history
+from tieflow.launch.base_run import with_bases
+from tieflow.launch.kernels import compile_kernels
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -324,7 +324,7 @@ def _at_once(case: Case, schedule: Schedule) -> list[str]:
 def checked(result: Result) -> Result:
     """The result with OpenDSS's verdict on its schedule."""
     # Loads OpenDSS, which no area rank needs.
-    from coordinator.checker import check
+    from tieflow.coordinator.checker import check
 
     return replace(result, check=check(result.case, result.schedule, result.state))
 
@@ -332,10 +332,10 @@ def checked(result: Result) -> Result:
 def make_solver(area: AreaCase[Any], span: slice) -> Solver:
     """An area's worker. cvxpy or Numba is loaded here, on the ranks that have an area."""
     if isinstance(area.feeder, Feeder):
-        from areas.relaxed_area import RelaxedArea
+        from tieflow.areas.relaxed_area import RelaxedArea
 
         return RelaxedArea(area)
-    from areas.exact_area import ExactArea
+    from tieflow.areas.exact_area import ExactArea
 
     return ExactArea(area, span)
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from common.errors import TieflowError
-from common.farm import group_count, group_size, run_jobs
-from common.store import check_writable
-from common.study import StudyHead, VariantRun
-from common.study_store import stored_digests, stored_head, write_head, write_variant
-from launch.plain_rule import run_rule
-from launch.report import exit_code
-from launch.solve import solve
-from launch.study_file import StudyFile
-from launch.variants import Resolved, Unresolved, to_run
+from tieflow.common.errors import TieflowError
+from tieflow.common.farm import group_count, group_size, run_jobs
+from tieflow.common.store import check_writable
+from tieflow.common.study import StudyHead, VariantRun
+from tieflow.common.study_store import stored_digests, stored_head, write_head, write_variant
+from tieflow.launch.plain_rule import run_rule
+from tieflow.launch.report import exit_code
+from tieflow.launch.solve import solve
+from tieflow.launch.study_file import StudyFile
+from tieflow.launch.variants import Resolved, Unresolved, to_run
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

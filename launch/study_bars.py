@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.study import StoredStudy
-from launch.kpis import Kpis
-from launch.plot_style import BLUE, GREEN, LIMIT, ORANGE, doubts_by_name, headed_figure, unit
-from launch.study_figures import VariantFigures, optimized
+from tieflow.common.study import StoredStudy
+from tieflow.launch.kpis import Kpis
+from tieflow.launch.plot_style import BLUE, GREEN, LIMIT, ORANGE, doubts_by_name, headed_figure, unit
+from tieflow.launch.study_figures import VariantFigures, optimized
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from common.errors import EXIT_CONVERGED, TieflowError
-from common.store import check_writable, replace_file
-from common.study_store import read_study, stored_digests
-from launch.options import given_settings, json_option, print_json, settings_options
-from launch.study import check_same_study, run_study
-from launch.study_figures import as_json as figures_as_json
-from launch.study_figures import figures, table_lines, worst_code
-from launch.study_file import read_study_file, shipped_studies
-from launch.study_report import Watch, print_placements, print_plan, print_study
-from launch.variants import Asked, Resolved, resolve
+from tieflow.common.errors import EXIT_CONVERGED, TieflowError
+from tieflow.common.store import check_writable, replace_file
+from tieflow.common.study_store import read_study, stored_digests
+from tieflow.launch.options import given_settings, json_option, print_json, settings_options
+from tieflow.launch.study import check_same_study, run_study
+from tieflow.launch.study_figures import as_json as figures_as_json
+from tieflow.launch.study_figures import figures, table_lines, worst_code
+from tieflow.launch.study_file import read_study_file, shipped_studies
+from tieflow.launch.study_report import Watch, print_placements, print_plan, print_study
+from tieflow.launch.variants import Asked, Resolved, resolve
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

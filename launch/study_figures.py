@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common.errors import (
+from tieflow.common.errors import (
     EXIT_CONVERGED,
     EXIT_ERROR,
     EXIT_INFEASIBLE,
@@ -18,13 +18,13 @@ from common.errors import (
     EXIT_OVERSTEPPED,
     counted,
 )
-from common.objective import objective_value
-from common.result import Result, Violation
-from common.study import Placement, StoredStudy, VariantRun
-from common.violations import voltage_violations
-from launch.kpis import KpiReport, kpi_report, lines, shown_state
-from launch.report import doubts
-from launch.solve import OVERSTEP_PU
+from tieflow.common.objective import objective_value
+from tieflow.common.result import Result, Violation
+from tieflow.common.study import Placement, StoredStudy, VariantRun
+from tieflow.common.violations import voltage_violations
+from tieflow.launch.kpis import KpiReport, kpi_report, lines, shown_state
+from tieflow.launch.report import doubts
+from tieflow.launch.solve import OVERSTEP_PU
 
 WORST_FIRST = (
     EXIT_ERROR,

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from common.branch_limits import BranchLimit
-from common.devices import PV, Battery, Device, FlexibleLoad, Wind
-from common.errors import CaseError, did_you_mean
-from common.settings import Positive, Share, check_names
-from common.tables import Row, explain
-from launch.plain_rule import Rule
-from launch.solve import METHODS
+from tieflow.common.branch_limits import BranchLimit
+from tieflow.common.devices import PV, Battery, Device, FlexibleLoad, Wind
+from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.settings import Positive, Share, check_names
+from tieflow.common.tables import Row, explain
+from tieflow.launch.plain_rule import Rule
+from tieflow.launch.solve import METHODS
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Word = Annotated[str, Field(min_length=1)]
@@ -153,7 +153,7 @@ def find_study(name: str) -> Path:
 
 def shipped_studies() -> dict[str, Path]:
     """The files of shipped studies by name."""
-    folder = Path(str(resources.files("launch") / "studies"))
+    folder = Path(str(resources.files("tieflow.launch") / "studies"))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 

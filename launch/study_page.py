@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from html import escape
 
-from common.errors import counted
-from common.study import Placement, StoredStudy, VariantRun
-from launch.html_page import bullets, figure, folded, page, section, table
-from launch.html_report import kpi_table, verdict
-from launch.kpis import OPENDSS, KpiReport, Kpis, kpi_report, rows
-from launch.plots import image, pictures
-from launch.report import doubts
-from launch.study_bars import missing, money
-from launch.study_figures import VariantFigures, doubts_of, figures, unreliable
-from launch.study_plots import StudyPicture, study_image, study_pictures
+from tieflow.common.errors import counted
+from tieflow.common.study import Placement, StoredStudy, VariantRun
+from tieflow.launch.html_page import bullets, figure, folded, page, section, table
+from tieflow.launch.html_report import kpi_table, verdict
+from tieflow.launch.kpis import OPENDSS, KpiReport, Kpis, kpi_report, rows
+from tieflow.launch.plots import image, pictures
+from tieflow.launch.report import doubts
+from tieflow.launch.study_bars import missing, money
+from tieflow.launch.study_figures import VariantFigures, doubts_of, figures, unreliable
+from tieflow.launch.study_plots import StudyPicture, study_image, study_pictures
 
 LARGEST_SVG = 150_000
 """bytes beyond which a picture over variants is stored as one of dots"""

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import TieflowError, counted, did_you_mean
-from common.feeder import Floats
-from common.result import Result
-from common.study import StoredStudy
-from launch.day_plots import WEATHER, charge_percent
-from launch.feeder_plots import voltage_slack
-from launch.kpis import flexible_power, limited_voltages, shown_state, weather_power
-from launch.plot_style import (
+from tieflow.common.errors import TieflowError, counted, did_you_mean
+from tieflow.common.feeder import Floats
+from tieflow.common.result import Result
+from tieflow.common.study import StoredStudy
+from tieflow.launch.day_plots import WEATHER, charge_percent
+from tieflow.launch.feeder_plots import voltage_slack
+from tieflow.launch.kpis import flexible_power, limited_voltages, shown_state, weather_power
+from tieflow.launch.plot_style import (
     BASE,
     BLUE,
     DPI,
@@ -38,9 +38,9 @@ from launch.plot_style import (
     style,
     unit,
 )
-from launch.plots import write_images
-from launch.study_bars import BARS
-from launch.study_figures import VariantFigures, figures, optimized
+from tieflow.launch.plots import write_images
+from tieflow.launch.study_bars import BARS
+from tieflow.launch.study_figures import VariantFigures, figures, optimized
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -9,13 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import counted
-from common.settings import COSTS
-from common.study import Placement, VariantRun
-from launch.kpis import Kpis
-from launch.report import SHOWN_VIOLATIONS, doubts, in_words
-from launch.study_figures import RunFigures, VariantFigures
-from launch.variants import Resolved, Unresolved
+from tieflow.common.errors import counted
+from tieflow.common.settings import COSTS
+from tieflow.common.study import Placement, VariantRun
+from tieflow.launch.kpis import Kpis
+from tieflow.launch.report import SHOWN_VIOLATIONS, doubts, in_words
+from tieflow.launch.study_figures import RunFigures, VariantFigures
+from tieflow.launch.variants import Resolved, Unresolved
 
 WIDTH = 150
 """columns that the table takes where the terminal does not say"""

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from common.case import Case, check_devices, find_case, read_case
-from common.circuit_text import quoted
-from common.devices import Device, FlexibleLoad
-from common.errors import CaseError, TieflowError, did_you_mean
-from common.horizon import PRICE, ProfileRow
-from common.multiphase import multipliers
-from common.study import Placement, digest
-from common.tables import read_header
-from launch.branch_limits import with_limits
-from launch.options import in_areas_of
-from launch.placement import check_bus, placed_bus, shown_phases
-from launch.plain_rule import Rule
-from launch.solve import CENTRALIZED, Options, library_versions
-from launch.study_file import KINDS, StudyFile, Variant, device_row, place_of
+from tieflow.common.case import Case, check_devices, find_case, read_case
+from tieflow.common.circuit_text import quoted
+from tieflow.common.devices import Device, FlexibleLoad
+from tieflow.common.errors import CaseError, TieflowError, did_you_mean
+from tieflow.common.horizon import PRICE, ProfileRow
+from tieflow.common.multiphase import multipliers
+from tieflow.common.study import Placement, digest
+from tieflow.common.tables import read_header
+from tieflow.launch.branch_limits import with_limits
+from tieflow.launch.options import in_areas_of
+from tieflow.launch.placement import check_bus, placed_bus, shown_phases
+from tieflow.launch.plain_rule import Rule
+from tieflow.launch.solve import CENTRALIZED, Options, library_versions
+from tieflow.launch.study_file import KINDS, StudyFile, Variant, device_row, place_of
 
 PRICES = ("price_high_per_kwh", "price_low_per_kwh")
 
@@ -164,7 +164,7 @@ def commanded(case: Case, commands: Sequence[str], where: str) -> Case:
     if case.is_balanced:
         raise CaseError(f"{where}: case {case.name} is balanced and has no circuit. Remove them.")
     # Loads OpenDSS.
-    from common.circuit_engine import changed_circuit
+    from tieflow.common.circuit_engine import changed_circuit
 
     return replace(case, circuit=changed_circuit(case.circuit, commands, where))
 
@@ -180,7 +180,7 @@ def scaled(case: Case, factor: float) -> Case:
         ]
         return replace(case, buses=tuple(rows))
     # Loads OpenDSS.
-    from common.extraction import compiled
+    from tieflow.common.extraction import compiled
 
     loads = compiled(case.circuit).Loads
     edits = []

@@ -14,11 +14,11 @@ import pytest
 from commands import Ended, Tieflow
 from hypothesis import settings
 
-from common.case import read_case
-from common.result import Result
-from common.transport import WORLD_RANKS, WORLD_SIZES
-from launch.cli import main
-from launch.solve import Options, solve
+from tieflow.common.case import read_case
+from tieflow.common.result import Result
+from tieflow.common.transport import WORLD_RANKS, WORLD_SIZES
+from tieflow.launch.cli import main
+from tieflow.launch.solve import Options, solve
 
 # The same examples in every run; how long one takes depends on the machine.
 settings.register_profile("tieflow", derandomize=True, deadline=None)

@@ -16,16 +16,16 @@ import numpy as np
 from ipopt_devices import device_kinds, device_legs
 from ipopt_program import Pair, Program, Symbol, currents, dot, minus, rows_of, times, total, wide
 
-from common.branch_limits import limited_branches
-from common.case import Case
-from common.devices import DEVICE_KINDS
-from common.errors import SolverError
-from common.feeder import Bools, Complexes, Floats
-from common.multiphase import Legs, MultiphaseFeeder, multipliers
-from common.multiphase_partition import idle_power_flow
-from common.objective import factors
-from common.power_flow import PowerFlow, two_port
-from common.schedule import Schedule
+from tieflow.common.branch_limits import limited_branches
+from tieflow.common.case import Case
+from tieflow.common.devices import DEVICE_KINDS
+from tieflow.common.errors import SolverError
+from tieflow.common.feeder import Bools, Complexes, Floats
+from tieflow.common.multiphase import Legs, MultiphaseFeeder, multipliers
+from tieflow.common.multiphase_partition import idle_power_flow
+from tieflow.common.objective import factors
+from tieflow.common.power_flow import PowerFlow, two_port
+from tieflow.common.schedule import Schedule
 
 Barrier = Literal["monotone", "adaptive"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import scipy.sparse as sp
 from ipopt_program import Pair, Program, Symbol, casadi_matrix, total, wide
 
-from common.case import Case
-from common.devices import PV, Battery, FlexibleLoad, Wind
-from common.feeder import Floats
-from common.multiphase import connection, incidence
-from common.objective import factors
+from tieflow.common.case import Case
+from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.feeder import Floats
+from tieflow.common.multiphase import connection, incidence
+from tieflow.common.objective import factors
 
 
 @dataclass(frozen=True)

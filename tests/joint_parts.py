@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 from multiphase_feeders import grown
 
-from areas.joint_area import JointArea
-from common.area_case import AreaCase, Partition
-from common.boundary import make_boundary
-from common.branch_limits import BranchLimit
-from common.case import AreaRow, Case
-from common.devices import PV, Battery, FlexibleLoad, Wind
-from common.feeder import Floats
-from common.horizon import Horizon
-from common.interior_point.algorithm import Iteration, Result, Settings, minimize
-from common.interior_point.joint_system import JointSystem
-from common.messages import Command, Layout, message_size
-from common.one_conductor import exact_feeder
-from common.partition import one_area
-from common.power_flow import two_port
-from common.settings import Settings as CaseSettings
+from tieflow.areas.joint_area import JointArea
+from tieflow.common.area_case import AreaCase, Partition
+from tieflow.common.boundary import make_boundary
+from tieflow.common.branch_limits import BranchLimit
+from tieflow.common.case import AreaRow, Case
+from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.feeder import Floats
+from tieflow.common.horizon import Horizon
+from tieflow.common.interior_point.algorithm import Iteration, Result, Settings, minimize
+from tieflow.common.interior_point.joint_system import JointSystem
+from tieflow.common.messages import Command, Layout, message_size
+from tieflow.common.one_conductor import exact_feeder
+from tieflow.common.partition import one_area
+from tieflow.common.power_flow import two_port
+from tieflow.common.settings import Settings as CaseSettings
 
 BARRIER = Settings().first_barrier
 

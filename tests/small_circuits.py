@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.extraction import compiled, extract_feeder
-from common.multiphase import MultiphaseFeeder
+from tieflow.common.extraction import compiled, extract_feeder
+from tieflow.common.multiphase import MultiphaseFeeder
 
 HEAD = """\
 clear

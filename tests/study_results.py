@@ -7,11 +7,11 @@ from functools import cache
 
 import numpy as np
 
-from common.case import read_case
-from common.devices import PV, Battery, FlexibleLoad, Wind
-from common.result import Result
-from common.study import Placement, StoredStudy, StudyHead, VariantRun
-from launch.solve import Options, solve
+from tieflow.common.case import read_case
+from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.result import Result
+from tieflow.common.study import Placement, StoredStudy, StudyHead, VariantRun
+from tieflow.launch.solve import Options, solve
 
 
 @cache

@@ -13,9 +13,18 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.feeder import Bools, Floats
-from common.interior_point.algorithm import Iteration, Prediction, Result, Settings, State, Step, _Search, minimize
-from common.interior_point.limits import (
+from tieflow.common.feeder import Bools, Floats
+from tieflow.common.interior_point.algorithm import (
+    Iteration,
+    Prediction,
+    Result,
+    Settings,
+    State,
+    Step,
+    _Search,
+    minimize,
+)
+from tieflow.common.interior_point.limits import (
     CLIP,
     Limit,
     Magnitudes,
@@ -27,7 +36,7 @@ from common.interior_point.limits import (
     make_limits,
     zeta,
 )
-from common.joint_step import LEFT, Lengths, Measures, together
+from tieflow.common.joint_step import LEFT, Lengths, Measures, together
 
 NONE = np.zeros(0, np.int64)
 NO_PAIRS = Magnitudes(NONE, NONE, NONE.astype(bool), np.zeros(0))

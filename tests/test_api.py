@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import InfeasibleError
-from common.partition import partition
-from launch import api as tieflow
+import tieflow
+from tieflow.common.errors import InfeasibleError
+from tieflow.common.partition import partition
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -337,7 +337,7 @@ def test_what_is_not_installed_is_named_with_how_to_get_it(
 
 def test_the_example_runs_and_leaves_a_result_and_a_plot(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "launch.example"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "tieflow.launch.example"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
     assert "converged: True, confirmed by OpenDSS: True" in run.stdout
@@ -351,7 +351,7 @@ def test_neither_loading_the_module_nor_a_plot_touches_pyplot(small_result: tief
     tieflow.save(small_result, tmp_path / "small.h5")
     script = """
 import sys
-from launch import api as tieflow
+import tieflow
 assert not {"pandas", "matplotlib", "mpi4py.MPI"} & set(sys.modules)
 tieflow.plot(tieflow.read("small.h5")).savefig("small.png")
 assert "matplotlib.pyplot" not in sys.modules

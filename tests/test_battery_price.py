@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from device_feeders import BOTH, MODELS, confirmed, feeder
 
-from common.case import Case, read_case
-from common.devices import Battery
-from launch import api
-from launch.solve import Options, solve
+from tieflow.common.case import Case, read_case
+from tieflow.common.devices import Battery
+from tieflow.launch import api
+from tieflow.launch.solve import Options, solve
 
 
 def stored(model: str, cost: float, dt: float = 1.0) -> Case:

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
-from common.compiled import njit, uncached
-from common.interior_point.block_ldl import DENSE, UNKNOWN, Entries, Factors, Pattern
-from common.interior_point.lanes import LANES, LINE, Floats, Ints, aligned, load, padded
+from tieflow.common.compiled import njit, uncached
+from tieflow.common.interior_point.block_ldl import DENSE, UNKNOWN, Entries, Factors, Pattern
+from tieflow.common.interior_point.lanes import LANES, LINE, Floats, Ints, aligned, load, padded
 
 ROOT = Path(__file__).parents[1]
 NO_BORDER = np.zeros(0, np.int64)
@@ -354,7 +354,7 @@ def test_registers_are_not_loaded_from_strided_arrays() -> None:
 
 SOLVE = """
 import numpy as np
-from common.compiled import uncached
+from tieflow.common.compiled import uncached
 from test_block_ldl import feeder, random_right, solved
 
 matrices = feeder(12, 60, 11, 4, 5)
@@ -392,12 +392,12 @@ def test_a_processor_without_wide_registers_gives_the_same_results(tmp_path: Pat
 
 
 def test_without_a_folder_for_the_cache_functions_are_compiled_all_the_same_and_say_so(tmp_path: Path) -> None:
-    for package in ("common", "common/interior_point"):
+    for package in ("tieflow", "tieflow/common", "tieflow/common/interior_point"):
         (tmp_path / package).mkdir()
         for module in (ROOT / package).glob("*.py"):
             shutil.copy(module, tmp_path / package)
         (tmp_path / package / "__pycache__").write_text("a file, so that no folder can be made here")
-    nowhere = str(tmp_path / "common" / "__pycache__" / "below")
+    nowhere = str(tmp_path / "tieflow" / "common" / "__pycache__" / "below")
     found = elsewhere(tmp_path / "found.npz", tmp_path, NUMBA_CACHE_DIR=nowhere, HOME=nowhere, XDG_CACHE_HOME=nowhere)
     assert found[3]
     assert_as_here(found)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multiphase_feeders import random_multiphase_cases
 
-from common.boundary import (
+from tieflow.common.boundary import (
     ANGLE,
     BALANCED,
     CHILD,
@@ -29,8 +29,8 @@ from common.boundary import (
     join,
     make_boundary,
 )
-from common.case import Case, read_case
-from common.partition import one_area, partition, without_thevenin
+from tieflow.common.case import Case, read_case
+from tieflow.common.partition import one_area, partition, without_thevenin
 
 REPORT = AreaReport(
     status=0,

@@ -9,10 +9,10 @@ import pytest
 from feeders import agree, random_cases, with_settings
 from hypothesis import given, settings
 
-from areas.branch_flow import relaxation_gap
-from common.case import Case, read_case
-from common.result import Result
-from launch.solve import Options, solve
+from tieflow.areas.branch_flow import relaxation_gap
+from tieflow.common.case import Case, read_case
+from tieflow.common.result import Result
+from tieflow.launch.solve import Options, solve
 
 
 def relaxed(case: Case, check: bool = False) -> Result:

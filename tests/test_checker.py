@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from device_feeders import feeder
 
-from common.case import Case, Horizon
-from common.devices import PV, Battery
-from common.feeder import BranchRow, BusRow
-from common.multiphase_opendss import replay as replay_multiphase
-from common.opendss import replay
-from common.result import Check, Tolerances
-from common.schedule import NetworkState, Schedule, idle_schedule
-from common.settings import Settings
-from coordinator.checker import check
+from tieflow.common.case import Case, Horizon
+from tieflow.common.devices import PV, Battery
+from tieflow.common.feeder import BranchRow, BusRow
+from tieflow.common.multiphase_opendss import replay as replay_multiphase
+from tieflow.common.opendss import replay
+from tieflow.common.result import Check, Tolerances
+from tieflow.common.schedule import NetworkState, Schedule, idle_schedule
+from tieflow.common.settings import Settings
+from tieflow.coordinator.checker import check
 
 HOURS = (10, 11, 12, 13)
 

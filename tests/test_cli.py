@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from commands import Tieflow
 
-from common.case import read_case
-from common.result import Result
-from common.store import read_result, write_result
-from launch.solve import METHODS
+from tieflow.common.case import read_case
+from tieflow.common.result import Result
+from tieflow.common.store import read_result, write_result
+from tieflow.launch.solve import METHODS
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 Edit = Callable[[str, str, str], None]
@@ -297,7 +297,7 @@ def test_help_and_version_end_with_0(tieflow: Tieflow) -> None:
 def test_a_rank_too_many_is_told_the_right_command(
     mpirun: Mpirun, small: Path, method: str, ranks: int, most: int
 ) -> None:
-    run = mpirun(ranks, "-m", "launch", "solve", small, "--method", method)
+    run = mpirun(ranks, "-m", "tieflow", "solve", small, "--method", method)
     assert run.returncode == 1
     told = " ".join(run.stderr.split())
     assert f"{ranks} ranks for 4 area(s) and one coordinator: at most {most} can work. Run: mpirun -n {most} " in told
@@ -309,7 +309,7 @@ def test_a_method_that_gives_up_hands_over_and_says_so(mpirun: Mpirun, tieflow: 
     # Limits bind between areas: dlmp does not settle.
     asked = ("solve", "ieee123", "--set", "der_fraction=0.35", "--set", "v_min_pu=1.007", "--method", "dlmp", "--json")
     alone = tieflow(*asked)
-    run = mpirun(3, "-m", "launch", *asked)
+    run = mpirun(3, "-m", "tieflow", *asked)
     for code, figures in ((alone.code, alone.json), (run.returncode, json.loads(run.stdout))):
         assert code == 0
         assert figures["methods_used"] == ["dlmp", "admm"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from commands import Tieflow, without_times
 
-from common.case import read_case
-from common.result import Result
-from common.store import read_result
+from tieflow.common.case import read_case
+from tieflow.common.result import Result
+from tieflow.common.store import read_result
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -105,7 +105,7 @@ def test_the_number_of_ranks_does_not_show_in_the_result(
     alone = tieflow(*asked).json
     # All areas on one rank, and one area on each; acceptance/test_api_over_mpi.py has a number between.
     for ranks in (2, 5):
-        run = mpirun(ranks, "-m", "launch", *asked, "--output", f"on{ranks}.h5")
+        run = mpirun(ranks, "-m", "tieflow", *asked, "--output", f"on{ranks}.h5")
         assert run.returncode == 0, run.stderr
         figures = json.loads(run.stdout)
         assert figures["ranks"] == ranks
@@ -116,7 +116,7 @@ def test_the_number_of_ranks_does_not_show_in_the_result(
 def test_ranks_beyond_the_areas_share_out_the_periods_of_newton(mpirun: Mpirun, tieflow: Tieflow, small: Path) -> None:
     asked = ("solve", small, "--method", "newton", "--json")
     alone = tieflow(*asked).json
-    run = mpirun(7, "-m", "launch", *asked, "--output", "on7.h5")
+    run = mpirun(7, "-m", "tieflow", *asked, "--output", "on7.h5")
     assert run.returncode == 0, run.stderr
     figures = json.loads(run.stdout)
     assert (figures["ranks"], figures["areas"], figures["rounds"]) == (7, 4, alone["rounds"])

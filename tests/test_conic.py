@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from areas.conic import SOLVED, ConicProblem, compile_problem, solve_conic
+from tieflow.areas.conic import SOLVED, ConicProblem, compile_problem, solve_conic
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ import pytest
 from device_feeders import BOTH, MODELS, confirmed, feeder, power_at
 from ipopt import ipopt_optimum
 
-from areas.relaxation import model
-from common.case import Case, read_case
-from common.devices import PV
-from common.errors import CaseError
-from common.partition import one_area
-from common.store import read_result, write_result
-from coordinator.checker import check
-from launch import api
-from launch.solve import Options, solve
+from tieflow.areas.relaxation import model
+from tieflow.common.case import Case, read_case
+from tieflow.common.devices import PV
+from tieflow.common.errors import CaseError
+from tieflow.common.partition import one_area
+from tieflow.common.store import read_result, write_result
+from tieflow.coordinator.checker import check
+from tieflow.launch import api
+from tieflow.launch.solve import Options, solve
 
 Edit = Callable[[str, str, str], None]
 

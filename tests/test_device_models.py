@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.case import Case, read_case
-from common.result import Result
-from launch.solve import Options, solve
+from tieflow.common.case import Case, read_case
+from tieflow.common.result import Result
+from tieflow.launch.solve import Options, solve
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from device_feeders import feeder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from areas.devices import AT_ONCE, KINDS, ROOM, Controls, area_controls, setpoints
-from common.case import Case
-from common.devices import DEVICE_KINDS, PV, Battery, FlexibleLoad, Wind
-from common.feeder import Complexes, Floats
-from common.partition import one_area
-from common.schedule import Schedule, injected
+from tieflow.areas.devices import AT_ONCE, KINDS, ROOM, Controls, area_controls, setpoints
+from tieflow.common.case import Case
+from tieflow.common.devices import DEVICE_KINDS, PV, Battery, FlexibleLoad, Wind
+from tieflow.common.feeder import Complexes, Floats
+from tieflow.common.partition import one_area
+from tieflow.common.schedule import Schedule, injected
 
 BASE = 1000.0
 """kVA per pu"""

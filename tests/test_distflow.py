@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.case import read_case
-from common.distflow import balanced_flow
-from common.errors import SolverError
-from common.result import Result
-from common.schedule import injected
-from launch.base_run import power_flow
-from launch.solve import Options, solve
+from tieflow.common.case import read_case
+from tieflow.common.distflow import balanced_flow
+from tieflow.common.errors import SolverError
+from tieflow.common.result import Result
+from tieflow.common.schedule import injected
+from tieflow.launch.base_run import power_flow
+from tieflow.launch.solve import Options, solve
 
 
 def assert_same(result: Result, voltage: float) -> None:

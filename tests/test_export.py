@@ -13,12 +13,12 @@ import pytest
 from opendssdirect import dss
 from test_multiphase_opendss import random_schedule, small_case
 
-from common import multiphase_opendss, opendss
-from common.case import Case, read_case
-from common.errors import TieflowError
-from common.feeder import Floats
-from common.schedule import NetworkState, Schedule
-from launch.export import export
+from tieflow.common import multiphase_opendss, opendss
+from tieflow.common.case import Case, read_case
+from tieflow.common.errors import TieflowError
+from tieflow.common.feeder import Floats
+from tieflow.common.schedule import NetworkState, Schedule
+from tieflow.launch.export import export
 
 
 def solved(case: Case) -> tuple[Schedule, NetworkState]:

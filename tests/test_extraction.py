@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from multiphase_feeders import published, random_circuits
 from small_circuits import HEAD, feeder_of, text
 
-from common.circuit import import_circuit
-from common.errors import CaseError
-from common.extraction import SOURCE, compiled, extract_feeder
-from common.feeder import Complexes
-from common.load_law import leg_currents
-from common.multiphase import GROUND, admittance, connection, path_length
-from common.power_flow import PowerFlow
+from tieflow.common.circuit import import_circuit
+from tieflow.common.errors import CaseError
+from tieflow.common.extraction import SOURCE, compiled, extract_feeder
+from tieflow.common.feeder import Complexes
+from tieflow.common.load_law import leg_currents
+from tieflow.common.multiphase import GROUND, admittance, connection, path_length
+from tieflow.common.power_flow import PowerFlow
 
 DELTA = "new transformer.t phases=3 windings=2 buses=(b c) conns=(wye delta) kvs=(12.47 0.48) kvas=(500 500) xhl=4"
 FOUR_WIRES = (
@@ -211,7 +211,7 @@ def test_a_line_has_the_length_that_its_unit_tells(line: str, km: float) -> None
     ],
 )
 def test_published_feeders_have_their_lengths(path: str, bus: str, feet: float) -> None:
-    own = Path(str(resources.files("launch") / "cases")) / path
+    own = Path(str(resources.files("tieflow.launch") / "cases")) / path
     feeder = extract_feeder(compiled(import_circuit(own if own.exists() else published(path)).text), 1000.0)
     assert path_length(feeder)[feeder.index[bus]] == pytest.approx(feet * 0.3048e-3, rel=1e-12)
 

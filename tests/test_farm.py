@@ -10,21 +10,21 @@ import pytest
 from rich.console import Console
 from studies import read
 
-from common.errors import TieflowError
-from common.farm import group_count, group_size, run_jobs
-from common.study import digest
-from common.study_store import read_study
-from launch.study import run_study
-from launch.study_report import Watch
-from launch.variants import resolve
+from tieflow.common.errors import TieflowError
+from tieflow.common.farm import group_count, group_size, run_jobs
+from tieflow.common.study import digest
+from tieflow.common.study_store import read_study
+from tieflow.launch.study import run_study
+from tieflow.launch.study_report import Watch
+from tieflow.launch.variants import resolve
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 
 JOBS = """
 import sys, time
-from common.errors import TieflowError
-from common.farm import run_jobs
-from common.transport import abort, dismiss, work, world
+from tieflow.common.errors import TieflowError
+from tieflow.common.farm import run_jobs
+from tieflow.common.transport import abort, dismiss, work, world
 
 def do(job, comm, between):
     for _ in range(3):
@@ -107,7 +107,7 @@ def test_an_unexpected_error_in_a_job_of_another_rank_ends_all(mpirun: Mpirun, j
 def test_a_study_over_mpi_gives_the_numbers_of_one_process(mpirun: Mpirun, small: Path) -> None:
     file = read(small.parent)
     run_study(file, resolve(file), small.parent / "alone.h5", Watch(Console(stderr=True)))
-    ended = mpirun(4, "-m", "launch", "study", "study.toml", "--json", "--groups", 2)
+    ended = mpirun(4, "-m", "tieflow", "study", "study.toml", "--json", "--groups", 2)
     assert ended.returncode == 0, ended.stderr
     assert "2 groups of 2 ranks side by side" in ended.stderr
     alone, farmed = (read_study(small.parent / name).variants for name in ("alone.h5", "study.h5"))

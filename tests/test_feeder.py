@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from common.case import Case
-from common.errors import CaseError
-from common.feeder import BranchRow, BusRow, Feeder, make_feeder
-from common.settings import Settings
+from tieflow.common.case import Case
+from tieflow.common.errors import CaseError
+from tieflow.common.feeder import BranchRow, BusRow, Feeder, make_feeder
+from tieflow.common.settings import Settings
 
 SETTINGS = Settings(voltage_kv=4.16, substation_bus="s")
 

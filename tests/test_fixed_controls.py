@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from device_feeders import MODELS, feeder
 
-from common.case import Case, read_case
-from common.devices import PV, Battery, FlexibleLoad
-from launch.solve import CENTRALIZED, Options, solve
+from tieflow.common.case import Case, read_case
+from tieflow.common.devices import PV, Battery, FlexibleLoad
+from tieflow.launch.solve import CENTRALIZED, Options, solve
 
 METHODS = (CENTRALIZED, "newton")
 EXACTLY = 2e-8

@@ -9,11 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ASKED = """
-from areas.leg_kernel import leg_values
-from common.compiled import is_cached
-from common.interior_point.block_kernels import factor
-from common.interior_point.stores import factor_over_time
-from launch.kernels import compile_kernels
+from tieflow.areas.leg_kernel import leg_values
+from tieflow.common.compiled import is_cached
+from tieflow.common.interior_point.block_kernels import factor
+from tieflow.common.interior_point.stores import factor_over_time
+from tieflow.launch.kernels import compile_kernels
 
 functions = leg_values, factor, factor_over_time
 print([is_cached(function) for function in functions])

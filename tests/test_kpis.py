@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from opendssdirect import dss
 
-from common.case import Case, Horizon, read_case
-from common.devices import PV, Battery, FlexibleLoad, Wind
-from common.feeder import BranchRow, BusRow
-from common.result import Result
-from common.schedule import NetworkState, Schedule
-from common.settings import Settings
-from launch.export import MASTER, export
-from launch.kpis import Extreme, KpiReport, Kpis, kpi_report, kpis, lines, rows
-from launch.solve import Options, solve
+from tieflow.common.case import Case, Horizon, read_case
+from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.feeder import BranchRow, BusRow
+from tieflow.common.result import Result
+from tieflow.common.schedule import NetworkState, Schedule
+from tieflow.common.settings import Settings
+from tieflow.launch.export import MASTER, export
+from tieflow.launch.kpis import Extreme, KpiReport, Kpis, kpi_report, kpis, lines, rows
+from tieflow.launch.solve import Options, solve
 
 
 def hand_case() -> Case:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from areas.layout import Layout
+from tieflow.areas.layout import Layout
 
 
 @st.composite

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ipopt import law
 
-from common.case import read_case
-from common.feeder import Floats
-from common.load_law import SHARPEST, factor, law_terms, leg_currents, leg_powers
-from common.multiphase import Legs
-from launch.solve import CENTRALIZED, Options, solve
+from tieflow.common.case import read_case
+from tieflow.common.feeder import Floats
+from tieflow.common.load_law import SHARPEST, factor, law_terms, leg_currents, leg_powers
+from tieflow.common.multiphase import Legs
+from tieflow.launch.solve import CENTRALIZED, Options, solve
 
 V_MIN, V_MAX, V_LOW = 0.95, 1.05, 0.5
 RATED = 1.3

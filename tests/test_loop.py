@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from feeders import agree, areas_for, optimum, task
 
-from common.case import Case, read_case
-from common.errors import InfeasibleError, SolverError
-from common.messages import Command
-from common.transport import Spent
-from coordinator.certificates import lower_bound
-from coordinator.convergence import Residuals
-from coordinator.methods import METHODS
-from coordinator.record import Round, history
+from tieflow.common.case import Case, read_case
+from tieflow.common.errors import InfeasibleError, SolverError
+from tieflow.common.messages import Command
+from tieflow.common.transport import Spent
+from tieflow.coordinator.certificates import lower_bound
+from tieflow.coordinator.convergence import Residuals
+from tieflow.coordinator.methods import METHODS
+from tieflow.coordinator.record import Round, history
 
 BINDING = {"der_fraction": 0.35, "v_min_pu": 1.007}
 

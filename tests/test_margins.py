@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.feeder import Floats
-from common.interior_point.limits import (
+from tieflow.common.feeder import Floats
+from tieflow.common.interior_point.limits import (
     FAR_OFF,
     FIRST_SLACK,
     FOLLOWS,

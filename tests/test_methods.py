@@ -12,8 +12,8 @@ import pytest
 import scipy.sparse as sp
 from feeders import Watched, agree, optimum, task
 
-from common.area_case import Tie
-from common.boundary import (
+from tieflow.common.area_case import Tie
+from tieflow.common.boundary import (
     BALANCED,
     CHILD,
     MULTIPHASE,
@@ -28,17 +28,17 @@ from common.boundary import (
     Response,
     join,
 )
-from common.case import read_case
-from common.feeder import Floats
-from common.messages import Command, Open
-from common.partition import partition
-from common.schedule import AreaSolution
-from common.transport import InProcess, Part
-from coordinator.anderson import Anderson, accelerate
-from coordinator.certificates import lower_bound
-from coordinator.loop import Task
-from coordinator.methods import METHODS, admm, dlmp, enapp, newton
-from coordinator.record import Outcome
+from tieflow.common.case import read_case
+from tieflow.common.feeder import Floats
+from tieflow.common.messages import Command, Open
+from tieflow.common.partition import partition
+from tieflow.common.schedule import AreaSolution
+from tieflow.common.transport import InProcess, Part
+from tieflow.coordinator.anderson import Anderson, accelerate
+from tieflow.coordinator.certificates import lower_bound
+from tieflow.coordinator.loop import Task
+from tieflow.coordinator.methods import METHODS, admm, dlmp, enapp, newton
+from tieflow.coordinator.record import Outcome
 
 PERIODS = 3
 Z = 0.01 + 0.02j

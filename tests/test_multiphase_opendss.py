@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.case import Case, Horizon
-from common.devices import PV, Battery
-from common.extraction import compiled, load_shapes
-from common.feeder import Complexes, Floats
-from common.load_law import leg_currents
-from common.multiphase import connection, multipliers
-from common.multiphase_opendss import outside_range, replay
-from common.power_flow import Injections, PowerFlow, branch_losses
-from common.schedule import Schedule
-from common.settings import Settings
+from tieflow.common.case import Case, Horizon
+from tieflow.common.devices import PV, Battery
+from tieflow.common.extraction import compiled, load_shapes
+from tieflow.common.feeder import Complexes, Floats
+from tieflow.common.load_law import leg_currents
+from tieflow.common.multiphase import connection, multipliers
+from tieflow.common.multiphase_opendss import outside_range, replay
+from tieflow.common.power_flow import Injections, PowerFlow, branch_losses
+from tieflow.common.schedule import Schedule
+from tieflow.common.settings import Settings
 
 CIRCUIT = """clear
 set defaultbasefrequency=60

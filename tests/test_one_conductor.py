@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-import common.one_conductor
-from common import opendss
-from common.case import Case, read_case
-from common.distflow import balanced_flow
-from common.feeder import BranchRow, BusRow, Complexes, Feeder
-from common.multiphase import GROUND, MultiphaseFeeder, connection, multipliers
-from common.one_conductor import STIFF_PU, current_limits, limited_nodes, one_conductor, power_limits
-from common.power_flow import Injections, PowerFlow, branch_losses
-from common.schedule import NetworkState, Schedule, idle_schedule, injected
+from tieflow.common import one_conductor as exact_model
+from tieflow.common import opendss
+from tieflow.common.case import Case, read_case
+from tieflow.common.distflow import balanced_flow
+from tieflow.common.feeder import BranchRow, BusRow, Complexes, Feeder
+from tieflow.common.multiphase import GROUND, MultiphaseFeeder, connection, multipliers
+from tieflow.common.one_conductor import STIFF_PU, current_limits, limited_nodes, one_conductor, power_limits
+from tieflow.common.power_flow import Injections, PowerFlow, branch_losses
+from tieflow.common.schedule import NetworkState, Schedule, idle_schedule, injected
 
 CAPACITORS = ["constant_impedance", "constant_power"]
 SCHEDULES = ["idle", "random"]
@@ -166,7 +166,7 @@ def test_switches_have_the_losses_that_the_balanced_model_neglects(case: Case) -
 
 @pytest.mark.parametrize("capacitors", CAPACITORS)
 def test_softer_switches_bring_the_two_closer(capacitors: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (opendss, common.one_conductor):
+    for module in (opendss, exact_model):
         monkeypatch.setattr(module, "STIFF_PU", 1e-6)
     case = read_case("ieee123", {"capacitor_model": capacitors})
     schedule = schedule_of(case, "random")

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opendssdirect import dss  # type: ignore[import-untyped]
 
-from common.case import Case, Horizon, read_case
-from common.devices import PV, Battery
-from common.feeder import BranchRow, BusRow, Floats
-from common.opendss import replay, write_circuit
-from common.schedule import NetworkState, Schedule
-from common.settings import Settings
+from tieflow.common.case import Case, Horizon, read_case
+from tieflow.common.devices import PV, Battery
+from tieflow.common.feeder import BranchRow, BusRow, Floats
+from tieflow.common.opendss import replay, write_circuit
+from tieflow.common.schedule import NetworkState, Schedule
+from tieflow.common.settings import Settings
 
 
 def random_case(seed: int, bus_count: int, load: tuple[float, ...] = (0.8, 1.0, 0.0, 0.6), dt: float = 0.5) -> Case:

@@ -12,12 +12,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from common.case import AreaRow, find_case, read_case
-from common.cuts import Tree, cut, smallest_largest
-from common.errors import TieflowError
-from common.partition import partition
-from common.tables import read_table
-from launch.partition import Areas, area_table, balance, draw, draw_buses, partition_report, summary, write_areas
+from tieflow.common.case import AreaRow, find_case, read_case
+from tieflow.common.cuts import Tree, cut, smallest_largest
+from tieflow.common.errors import TieflowError
+from tieflow.common.partition import partition
+from tieflow.common.tables import read_table
+from tieflow.launch.partition import (
+    Areas,
+    area_table,
+    balance,
+    draw,
+    draw_buses,
+    partition_report,
+    summary,
+    write_areas,
+)
 
 # Substation s; below it a, behind a switch b and c in a row, and below a the lateral d.
 SMALL = Areas(

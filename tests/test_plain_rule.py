@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.case import Case, read_case
-from common.devices import Battery, FlexibleLoad, Wind
-from launch.plain_rule import PLAIN_RULE, Rule, battery_power, plain_schedule, run_rule
-from launch.report import exit_code
+from tieflow.common.case import Case, read_case
+from tieflow.common.devices import Battery, FlexibleLoad, Wind
+from tieflow.launch.plain_rule import PLAIN_RULE, Rule, battery_power, plain_schedule, run_rule
+from tieflow.launch.report import exit_code
 
 SMALL_DAY = read_case("ieee123", {"periods": 24}, with_devices=False)
 

@@ -11,15 +11,15 @@ import matplotlib
 import numpy as np
 import pytest
 
-from common.case import read_case
-from common.devices import FlexibleLoad
-from common.errors import TieflowError
-from common.result import Result
-from launch import day_plots, feeder_plots, plots
-from launch.kpis import limited_voltages
-from launch.plot_style import LIMIT, WIDTH_IN
-from launch.plots import PICTURES, image, pictures, write_pictures
-from launch.solve import Options, solve
+from tieflow.common.case import read_case
+from tieflow.common.devices import FlexibleLoad
+from tieflow.common.errors import TieflowError
+from tieflow.common.result import Result
+from tieflow.launch import day_plots, feeder_plots, plots
+from tieflow.launch.kpis import limited_voltages
+from tieflow.launch.plot_style import LIMIT, WIDTH_IN
+from tieflow.launch.plots import PICTURES, image, pictures, write_pictures
+from tieflow.launch.solve import Options, solve
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from feeders import agree, optimum, random_cases
 from hypothesis import HealthCheck, given, settings
 
-from common.boundary import CHILD, PARENT
-from common.case import Case
+from tieflow.common.boundary import CHILD, PARENT
+from tieflow.common.case import Case
 
 
 @given(case=random_cases())

@@ -9,15 +9,15 @@ import pytest
 from device_feeders import feeder
 from feeders import optimum
 
-from areas.conic import SOLVED, solve_conic
-from areas.relaxation import build, model
-from common.case import Case, read_case
-from common.devices import PV, Battery
-from common.errors import InfeasibleError
-from common.objective import objective_terms, objective_value
-from common.partition import one_area, partition
-from common.result import Result
-from launch.solve import Options, solve
+from tieflow.areas.conic import SOLVED, solve_conic
+from tieflow.areas.relaxation import build, model
+from tieflow.common.case import Case, read_case
+from tieflow.common.devices import PV, Battery
+from tieflow.common.errors import InfeasibleError
+from tieflow.common.objective import objective_terms, objective_value
+from tieflow.common.partition import one_area, partition
+from tieflow.common.result import Result
+from tieflow.launch.solve import Options, solve
 
 CENTRALIZED = Options(method="centralized", check=False)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from feeders import agree
 
-from areas.relaxed_area import RelaxedArea
-from common.area_case import AreaCase
-from common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, Q, W, make_boundary
-from common.case import Case, read_case
-from common.partition import one_area, partition
-from launch.solve import CENTRALIZED, Options, solve
+from tieflow.areas.relaxed_area import RelaxedArea
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, Q, W, make_boundary
+from tieflow.common.case import Case, read_case
+from tieflow.common.partition import one_area, partition
+from tieflow.launch.solve import CENTRALIZED, Options, solve
 
 
 @pytest.fixture(scope="module")

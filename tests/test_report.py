@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from common.result import Check, History, Result, Violation
-from coordinator.convergence import Residuals
-from coordinator.record import Round
-from launch.report import (
+from tieflow.common.result import Check, History, Result, Violation
+from tieflow.coordinator.convergence import Residuals
+from tieflow.coordinator.record import Round
+from tieflow.launch.report import (
     SHOWN_VIOLATIONS,
     benchmark_table,
     exit_code,
@@ -24,7 +24,7 @@ from launch.report import (
     print_round,
     summary,
 )
-from launch.solve import LOOSE_PU
+from tieflow.launch.solve import LOOSE_PU
 
 
 def printed(result: Result, width: int = 200) -> str:

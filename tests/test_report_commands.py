@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from study_results import solved_study
 
-from common.result import Result
-from common.store import write_result
-from common.study_store import write_variant
-from launch import report_commands, study_page, study_plots
-from launch.kpis import Kpis, kpi_report
-from launch.study_figures import figures
+from tieflow.common.result import Result
+from tieflow.common.store import write_result
+from tieflow.common.study_store import write_variant
+from tieflow.launch import report_commands, study_page, study_plots
+from tieflow.launch.kpis import Kpis, kpi_report
+from tieflow.launch.study_figures import figures
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +40,7 @@ def doubtful(small_result: Result, tmp_path: Path) -> Path:
 @pytest.fixture
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the first two pictures, for speed."""
-    from launch import html_report, plots
+    from tieflow.launch import html_report, plots
 
     known = plots.pictures
     for module in (plots, html_report):

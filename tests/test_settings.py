@@ -7,9 +7,9 @@ from pathlib import Path
 import h5py  # type: ignore[import-untyped]
 import pytest
 
-from common.errors import CaseError
-from common.settings import Settings, parse_override, read_settings
-from common.store import load_fields, save_fields
+from tieflow.common.errors import CaseError
+from tieflow.common.settings import Settings, parse_override, read_settings
+from tieflow.common.store import load_fields, save_fields
 
 MINIMAL = 'voltage_kv = 4.16\nsubstation_bus = "1"\n'
 

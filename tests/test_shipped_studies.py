@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.case import Case, read_case
-from common.multiphase import MultiphaseFeeder, path_length
-from common.study import Placement, StoredStudy
-from launch import feeder_plots
-from launch.import_feeder import import_feeder
-from launch.study import run_variant, study_head
-from launch.study_figures import figures
-from launch.study_file import StudyFile, read_study_file, shipped_studies
-from launch.variants import Asked, Resolved, case_folder, resolve, resolve_variant
+from tieflow.common.case import Case, read_case
+from tieflow.common.multiphase import MultiphaseFeeder, path_length
+from tieflow.common.study import Placement, StoredStudy
+from tieflow.launch import feeder_plots
+from tieflow.launch.import_feeder import import_feeder
+from tieflow.launch.study import run_variant, study_head
+from tieflow.launch.study_figures import figures
+from tieflow.launch.study_file import StudyFile, read_study_file, shipped_studies
+from tieflow.launch.variants import Asked, Resolved, case_folder, resolve, resolve_variant
 
 STUDIES = shipped_studies()
 IEEE123 = ("ieee123_scenarios", "ieee123_penetration", "ieee123_battery", "ieee123_mixed")

@@ -16,14 +16,14 @@ import h5py  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
-from common.case import AreaRow, Case, Horizon, read_case
-from common.devices import PV, Battery, FlexibleLoad, Wind
-from common.errors import TieflowError
-from common.feeder import BranchRow, BusRow
-from common.result import Check, History, Result, Tolerances, Violation
-from common.schedule import NetworkState, Schedule
-from common.settings import Settings
-from common.store import FORMAT_VERSION, check_writable, read_result, write_result
+from tieflow.common.case import AreaRow, Case, Horizon, read_case
+from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.errors import TieflowError
+from tieflow.common.feeder import BranchRow, BusRow
+from tieflow.common.result import Check, History, Result, Tolerances, Violation
+from tieflow.common.schedule import NetworkState, Schedule
+from tieflow.common.settings import Settings
+from tieflow.common.store import FORMAT_VERSION, check_writable, read_result, write_result
 
 
 def small_case() -> Case:
@@ -292,8 +292,8 @@ def test_a_text_that_hdf5_cannot_hold_is_an_error_and_leaves_the_old_file(stored
 FILL = """
 import resource, sys
 from pathlib import Path
-from common.errors import TieflowError
-from common.store import {imports}
+from tieflow.common.errors import TieflowError
+from tieflow.common.store import {imports}
 from tests.test_store import make_result, small_case
 path = Path(sys.argv[1])
 if len(sys.argv) > 2:

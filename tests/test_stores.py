@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.feeder import Floats
-from common.interior_point.stores import TimeFactors
+from tieflow.common.feeder import Floats
+from tieflow.common.interior_point.stores import TimeFactors
 
 seeds = st.integers(0, 2**32 - 1)
 FREE, FULL = 0.0, 1e12

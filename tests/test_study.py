@@ -12,17 +12,17 @@ import h5py
 import pytest
 from studies import read, write_study
 
-from common.errors import TieflowError
-from common.result import Result
-from common.store import read_result, write_result
-from common.study import StudyHead, VariantRun
-from common.study_store import is_study, read_run, read_study, write_variant
-from launch import api, study
-from launch.kpis import kpi_report
-from launch.plain_rule import PLAIN_RULE
-from launch.study_figures import RunFigures, figures, newly_outside, worst_code
-from launch.study_report import remarks
-from launch.variants import Unresolved, resolve
+from tieflow.common.errors import TieflowError
+from tieflow.common.result import Result
+from tieflow.common.store import read_result, write_result
+from tieflow.common.study import StudyHead, VariantRun
+from tieflow.common.study_store import is_study, read_run, read_study, write_variant
+from tieflow.launch import api, study
+from tieflow.launch.kpis import kpi_report
+from tieflow.launch.plain_rule import PLAIN_RULE
+from tieflow.launch.study_figures import RunFigures, figures, newly_outside, worst_code
+from tieflow.launch.study_report import remarks
+from tieflow.launch.variants import Unresolved, resolve
 
 Run = Callable[..., tuple[int, str, str]]
 TROUBLE = """

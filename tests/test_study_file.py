@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from studies import STUDY, read
 
-from common.errors import CaseError
-from launch.study_file import (
+from tieflow.common.errors import CaseError
+from tieflow.launch.study_file import (
     ABOUT,
     Place,
     Profiles,

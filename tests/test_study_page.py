@@ -10,13 +10,13 @@ import pytest
 from html_pages import LARGEST_BYTES, Browse, Page, assert_whole, shown_on_a_phone
 from study_results import solved_study
 
-from common.result import Violation
-from common.study import StoredStudy
-from launch import study_page as module
-from launch.plots import pictures
-from launch.study_figures import figures
-from launch.study_page import DAY_PICTURES, study_page, verdict_of_study
-from launch.study_plots import study_pictures
+from tieflow.common.result import Violation
+from tieflow.common.study import StoredStudy
+from tieflow.launch import study_page as module
+from tieflow.launch.plots import pictures
+from tieflow.launch.study_figures import figures
+from tieflow.launch.study_page import DAY_PICTURES, study_page, verdict_of_study
+from tieflow.launch.study_plots import study_pictures
 
 VARIANTS = 10
 

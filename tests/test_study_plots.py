@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from study_results import solved_study
 
-from common.errors import TieflowError
-from common.result import Result
-from common.study import StoredStudy, VariantRun
-from launch import study_plots
-from launch.kpis import kpi_report
-from launch.plot_style import BASE, BLUE, LIMIT, VARIANT_STYLES, WIDTH_IN
-from launch.study_bars import BARS
-from launch.study_figures import figures, optimized
-from launch.study_plots import monitored, study_image, study_pictures
+from tieflow.common.errors import TieflowError
+from tieflow.common.result import Result
+from tieflow.common.study import StoredStudy, VariantRun
+from tieflow.launch import study_plots
+from tieflow.launch.kpis import kpi_report
+from tieflow.launch.plot_style import BASE, BLUE, LIMIT, VARIANT_STYLES, WIDTH_IN
+from tieflow.launch.study_bars import BARS
+from tieflow.launch.study_figures import figures, optimized
+from tieflow.launch.study_plots import monitored, study_image, study_pictures
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from common.errors import CaseError
-from common.tables import Row, read_table
+from tieflow.common.errors import CaseError
+from tieflow.common.tables import Row, read_table
 
 
 class Meter(Row):

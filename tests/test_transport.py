@@ -15,13 +15,13 @@ from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.area_case import AreaCase
-from common.boundary import make_boundary
-from common.case import Case, read_case
-from common.errors import TieflowError
-from common.partition import partition
-from common.schedule import joined_in_time
-from common.transport import (
+from tieflow.common.area_case import AreaCase
+from tieflow.common.boundary import make_boundary
+from tieflow.common.case import Case, read_case
+from tieflow.common.errors import TieflowError
+from tieflow.common.partition import partition
+from tieflow.common.schedule import joined_in_time
+from tieflow.common.transport import (
     LOCAL_SIZES,
     WORLD_RANKS,
     WORLD_SIZES,
@@ -34,9 +34,9 @@ from common.transport import (
     share_out,
     world,
 )
-from coordinator.loop import Task
-from coordinator.methods import METHODS
-from launch.solve import make_solver
+from tieflow.coordinator.loop import Task
+from tieflow.coordinator.methods import METHODS
+from tieflow.launch.solve import make_solver
 
 # Rank 0 solves the same rounds over MPI and by itself, and compares bit by bit; the times alone may differ.
 SAME_BITS = """
@@ -45,13 +45,13 @@ import traceback
 
 import numpy as np
 
-from common.boundary import AreaResponse, make_boundary
-from common.case import read_case
-from common.partition import partition
-from common.transport import InProcess, areas_at_work, cut_time, dismiss, work, world
-from coordinator.loop import Task
-from coordinator.methods import METHODS
-from launch.solve import make_solver
+from tieflow.common.boundary import AreaResponse, make_boundary
+from tieflow.common.case import read_case
+from tieflow.common.partition import partition
+from tieflow.common.transport import InProcess, areas_at_work, cut_time, dismiss, work, world
+from tieflow.coordinator.loop import Task
+from tieflow.coordinator.methods import METHODS
+from tieflow.launch.solve import make_solver
 
 class Watched:
     def __init__(self, transport):

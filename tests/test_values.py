@@ -11,21 +11,21 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from joint_parts import BARRIER, begun, everything
 
-from areas.entries import entries
-from areas.joint_area import JointArea, Point
-from areas.own_ends import FREE, HELD, Offer, offered
-from areas.values import Values, values
-from common.area_case import Partition
-from common.boundary import AreaProposal, make_boundary
-from common.case import read_case
-from common.feeder import Floats, Ints
-from common.interior_point.limits import condensed
-from common.joint_step import LEFT, Lengths, Reduce
-from common.objective import objective_value
-from common.partition import one_area, partition
-from common.schedule import Schedule
-from common.weights import Terms
-from launch.solve import Options, solve
+from tieflow.areas.entries import entries
+from tieflow.areas.joint_area import JointArea, Point
+from tieflow.areas.own_ends import FREE, HELD, Offer, offered
+from tieflow.areas.values import Values, values
+from tieflow.common.area_case import Partition
+from tieflow.common.boundary import AreaProposal, make_boundary
+from tieflow.common.case import read_case
+from tieflow.common.feeder import Floats, Ints
+from tieflow.common.interior_point.limits import condensed
+from tieflow.common.joint_step import LEFT, Lengths, Reduce
+from tieflow.common.objective import objective_value
+from tieflow.common.partition import one_area, partition
+from tieflow.common.schedule import Schedule
+from tieflow.common.weights import Terms
+from tieflow.launch.solve import Options, solve
 
 WIDTH, STEP = 1e-2, 2e-5
 WAYS = (-2, -1, 1, 2)

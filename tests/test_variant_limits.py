@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from common.case import Case, read_case
-from common.errors import CaseError
-from launch.study import run_variant
-from launch.study_file import read_study_file
-from launch.variants import Resolved, Unresolved, resolve
+from tieflow.common.case import Case, read_case
+from tieflow.common.errors import CaseError
+from tieflow.launch.study import run_variant
+from tieflow.launch.study_file import read_study_file
+from tieflow.launch.variants import Resolved, Unresolved, resolve
 
 HEAD = """\
 keep_devices = true

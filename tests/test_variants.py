@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from studies import STUDY, read, write_study
 
-from common.case import Case, read_case
-from common.errors import CaseError
-from common.multiphase import path_impedance
-from common.study import digest
-from launch.placement import placed_bus, three_phase_primary
-from launch.study_file import Place, read_study_file
-from launch.variants import Asked, Resolved, Unresolved, peak_load_kw, resolve, scaled
+from tieflow.common.case import Case, read_case
+from tieflow.common.errors import CaseError
+from tieflow.common.multiphase import path_impedance
+from tieflow.common.study import digest
+from tieflow.launch.placement import placed_bus, three_phase_primary
+from tieflow.launch.study_file import Place, read_study_file
+from tieflow.launch.variants import Asked, Resolved, Unresolved, peak_load_kw, resolve, scaled
 
 IEEE13 = read_case("ieee13", {"periods": 4}, with_devices=False)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from common.case import read_case
-from common.errors import CaseError
-from common.result import Result
-from common.settings import Settings, parse_override, read_settings
-from common.store import read_result, write_result
-from common.weights import Terms
-from launch import api
+from tieflow.common.case import read_case
+from tieflow.common.errors import CaseError
+from tieflow.common.result import Result
+from tieflow.common.settings import Settings, parse_override, read_settings
+from tieflow.common.store import read_result, write_result
+from tieflow.common.weights import Terms
+from tieflow.launch import api
 
 BALANCED = {"voltage_kv": 4.16, "substation_bus": "1"}
 MIX = Terms(energy=0.2, losses=0.3, voltage_deviation=0.5)

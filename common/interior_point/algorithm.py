@@ -17,8 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
-from common.feeder import Bools, Floats, Ints
-from common.joint_step import FIRST_WIDTH, LEFT, Lengths, Measures
+from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.joint_step import FIRST_WIDTH, LEFT, Lengths, Measures
 
 
 @dataclass(frozen=True)

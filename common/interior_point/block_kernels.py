@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.compiled import njit
-from common.interior_point.lanes import LANES, Bools, Floats, Ints, fill, load, store
+from tieflow.common.compiled import njit
+from tieflow.common.interior_point.lanes import LANES, Bools, Floats, Ints, fill, load, store
 
 Block = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """four registers; mypy knows no registers"""

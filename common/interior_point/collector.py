@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from common.feeder import Floats, Ints
-from common.interior_point.block_ldl import Entries
+from tieflow.common.feeder import Floats, Ints
+from tieflow.common.interior_point.block_ldl import Entries
 
 
 class Collector:

@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from common.boundary import CHILD
-from common.feeder import Bools, Floats, Ints
-from common.interior_point.algorithm import Prediction, State, Step
-from common.interior_point.block_ldl import Factors, Pattern
-from common.interior_point.collector import Collector
-from common.interior_point.lanes import LANES, groups, padded, unset
-from common.interior_point.levels import Levels, StoredEnergies
-from common.interior_point.limits import CLIP, longest, products
-from common.interior_point.row_kernels import absolute, add_rows, dot
-from common.joint_step import (
+from tieflow.common.boundary import CHILD
+from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.interior_point.algorithm import Prediction, State, Step
+from tieflow.common.interior_point.block_ldl import Factors, Pattern
+from tieflow.common.interior_point.collector import Collector
+from tieflow.common.interior_point.lanes import LANES, groups, padded, unset
+from tieflow.common.interior_point.levels import Levels, StoredEnergies
+from tieflow.common.interior_point.limits import CLIP, longest, products
+from tieflow.common.interior_point.row_kernels import absolute, add_rows, dot
+from tieflow.common.joint_step import (
     LEFT,
     Expand,
     Expanded,
@@ -42,7 +42,7 @@ from common.joint_step import (
     Tried,
     together,
 )
-from common.messages import Command
+from tieflow.common.messages import Command
 
 Exchange = Callable[[Command, Sequence[Any]], list[Any]]
 """asks all parts, areas in spans of their periods whose steps these are; see ``common.messages.EXCHANGES``"""

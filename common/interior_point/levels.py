@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.feeder import Floats, Ints
-from common.interior_point.limits import (
+from tieflow.common.feeder import Floats, Ints
+from tieflow.common.interior_point.limits import (
     Condensed,
     Limit,
     Limits,
@@ -24,9 +24,9 @@ from common.interior_point.limits import (
     make_limits,
     zeta,
 )
-from common.interior_point.row_kernels import absolute, dot, ratios
-from common.interior_point.stores import TimeFactors
-from common.joint_step import Lengths, Measures
+from tieflow.common.interior_point.row_kernels import absolute, dot, ratios
+from tieflow.common.interior_point.stores import TimeFactors
+from tieflow.common.joint_step import Lengths, Measures
 
 ROOM = 0.1
 """share of its range by which a level at first keeps away from its limits"""

@@ -18,8 +18,8 @@ from functools import cached_property
 
 import numpy as np
 
-from common.feeder import Bools, Floats, Ints
-from common.interior_point import limit_kernels
+from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.interior_point import limit_kernels
 
 GUARD = 1e-4
 """over its limit: rounds off the magnitude of a power or current where that is zero"""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.compiled import njit
-from common.feeder import Floats, Ints
+from tieflow.common.compiled import njit
+from tieflow.common.feeder import Floats, Ints
 
 
 @njit

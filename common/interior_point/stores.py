@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.compiled import njit
-from common.feeder import Floats, Ints
+from tieflow.common.compiled import njit
+from tieflow.common.feeder import Floats, Ints
 
 
 @njit

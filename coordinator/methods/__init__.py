@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from coordinator.loop import Task, agree
-from coordinator.methods import admm, dlmp, enapp, newton
-from coordinator.record import Outcome
+from tieflow.coordinator.loop import Task, agree
+from tieflow.coordinator.methods import admm, dlmp, enapp, newton
+from tieflow.coordinator.record import Outcome
 
 
 @dataclass(frozen=True)

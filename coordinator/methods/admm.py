@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
-from common.feeder import Floats, Ints
-from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import middle, mismatch, progress
-from coordinator.loop import State
+from tieflow.common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
+from tieflow.common.feeder import Floats, Ints
+from tieflow.coordinator.anderson import Anderson, accelerate
+from tieflow.coordinator.convergence import middle, mismatch, progress
+from tieflow.coordinator.loop import State
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
 """S of w, p, q and the angle over the price of losses, by their number; a logarithm moves half as much as a square"""

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.boundary import INFEASIBLE, PARENT, Boundary, P, Proposal, Response
-from common.feeder import Floats
-from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import mismatch, progress
-from coordinator.loop import State
-from coordinator.methods.enapp import CANNOT_LIVE, answered, held
+from tieflow.common.boundary import INFEASIBLE, PARENT, Boundary, P, Proposal, Response
+from tieflow.common.feeder import Floats
+from tieflow.coordinator.anderson import Anderson, accelerate
+from tieflow.coordinator.convergence import mismatch, progress
+from tieflow.coordinator.loop import State
+from tieflow.coordinator.methods.enapp import CANNOT_LIVE, answered, held
 
 CURVATURE = 2.0
 """h: how much more than the path's own losses a change of power costs upstream"""

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
-from common.feeder import Floats
-from coordinator.loop import State
+from tieflow.common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
+from tieflow.common.feeder import Floats
+from tieflow.coordinator.loop import State
 
 CANNOT_LIVE = "an area cannot live with the voltage that its parent offers"
 

@@ -14,16 +14,16 @@ from functools import partial
 
 import numpy as np
 
-from common.feeder import Floats
-from common.interior_point.algorithm import Iteration, Result, Settings, minimize
-from common.interior_point.joint_system import JointSystem
-from common.joint_step import LEFT, RAISED, RESTORED, Opened, TellStores
-from common.messages import Command, Open
-from coordinator.convergence import Residuals
-from coordinator.directions import directions, first_parts, in_whole
-from coordinator.exchanges import Exchanges
-from coordinator.loop import Task
-from coordinator.record import Outcome, Round
+from tieflow.common.feeder import Floats
+from tieflow.common.interior_point.algorithm import Iteration, Result, Settings, minimize
+from tieflow.common.interior_point.joint_system import JointSystem
+from tieflow.common.joint_step import LEFT, RAISED, RESTORED, Opened, TellStores
+from tieflow.common.messages import Command, Open
+from tieflow.coordinator.convergence import Residuals
+from tieflow.coordinator.directions import directions, first_parts, in_whole
+from tieflow.coordinator.exchanges import Exchanges
+from tieflow.coordinator.loop import Task
+from tieflow.coordinator.record import Outcome, Round
 
 
 def solve(task: Task, settings: Settings | None = None) -> Outcome:

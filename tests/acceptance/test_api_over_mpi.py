@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from mpi_runs import Run, mpirun, run
 
-from launch import api as tieflow
+import tieflow
 
 START = """
 from mpi4py import MPI
-from launch import api as tieflow
+import tieflow
 comm = MPI.COMM_WORLD
 """
 
@@ -105,11 +105,11 @@ def test_an_unexpected_error_of_another_rank_ends_all_ranks_with_its_traceback(t
         tmp_path,
         3,
         """
-import launch.solve
+import tieflow.launch.solve
 def fail(area, span):
     raise MemoryError("no room for this area")
 if comm.rank == 1:
-    launch.solve.make_solver = fail
+    tieflow.launch.solve.make_solver = fail
 tieflow.solve(tieflow.load("ieee123", periods=1), comm=comm)
 print("came back")
 """,

@@ -30,7 +30,7 @@ BATTERY_COLUMNS = "bus,p_rated_kw,s_rated_kva,energy_kwh,soc_min,soc_max,soc_ini
 def case(tmp_path: Path) -> Path:
     """A copy of the shipped case, to be broken."""
     folder = tmp_path / "feeder"
-    shutil.copytree(str(resources.files("launch") / "cases" / "ieee123"), folder)
+    shutil.copytree(str(resources.files("tieflow.launch") / "cases" / "ieee123"), folder)
     return folder
 
 
@@ -317,8 +317,8 @@ def test_too_many_ranks_are_told_the_right_command_and_an_existing_result_stays(
 BREAKING = """
 import sys
 
-from areas import relaxed_area
-from launch import cli
+from tieflow.areas import relaxed_area
+from tieflow.launch import cli
 
 rounds = 0
 

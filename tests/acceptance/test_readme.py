@@ -40,7 +40,7 @@ def test_every_command_of_the_readme_succeeds(tmp_path: Path) -> None:
 
 
 def test_the_settings_table_of_the_readme_is_complete() -> None:
-    from common.settings import Settings
+    from tieflow.common.settings import Settings
 
     named = set(re.findall(r"`([a-z_]+)`", README.read_text(encoding="utf-8")))
     assert set(Settings.model_fields) - named == {"title"}
@@ -49,7 +49,7 @@ def test_the_settings_table_of_the_readme_is_complete() -> None:
 def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     example = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert example is not None
-    solve = [sys.executable, "-m", "launch", "solve", "ieee123"]
+    solve = [sys.executable, "-m", "tieflow", "solve", "ieee123"]
     subprocess.run(solve, cwd=tmp_path, env=environment(), check=True, capture_output=True, timeout=120)
     done = subprocess.run([sys.executable, "-c", example[1]], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert len(done.stdout.split()) >= 5, done.stderr

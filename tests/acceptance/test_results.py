@@ -38,7 +38,7 @@ CHECKER_FIGURES = {
 }
 TIME_FIGURES = {"total_s", "critical_path_s", "solve_s", "communication_s"}
 CHANGED = {"der_fraction": 0.35, "pv_percent": 10.0, "battery_percent": 15.0, "v_min_pu": 0.96}
-SHIPPED = Path(str(resources.files("launch") / "cases" / "ieee123"))
+SHIPPED = Path(str(resources.files("tieflow.launch") / "cases" / "ieee123"))
 
 
 class Solved:

@@ -18,16 +18,16 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
-from areas.exact_area import ExactArea
-from common.boundary import make_boundary
-from common.case import Case, read_case
-from common.feeder import Floats
-from common.messages import EXCHANGES, Command, Layout, message_size
-from common.partition import one_area, partition
-from common.transport import InProcess, cut_time
-from coordinator.loop import Task
-from coordinator.methods import newton
-from launch.partition import in_areas
+from tieflow.areas.exact_area import ExactArea
+from tieflow.common.boundary import make_boundary
+from tieflow.common.case import Case, read_case
+from tieflow.common.feeder import Floats
+from tieflow.common.messages import EXCHANGES, Command, Layout, message_size
+from tieflow.common.partition import one_area, partition
+from tieflow.common.transport import InProcess, cut_time
+from tieflow.coordinator.loop import Task
+from tieflow.coordinator.methods import newton
+from tieflow.launch.partition import in_areas
 
 STEPS = Command.REDUCE, Command.PREDICT, Command.EXPAND
 PERIODS = 6, 12, 24, 48, 96

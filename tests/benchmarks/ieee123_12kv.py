@@ -44,7 +44,7 @@ def _volts(kv: re.Match[str]) -> str:
 
 
 def main(folder: Path) -> None:
-    source = Path(str(resources.files("launch") / "cases" / "ieee123_unbalanced"))
+    source = Path(str(resources.files("tieflow.launch") / "cases" / "ieee123_unbalanced"))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "circuit.dss").write_text(at_12_kv((source / "circuit.dss").read_text()))
     areas = (source / "areas.csv").read_text().replace("bus,area\n", "bus,area\nsubstation,1\n")

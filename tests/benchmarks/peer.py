@@ -45,13 +45,13 @@ from distopf.dss_importer import DSSToCSVConverter
 from distopf.matrix_models.matrix_bess import LinDistMP, cvxpy_solve
 from distopf.matrix_models.matrix_bess.objectives import cp_obj_energy_cost_min
 
-from common.case import Case, read_case
-from common.feeder import Floats
-from common.multiphase import GROUND, connection
-from common.result import Check
-from common.schedule import NetworkState, Schedule
-from coordinator.checker import check
-from launch.solve import Options, solve
+from tieflow.common.case import Case, read_case
+from tieflow.common.feeder import Floats
+from tieflow.common.multiphase import GROUND, connection
+from tieflow.common.result import Check
+from tieflow.common.schedule import NetworkState, Schedule
+from tieflow.coordinator.checker import check
+from tieflow.launch.solve import Options, solve
 
 CASE = "ieee123_unbalanced"
 BASE_KVA = 1000.0

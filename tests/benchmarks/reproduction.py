@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from common.feeder import Floats
-from common.result import Result
-from common.schedule import NetworkState
-from common.study import StoredStudy
-from common.study_store import read_study
-from launch.kpis import shown_state
-from launch.study_figures import VariantFigures, figures
+from tieflow.common.feeder import Floats
+from tieflow.common.result import Result
+from tieflow.common.schedule import NetworkState
+from tieflow.common.study import StoredStudy
+from tieflow.common.study_store import read_study
+from tieflow.launch.kpis import shown_state
+from tieflow.launch.study_figures import VariantFigures, figures
 
 STUDIES = ("ieee123_scenarios", "ieee123_penetration", "ieee123_battery", "ieee123_mixed")
 

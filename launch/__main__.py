@@ -1,5 +1,0 @@
-"""``python -m launch`` is the ``tieflow`` command."""
-
-from launch.cli import main
-
-main()
