@@ -14,7 +14,7 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from tieflow.common.feeder import Feeder, Floats, Ints
+from tieflow.common.feeder.balanced import Feeder, Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from tieflow.areas.sensitivity import CONE, sensitivity
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder import Floats, Ints
+from tieflow.common.feeder.balanced import Floats, Ints
 
 AIM = 1e-9
 """accuracy that the solver tries for"""

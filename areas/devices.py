@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.area_case import AreaCase
-from tieflow.common.devices import PV, Battery, Device, FlexibleLoad, Wind, column
-from tieflow.common.feeder import Bools, Complexes, Floats, Ints
-from tieflow.common.horizon import Horizon
-from tieflow.common.objective import factors
-from tieflow.common.settings import Settings
+from tieflow.common.feeder.balanced import Bools, Complexes, Floats, Ints
+from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind, column
+from tieflow.common.inputs.horizon import Horizon
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.results.terms import factors
+from tieflow.common.ties.area_case import AreaCase
 
 ROOM = 1e-6
 """least range of a control, pu: an interior point needs an inside, so one with less is fixed"""
@@ -193,7 +193,7 @@ def battery_controls(made: _Builder, units: Sequence[Battery]) -> None:
 
 
 def told_by_batteries(units: Sequence[Battery], value: Floats, horizon: Horizon, base_kva: float) -> dict[str, Floats]:
-    """(unit, T) setpoints per unit; stored energy follows from them (``common.schedule``).
+    """(unit, T) setpoints per unit; stored energy follows from them (``common.results.schedule``).
 
     An interior point never brings charging or discharging to zero, and where energy is free it does a little of both.
     That little becomes one of the two that stores as much.
@@ -244,7 +244,7 @@ KINDS: dict[str, tuple[Callable[..., None], Callable[..., dict[str, Floats]]]] =
     "flexible_loads": (flexible_controls, told_by_flexible),
     "wind": (inverter_controls, told_by_inverters),
 }
-"""for each kind of device, in the order of ``common.devices.DEVICE_KINDS``: its controls and what a schedule tells"""
+"""for each kind of device, in the order of ``DEVICE_KINDS``: its controls and what a schedule tells"""
 
 
 def area_controls(area: AreaCase[Any]) -> Controls:

@@ -12,13 +12,16 @@ from tieflow.areas.devices import setpoints
 from tieflow.areas.joint_area import JointArea
 from tieflow.areas.own_ends import offer_cost, offered, own_slopes
 from tieflow.areas.values import values
-from tieflow.common.area_case import AreaCase
-from tieflow.common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder import Floats
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.feeder.multiphase import MultiphaseFeeder
 from tieflow.common.interior_point.algorithm import Settings, minimize
 from tieflow.common.interior_point.joint_system import JointSystem
-from tieflow.common.joint_step import (
+from tieflow.common.results.schedule import AreaSolution
+from tieflow.common.results.terms import prices
+from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
+from tieflow.common.wire.joint_step import (
     Expand,
     Expanded,
     Opened,
@@ -31,10 +34,7 @@ from tieflow.common.joint_step import (
     Trial,
     Tried,
 )
-from tieflow.common.messages import Command, Open
-from tieflow.common.multiphase import MultiphaseFeeder
-from tieflow.common.objective import prices
-from tieflow.common.schedule import AreaSolution
+from tieflow.common.wire.messages import Command, Open
 
 SETTINGS = Settings()
 """of an area by itself"""
@@ -126,7 +126,7 @@ def alone_system(area: JointArea, barrier: float) -> JointSystem:
 
 
 def solution(solved: JointArea, span: slice) -> AreaSolution:
-    """Of an area at its present point; see ``common.schedule.AreaSolution``."""
+    """Of an area at its present point; see ``common.results.schedule.AreaSolution``."""
     problem, point, layout = solved.problem, solved.point, solved.problem.layout
     n, periods = layout.nodes, problem.periods
     x = point.x[:, :periods]

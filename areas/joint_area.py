@@ -1,4 +1,4 @@
-"""An area's part of Newton steps that all areas take together with the coordinator; see ``common.joint_step``."""
+"""An area's part of Newton steps that all areas take together with the coordinator; see ``common.wire.joint_step``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tieflow.areas.layout import Layout
 from tieflow.areas.own_ends import HELD, Offer, place_ends
 from tieflow.areas.problem import Problem
 from tieflow.areas.values import Values, values
-from tieflow.common.area_case import AreaCase
-from tieflow.common.boundary import ANGLE, P, Q, W
-from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.feeder.balanced import Bools, Floats, Ints
+from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder
+from tieflow.common.feeder.power_flow import Injections
 from tieflow.common.interior_point.block_ldl import Factors, Pattern
 from tieflow.common.interior_point.lanes import padded
 from tieflow.common.interior_point.limits import (
@@ -32,7 +32,10 @@ from tieflow.common.interior_point.limits import (
     zeta,
 )
 from tieflow.common.interior_point.row_kernels import absolute, dot, ratios
-from tieflow.common.joint_step import (
+from tieflow.common.results.terms import energy
+from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.boundary import ANGLE, P, Q, W
+from tieflow.common.wire.joint_step import (
     FIRST_WIDTH,
     KEPT,
     LEFT,
@@ -51,9 +54,6 @@ from tieflow.common.joint_step import (
     Trial,
     Tried,
 )
-from tieflow.common.multiphase import GROUND, MultiphaseFeeder
-from tieflow.common.objective import energy
-from tieflow.common.power_flow import Injections
 
 REFINED_BELOW = 1e-6
 """barrier below which steps are refined: then stiffnesses span more digits than one solution keeps"""

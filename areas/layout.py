@@ -7,7 +7,7 @@ equations shared with neighbours; stored energy.
 
 Cut out of a larger problem (``joint``), an area shares the voltage V of its own root and the currents J that its
 children draw, each with a multiplier: that of the current that it draws itself, and that of the voltage that it gives
-to a child. By itself (not ``joint``) it has the boundary quantities w, p, q and a of ``common.boundary`` instead.
+to a child. By itself (not ``joint``) it has the boundary quantities w, p, q and a of ``common.ties.boundary`` instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tieflow.common.feeder import Ints
+from tieflow.common.feeder.balanced import Ints
 
 
 @dataclass(frozen=True)

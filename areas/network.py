@@ -1,8 +1,8 @@
 """The equations of an area's network, exact, and where everything enters them.
 
 In every period the unknowns are V and I of every node, with the two-ports' voltage drops and the current balances of
-``common.power_flow`` as equations: linear but for the currents of legs. Powers that cost something or are limited
-(``Tap``) are unknowns of their own, equal to the sum of V conj(I) over conductors.
+``common.feeder.power_flow`` as equations: linear but for the currents of legs. Powers that cost something or are
+limited (``Tap``) are unknowns of their own, equal to the sum of V conj(I) over conductors.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tieflow.common.area_case import AreaCase
-from tieflow.common.feeder import Bools, Complexes, Floats, Ints
-from tieflow.common.load_law import law_terms
-from tieflow.common.multiphase import GROUND, Legs, MultiphaseFeeder, connection
-from tieflow.common.power_flow import PowerFlow, two_port
+from tieflow.common.feeder.balanced import Bools, Complexes, Floats, Ints
+from tieflow.common.feeder.load_law import law_terms
+from tieflow.common.feeder.multiphase import GROUND, Legs, MultiphaseFeeder, connection
+from tieflow.common.feeder.power_flow import PowerFlow, two_port
+from tieflow.common.ties.area_case import AreaCase
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The boundary of an area that is solved by itself: the quantities w, p, q and a of ``common.boundary`` as unknowns.
+"""The boundary of an area that is solved by itself: w, p, q and a of ``common.ties.boundary`` as unknowns.
 
 At every conductor of a tie end, w + j a = ln(V / V_no_load) + Z conj(s) is an equation. A child's p + jq are its own
 root's metered power, those of a parent's ties unknown powers that it gives. What a proposal asks is a cost.
@@ -13,12 +13,12 @@ import scipy.sparse as sp
 
 from tieflow.areas.layout import Layout
 from tieflow.areas.problem import Ends, Problem
-from tieflow.common.area_case import AreaCase
-from tieflow.common.boundary import ANGLE, AreaProposal, P, Q, W
-from tieflow.common.feeder import Floats
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.feeder.multiphase import MultiphaseFeeder
 from tieflow.common.interior_point.collector import Collector
 from tieflow.common.interior_point.lanes import padded
-from tieflow.common.multiphase import MultiphaseFeeder
+from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.boundary import ANGLE, AreaProposal, P, Q, W
 
 HELD = 1e15
 """second derivative that holds a quantity at its value"""

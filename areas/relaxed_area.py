@@ -16,8 +16,11 @@ from tieflow.areas.conic import SOLVED as ACCEPTED
 from tieflow.areas.conic import ConicProblem, ConicSolution, solve_conic
 from tieflow.areas.devices import area_controls, setpoints
 from tieflow.areas.relaxation import build
-from tieflow.common.area_case import AreaCase
-from tieflow.common.boundary import (
+from tieflow.common.feeder.balanced import Feeder, Floats
+from tieflow.common.results.schedule import AreaSolution
+from tieflow.common.results.terms import energy
+from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.boundary import (
     FAILED,
     INFEASIBLE,
     SOLVED,
@@ -28,9 +31,6 @@ from tieflow.common.boundary import (
     P,
     Q,
 )
-from tieflow.common.feeder import Feeder, Floats
-from tieflow.common.objective import energy
-from tieflow.common.schedule import AreaSolution
 
 
 def _with_settings(**changes: object) -> Callable[[AreaCase[Feeder]], AreaCase[Feeder]]:

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder import Floats, Ints
+from tieflow.common.feeder.balanced import Floats, Ints
 
 CONE = 4
 """rows of every second-order cone in the branch flow model"""

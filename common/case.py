@@ -14,8 +14,11 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import Field
 
-from tieflow.common.branch_limits import TABLE, BranchLimit, check_branch_limits
-from tieflow.common.devices import (
+from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, make_feeder
+from tieflow.common.feeder.branch_limits import TABLE, BranchLimit, check_branch_limits
+from tieflow.common.feeder.multiphase import MultiphaseFeeder, connection
+from tieflow.common.inputs.devices import (
     DEVICE_KINDS,
     DEVICE_ROWS,
     PV,
@@ -26,12 +29,9 @@ from tieflow.common.devices import (
     Wind,
     devices_of,
 )
-from tieflow.common.errors import CaseError, did_you_mean
-from tieflow.common.feeder import BranchRow, BusRow, Feeder, make_feeder
-from tieflow.common.horizon import Horizon, read_horizon
-from tieflow.common.multiphase import MultiphaseFeeder, connection
-from tieflow.common.settings import Settings, read_settings
-from tieflow.common.tables import Row, read_table
+from tieflow.common.inputs.horizon import Horizon, read_horizon
+from tieflow.common.inputs.settings import Settings, read_settings
+from tieflow.common.inputs.tables import Row, read_table
 
 RowType = TypeVar("RowType", bound=Row)
 
@@ -87,7 +87,7 @@ class Case:
 def _network_of(circuit: str, base_kva: float) -> MultiphaseFeeder:
     """A large circuit takes seconds; a case with other devices has the same."""
     # Loads OpenDSS, which balanced cases do without until they are checked.
-    from tieflow.common.extraction import compiled, extract_feeder
+    from tieflow.common.circuit.extraction import compiled, extract_feeder
 
     return extract_feeder(compiled(circuit), base_kva)
 
@@ -152,7 +152,7 @@ def _devices(folder: Path, with_devices: bool) -> dict[str, Any]:
 
 
 def _read_multiphase(folder: Path, settings: Settings, horizon: Horizon, with_devices: bool) -> Case:
-    from tieflow.common.extraction import compiled, load_shapes
+    from tieflow.common.circuit.extraction import compiled, load_shapes
 
     path = folder / "circuit.dss"
     try:

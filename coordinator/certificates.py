@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tieflow.common.boundary import INFEASIBLE, STATUSES, AreaReport, Boundary, P, Proposal
 from tieflow.common.errors import InfeasibleError, SolverError
-from tieflow.common.feeder import Floats
-from tieflow.common.messages import Command
-from tieflow.common.transport import Transport
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.ties.boundary import INFEASIBLE, STATUSES, AreaReport, Boundary, P, Proposal
+from tieflow.common.wire.messages import Command
+from tieflow.common.wire.transport import Transport
 
 PROOF_STRETCH = (1.0, 30.0, 1000.0)
 """how far an attempt follows the way that the prices have gone"""

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tieflow.common.case import Case
-from tieflow.common.devices import column
-from tieflow.common.feeder import Floats
-from tieflow.common.objective import energy
-from tieflow.common.result import Check, Tolerances, Violation
-from tieflow.common.schedule import NetworkState, Schedule
-from tieflow.common.violations import device_violations, load_violations, network_violations, voltage_violations
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.inputs.devices import column
+from tieflow.common.results.result import Check, Tolerances, Violation
+from tieflow.common.results.schedule import NetworkState, Schedule
+from tieflow.common.results.terms import energy
+from tieflow.common.results.violations import device_violations, load_violations, network_violations, voltage_violations
 
 if TYPE_CHECKING:
-    from tieflow.common.opendss import Replay
+    from tieflow.common.replay.balanced import Replay
 
 BALANCED, MULTIPHASE = Tolerances(), Tolerances(voltage_pu=1e-4, power_kw=0.5)
 """multi-phase feeders are larger, and their model is exact only where its corrections have settled"""
@@ -67,10 +67,10 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
 def _replay(case: Case, schedule: Schedule) -> Replay:
     # Loads OpenDSS.
     if case.is_balanced:
-        from tieflow.common.opendss import replay
+        from tieflow.common.replay.balanced import replay
 
         return replay(case, schedule)
-    from tieflow.common.multiphase_opendss import replay as replay_multiphase
+    from tieflow.common.replay.multiphase import replay as replay_multiphase
 
     return replay_multiphase(case, schedule)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tieflow.common.boundary import CHILD, PARENT, Boundary, Proposal, Response
-from tieflow.common.feeder import Floats
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.ties.boundary import CHILD, PARENT, Boundary, Proposal, Response
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from tieflow.common.feeder import Floats
-from tieflow.common.joint_step import Opened, StoresTold
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.wire.joint_step import Opened, StoresTold
 
 PAYS = 1e-6
 """over the scale, what a unit of wasted energy must earn to count: as exact as prices are"""
@@ -29,8 +29,8 @@ LEVELS = 240
 
 
 def directions(opened: Opened, told: StoresTold, before: Floats) -> Floats:
-    """(store, T) as ``common.messages.Open.direction``, of an area: those decided ``before``, and where a store has
-    still gained and lost at once, all periods of it in which that pays."""
+    """(store, T) of an area, as ``common.wire.messages.Open.direction``: those decided ``before``, and where a store
+    has still gained and lost at once, all periods of it in which that pays."""
     found = before.copy()
     for k in np.flatnonzero(told.both.any(axis=1)):
         gain_cost, loss_cost = told.gain_cost[k], told.loss_cost[k]

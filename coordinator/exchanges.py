@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.feeder import Floats
-from tieflow.common.messages import Command
-from tieflow.common.transport import Transport
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.wire.messages import Command
+from tieflow.common.wire.transport import Transport
 from tieflow.coordinator.convergence import Residuals
 from tieflow.coordinator.record import Round
 

@@ -11,11 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.boundary import FAILED, INFEASIBLE, SOLVED_AGAIN, STATUSES, Boundary, P, Proposal, Q, Response, join
 from tieflow.common.errors import InfeasibleError, SolverError
-from tieflow.common.feeder import Floats
-from tieflow.common.messages import Command
-from tieflow.common.transport import Transport
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.ties.boundary import (
+    FAILED,
+    INFEASIBLE,
+    SOLVED_AGAIN,
+    STATUSES,
+    Boundary,
+    P,
+    Proposal,
+    Q,
+    Response,
+    join,
+)
+from tieflow.common.wire.messages import Command
+from tieflow.common.wire.transport import Transport
 from tieflow.coordinator.certificates import explain, refuse_impossible
 from tieflow.coordinator.convergence import Residuals, change, middle, mismatch
 from tieflow.coordinator.exchanges import Exchanges

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tieflow.common.feeder import Floats
-from tieflow.common.result import History
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.results.result import History
 from tieflow.coordinator.convergence import Residuals
 
 

@@ -1,7 +1,7 @@
 """tieflow from Python: load a case, change it, solve it, look at the result; ``launch/example.py`` shows how.
 
-The arrays of a result are described in ``common.result`` and ``common.schedule``. Errors meant for the user are
-TieflowErrors; CaseError, InfeasibleError and SolverError of ``common.errors`` are kinds of them.
+The arrays of a result are described in ``common.results.result`` and ``common.results.schedule``. Errors meant for the
+user are TieflowErrors; CaseError, InfeasibleError and SolverError of ``common.errors`` are kinds of them.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from tieflow.common.branch_limits import BranchLimit
 from tieflow.common.case import AreaRow, Case, check_devices, read_case
-from tieflow.common.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
 from tieflow.common.errors import CaseError, TieflowError, did_you_mean
-from tieflow.common.partition import area_numbers
-from tieflow.common.result import Result
-from tieflow.common.store import write_result
-from tieflow.common.study import StoredStudy
-from tieflow.common.study_store import read_run
-from tieflow.common.study_store import read_study as stored_study
-from tieflow.common.tables import Row, explain
-from tieflow.common.transport import abort, dismiss, work
+from tieflow.common.feeder.branch_limits import BranchLimit
+from tieflow.common.inputs.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
+from tieflow.common.inputs.tables import Row, explain
+from tieflow.common.results.result import Result
+from tieflow.common.results.store import write_result
+from tieflow.common.results.study import StoredStudy
+from tieflow.common.results.study_store import read_run
+from tieflow.common.results.study_store import read_study as stored_study
+from tieflow.common.ties.cutting import area_numbers
+from tieflow.common.wire.transport import abort, dismiss, work
 from tieflow.coordinator.record import Round
-from tieflow.launch import solve as runs
-from tieflow.launch.partition import in_areas
-from tieflow.launch.plot_style import LIMIT, STYLES, library
+from tieflow.launch.plots.style import LIMIT, STYLES, library
+from tieflow.launch.runs import solve as runs
+from tieflow.launch.runs.partition import in_areas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,8 +157,8 @@ def read(path: str | Path, variant: str | None = None, rule: bool = False) -> Re
 
 
 def read_study(path: str | Path) -> StoredStudy:
-    """All variants of a study's file, in the order of the study; ``common.study`` describes them. Raises TieflowError
-    as ``read`` does."""
+    """All variants of a study's file, in the order of the study; ``common.results.study`` describes them. Raises
+    TieflowError as ``read`` does."""
     return stored_study(Path(path))
 
 

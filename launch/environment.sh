@@ -66,7 +66,7 @@ install() {
     "$venv/bin/python" -c 'import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI' ||
         fail "mpi4py cannot load the MPI library of this machine (its reason is above). Put the library on LD_LIBRARY_PATH," \
             "or build mpi4py for it: $venv/bin/pip install --force-reinstall --no-deps --no-binary mpi4py mpi4py"
-    (cd -- "$checkout" && "$venv/bin/python" -m tieflow.launch.kernels) || fail "tieflow could not be compiled; see above."
+    (cd -- "$checkout" && "$venv/bin/python" -m tieflow.launch.runs.kernels) || fail "tieflow could not be compiled; see above."
 }
 
 prepare_environment() {

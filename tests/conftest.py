@@ -15,10 +15,10 @@ from commands import Ended, Tieflow
 from hypothesis import settings
 
 from tieflow.common.case import read_case
-from tieflow.common.result import Result
-from tieflow.common.transport import WORLD_RANKS, WORLD_SIZES
-from tieflow.launch.cli import main
-from tieflow.launch.solve import Options, solve
+from tieflow.common.results.result import Result
+from tieflow.common.wire.transport import WORLD_RANKS, WORLD_SIZES
+from tieflow.launch.commands.cli import main
+from tieflow.launch.runs.solve import Options, solve
 
 # The same examples in every run; how long one takes depends on the machine.
 settings.register_profile("tieflow", derandomize=True, deadline=None)

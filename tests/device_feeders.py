@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from tieflow.common.case import AreaRow, Case, check_devices
-from tieflow.common.feeder import BranchRow, BusRow, Floats
-from tieflow.common.horizon import Horizon
-from tieflow.common.multiphase import connection, multipliers
-from tieflow.common.power_flow import Injections, PowerFlow
-from tieflow.common.result import Result
-from tieflow.common.schedule import Schedule, injected
-from tieflow.common.settings import Settings
-from tieflow.launch.solve import Options, solve
+from tieflow.common.feeder.balanced import BranchRow, BusRow, Floats
+from tieflow.common.feeder.multiphase import connection, multipliers
+from tieflow.common.feeder.power_flow import Injections, PowerFlow
+from tieflow.common.inputs.horizon import Horizon
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.results.result import Result
+from tieflow.common.results.schedule import Schedule, injected
+from tieflow.launch.runs.solve import Options, solve
 
 KV, OHM, V_SOURCE = 4.16, (0.2, 0.3), 1.02
 """line to line; of the branches s-a and a-b; pu"""

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tieflow.common.area_case import Partition
-from tieflow.common.boundary import Boundary, Response, join, make_boundary
 from tieflow.common.case import AreaRow, Case, Horizon
-from tieflow.common.devices import PV, Battery
-from tieflow.common.feeder import BranchRow, BusRow
-from tieflow.common.messages import Command
-from tieflow.common.partition import one_area, partition, without_thevenin
-from tieflow.common.settings import Settings
-from tieflow.common.transport import InProcess, Part
+from tieflow.common.feeder.balanced import BranchRow, BusRow
+from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.ties.area_case import Partition
+from tieflow.common.ties.boundary import Boundary, Response, join, make_boundary
+from tieflow.common.ties.cutting import one_area, partition, without_thevenin
+from tieflow.common.wire.messages import Command
+from tieflow.common.wire.transport import InProcess, Part
 from tieflow.coordinator.loop import Task
 from tieflow.coordinator.methods import METHODS
 from tieflow.coordinator.record import Outcome
-from tieflow.launch.solve import make_solver
+from tieflow.launch.runs.solve import make_solver
 
 
 @st.composite

@@ -1,9 +1,9 @@
 """The multi-period optimal power flow of a multi-phase case as IPOPT solves it: the reference for optimizers.
 
 The whole problem of docs/models.md as one nonlinear program, with nothing approximated but the corners of load laws:
-the two-ports' equations in rectangular V and I of every node (those of ``common.power_flow``, exact for switches too),
-loads and devices as currents, stored energy over time. It shares the feeder's equations with tieflow, and no formula of
-loads, devices, limits or objective. Local optima only: the problem is not convex.
+the two-ports' equations in rectangular V and I of every node (those of ``common.feeder.power_flow``, exact for switches
+too), loads and devices as currents, stored energy over time. It shares the feeder's equations with tieflow, and no
+formula of loads, devices, limits or objective. Local optima only: the problem is not convex.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from ipopt_devices import device_kinds, device_legs
 from ipopt_program import Pair, Program, Symbol, currents, dot, minus, rows_of, times, total, wide
 
-from tieflow.common.branch_limits import limited_branches
 from tieflow.common.case import Case
-from tieflow.common.devices import DEVICE_KINDS
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder import Bools, Complexes, Floats
-from tieflow.common.multiphase import Legs, MultiphaseFeeder, multipliers
-from tieflow.common.multiphase_partition import idle_power_flow
-from tieflow.common.objective import factors
-from tieflow.common.power_flow import PowerFlow, two_port
-from tieflow.common.schedule import Schedule
+from tieflow.common.feeder.balanced import Bools, Complexes, Floats
+from tieflow.common.feeder.branch_limits import limited_branches
+from tieflow.common.feeder.multiphase import Legs, MultiphaseFeeder, multipliers
+from tieflow.common.feeder.power_flow import PowerFlow, two_port
+from tieflow.common.inputs.devices import DEVICE_KINDS
+from tieflow.common.results.schedule import Schedule
+from tieflow.common.results.terms import factors
+from tieflow.common.ties.multiphase_partition import idle_power_flow
 
 Barrier = Literal["monotone", "adaptive"]
 
@@ -89,7 +89,7 @@ def solve_with_ipopt(
     With ``priced`` limits of voltages and branches may be overstepped at the prices of the settings; without they are
     hard. Bounds on substation power (of the settings, and the floor) and on devices always are. ``width`` is that of
     ``law``. The two ways to lower the ``barrier`` may end at different local optima. The case needs a number for every
-    base of its weights (``launch.base_run.with_bases``).
+    base of its weights (``launch.runs.base_run.with_bases``).
     """
     feeder, horizon, settings, base = case.network, case.horizon, case.settings, case.settings.base_kva
     counts, hours = factors(settings), case.horizon.dt * settings.base_kva

@@ -12,10 +12,10 @@ import scipy.sparse as sp
 from ipopt_program import Pair, Program, Symbol, casadi_matrix, total, wide
 
 from tieflow.common.case import Case
-from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
-from tieflow.common.feeder import Floats
-from tieflow.common.multiphase import connection, incidence
-from tieflow.common.objective import factors
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.feeder.multiphase import connection, incidence
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.results.terms import factors
 
 
 @dataclass(frozen=True)

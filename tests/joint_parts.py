@@ -11,20 +11,20 @@ import numpy as np
 from multiphase_feeders import grown
 
 from tieflow.areas.joint_area import JointArea
-from tieflow.common.area_case import AreaCase, Partition
-from tieflow.common.boundary import make_boundary
-from tieflow.common.branch_limits import BranchLimit
 from tieflow.common.case import AreaRow, Case
-from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
-from tieflow.common.feeder import Floats
-from tieflow.common.horizon import Horizon
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.feeder.branch_limits import BranchLimit
+from tieflow.common.feeder.one_conductor import exact_feeder
+from tieflow.common.feeder.power_flow import two_port
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.inputs.horizon import Horizon
+from tieflow.common.inputs.settings import Settings as CaseSettings
 from tieflow.common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from tieflow.common.interior_point.joint_system import JointSystem
-from tieflow.common.messages import Command, Layout, message_size
-from tieflow.common.one_conductor import exact_feeder
-from tieflow.common.partition import one_area
-from tieflow.common.power_flow import two_port
-from tieflow.common.settings import Settings as CaseSettings
+from tieflow.common.ties.area_case import AreaCase, Partition
+from tieflow.common.ties.boundary import make_boundary
+from tieflow.common.ties.cutting import one_area
+from tieflow.common.wire.messages import Command, Layout, message_size
 
 BARRIER = Settings().first_barrier
 

@@ -11,9 +11,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tieflow.common.case import AreaRow, Case, Horizon
-from tieflow.common.devices import PV, Battery
-from tieflow.common.multiphase import GROUND, MultiphaseFeeder
-from tieflow.common.settings import Settings
+from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder
+from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.settings import Settings
 
 PRIMARY, LOW, SPLIT = 7.2, 0.277, 0.12
 """kV to neutral of the three levels of a random circuit"""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tieflow.common.extraction import compiled, extract_feeder
-from tieflow.common.multiphase import MultiphaseFeeder
+from tieflow.common.circuit.extraction import compiled, extract_feeder
+from tieflow.common.feeder.multiphase import MultiphaseFeeder
 
 HEAD = """\
 clear

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tieflow.launch.study_file import StudyFile, read_study_file
+from tieflow.launch.studies.file import StudyFile, read_study_file
 
 # Two periods of six hours, rows 1 and 2; dear energy in the second.
 STUDY = """\

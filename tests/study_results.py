@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 
 from tieflow.common.case import read_case
-from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
-from tieflow.common.result import Result
-from tieflow.common.study import Placement, StoredStudy, StudyHead, VariantRun
-from tieflow.launch.solve import Options, solve
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.results.result import Result
+from tieflow.common.results.study import Placement, StoredStudy, StudyHead, VariantRun
+from tieflow.launch.runs.solve import Options, solve
 
 
 @cache

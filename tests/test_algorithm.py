@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieflow.common.feeder import Bools, Floats
+from tieflow.common.feeder.balanced import Bools, Floats
 from tieflow.common.interior_point.algorithm import (
     Iteration,
     Prediction,
@@ -36,7 +36,7 @@ from tieflow.common.interior_point.limits import (
     make_limits,
     zeta,
 )
-from tieflow.common.joint_step import LEFT, Lengths, Measures, together
+from tieflow.common.wire.joint_step import LEFT, Lengths, Measures, together
 
 NONE = np.zeros(0, np.int64)
 NO_PAIRS = Magnitudes(NONE, NONE, NONE.astype(bool), np.zeros(0))

@@ -12,7 +12,7 @@ import pytest
 
 import tieflow
 from tieflow.common.errors import InfeasibleError
-from tieflow.common.partition import partition
+from tieflow.common.ties.cutting import partition
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -9,9 +9,9 @@ import pytest
 from device_feeders import BOTH, MODELS, confirmed, feeder
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import Battery
+from tieflow.common.inputs.devices import Battery
 from tieflow.launch import api
-from tieflow.launch.solve import Options, solve
+from tieflow.launch.runs.solve import Options, solve
 
 
 def stored(model: str, cost: float, dt: float = 1.0) -> Case:

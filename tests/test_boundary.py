@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multiphase_feeders import random_multiphase_cases
 
-from tieflow.common.boundary import (
+from tieflow.common.case import Case, read_case
+from tieflow.common.ties.boundary import (
     ANGLE,
     BALANCED,
     CHILD,
@@ -29,8 +30,7 @@ from tieflow.common.boundary import (
     join,
     make_boundary,
 )
-from tieflow.common.case import Case, read_case
-from tieflow.common.partition import one_area, partition, without_thevenin
+from tieflow.common.ties.cutting import one_area, partition, without_thevenin
 
 REPORT = AreaReport(
     status=0,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 from tieflow.areas.branch_flow import relaxation_gap
 from tieflow.common.case import Case, read_case
-from tieflow.common.result import Result
-from tieflow.launch.solve import Options, solve
+from tieflow.common.results.result import Result
+from tieflow.launch.runs.solve import Options, solve
 
 
 def relaxed(case: Case, check: bool = False) -> Result:

@@ -13,21 +13,21 @@ from device_feeders import BOTH, confirmed, feeder
 from ipopt import ipopt_optimum
 from rich.console import Console
 
-from tieflow.common.branch_limits import BranchLimit
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import PV, FlexibleLoad
 from tieflow.common.errors import EXIT_OVERSTEPPED, CaseError, InfeasibleError
-from tieflow.common.multiphase_opendss import replay
-from tieflow.common.objective import objective_value
-from tieflow.common.result import Result
-from tieflow.common.schedule import idle_schedule
-from tieflow.common.store import read_result, write_result
+from tieflow.common.feeder.branch_limits import BranchLimit
+from tieflow.common.inputs.devices import PV, FlexibleLoad
+from tieflow.common.replay.multiphase import replay
+from tieflow.common.results.result import Result
+from tieflow.common.results.schedule import idle_schedule
+from tieflow.common.results.store import read_result, write_result
+from tieflow.common.results.terms import objective_value
 from tieflow.launch import api
-from tieflow.launch.base_run import power_flow
-from tieflow.launch.html_report import html_report
-from tieflow.launch.kpis import kpi_report
-from tieflow.launch.report import doubts, exit_code, print_result
-from tieflow.launch.solve import Options, checked, solve
+from tieflow.launch.report.console import doubts, exit_code, print_result
+from tieflow.launch.report.html_report import html_report
+from tieflow.launch.report.kpis import kpi_report
+from tieflow.launch.runs.base_run import power_flow
+from tieflow.launch.runs.solve import Options, checked, solve
 
 Edit = Callable[[str, str, str], None]
 FIRST = "line.650632"
@@ -116,7 +116,7 @@ def test_what_cannot_be_kept_is_told_in_words(overloaded: Result, monkeypatch: p
     assert f"LIMITS OVERSTEPPED: {len(loads)} {hours}, at 1 element, cannot be kept or would cost more than " in text
     assert "overload_price_per_kvah" in text and f"expected: branch load at {FIRST}, hour " in text
     assert doubts(result) == ["BRANCH LIMITS OVERSTEPPED"]
-    monkeypatch.setattr("tieflow.launch.html_report.pictures", lambda *_: ())
+    monkeypatch.setattr("tieflow.launch.report.html_report.pictures", lambda *_: ())
     assert f"{len(loads)} {hours} OVERSTEPPED as the optimizer expects" in html_report(result)
     report = kpi_report(overloaded)
     assert report.optimizer.violations == len(overloaded.oversteps)

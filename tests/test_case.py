@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tieflow.common.case import find_case, pick_evenly, read_case
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder import BusRow
+from tieflow.common.feeder.balanced import BusRow
 
 Edit = Callable[[str, str, str], None]
 PV_BUSES = (3, 9, 18, 26, 35, 41, 48, 53, 61, 67, 73, 79, 87, 94, 101, 108, 116)

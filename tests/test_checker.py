@@ -10,13 +10,13 @@ import pytest
 from device_feeders import feeder
 
 from tieflow.common.case import Case, Horizon
-from tieflow.common.devices import PV, Battery
-from tieflow.common.feeder import BranchRow, BusRow
-from tieflow.common.multiphase_opendss import replay as replay_multiphase
-from tieflow.common.opendss import replay
-from tieflow.common.result import Check, Tolerances
-from tieflow.common.schedule import NetworkState, Schedule, idle_schedule
-from tieflow.common.settings import Settings
+from tieflow.common.feeder.balanced import BranchRow, BusRow
+from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.replay.balanced import replay
+from tieflow.common.replay.multiphase import replay as replay_multiphase
+from tieflow.common.results.result import Check, Tolerances
+from tieflow.common.results.schedule import NetworkState, Schedule, idle_schedule
 from tieflow.coordinator.checker import check
 
 HOURS = (10, 11, 12, 13)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from opendssdirect import dss
 
-from tieflow.common import circuit_engine
-from tieflow.common.circuit import ImportedCircuit, import_circuit
-from tieflow.common.circuit_engine import parsed
+from tieflow.common.circuit import engine as circuit_engine
+from tieflow.common.circuit.engine import parsed
+from tieflow.common.circuit.importing import ImportedCircuit, import_circuit
 from tieflow.common.errors import CaseError
-from tieflow.launch.import_feeder import import_feeder
+from tieflow.launch.commands.import_feeder import import_feeder
 
 HEAD = "clear\nnew circuit.small bus1=src basekv=12.47 pu=1.02 r1=0.1 x1=0.4 r0=0.2 x0=0.9\n"
 LINE = "new line.feed bus1=src bus2=a length=2 r1=0.2 x1=0.4 r0=0.5 x0=1.1 c1=9 c0=4\n"
@@ -383,7 +383,7 @@ def test_a_command_that_the_engine_refuses_is_named(tmp_path: Path) -> None:
 
 
 def test_a_copy_with_other_voltages_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tieflow.common import circuit_text
+    from tieflow.common.circuit import text as circuit_text
 
     right = circuit_text.load
     monkeypatch.setattr(circuit_text, "load", lambda record: right(record).replace("kvar=", "kvar=1"))

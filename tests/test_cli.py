@@ -13,9 +13,9 @@ import pytest
 from commands import Tieflow
 
 from tieflow.common.case import read_case
-from tieflow.common.result import Result
-from tieflow.common.store import read_result, write_result
-from tieflow.launch.solve import METHODS
+from tieflow.common.results.result import Result
+from tieflow.common.results.store import read_result, write_result
+from tieflow.launch.runs.solve import METHODS
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 Edit = Callable[[str, str, str], None]

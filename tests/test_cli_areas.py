@@ -11,8 +11,8 @@ import pytest
 from commands import Tieflow, without_times
 
 from tieflow.common.case import read_case
-from tieflow.common.result import Result
-from tieflow.common.store import read_result
+from tieflow.common.results.result import Result
+from tieflow.common.results.store import read_result
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -15,13 +15,13 @@ from ipopt import ipopt_optimum
 
 from tieflow.areas.relaxation import model
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import PV
 from tieflow.common.errors import CaseError
-from tieflow.common.partition import one_area
-from tieflow.common.store import read_result, write_result
+from tieflow.common.inputs.devices import PV
+from tieflow.common.results.store import read_result, write_result
+from tieflow.common.ties.cutting import one_area
 from tieflow.coordinator.checker import check
 from tieflow.launch import api
-from tieflow.launch.solve import Options, solve
+from tieflow.launch.runs.solve import Options, solve
 
 Edit = Callable[[str, str, str], None]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.result import Result
-from tieflow.launch.solve import Options, solve
+from tieflow.common.results.result import Result
+from tieflow.launch.runs.solve import Options, solve
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tieflow.areas.devices import AT_ONCE, KINDS, ROOM, Controls, area_controls, setpoints
 from tieflow.common.case import Case
-from tieflow.common.devices import DEVICE_KINDS, PV, Battery, FlexibleLoad, Wind
-from tieflow.common.feeder import Complexes, Floats
-from tieflow.common.partition import one_area
-from tieflow.common.schedule import Schedule, injected
+from tieflow.common.feeder.balanced import Complexes, Floats
+from tieflow.common.inputs.devices import DEVICE_KINDS, PV, Battery, FlexibleLoad, Wind
+from tieflow.common.results.schedule import Schedule, injected
+from tieflow.common.ties.cutting import one_area
 
 BASE = 1000.0
 """kVA per pu"""

@@ -16,17 +16,17 @@ from joint_parts import BARRIER, Parts
 
 from tieflow.areas.devices import area_controls, one_way
 from tieflow.areas.joint_area import JointArea
-from tieflow.common.boundary import make_boundary
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import PV, Battery, FlexibleLoad
-from tieflow.common.feeder import Floats
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad
 from tieflow.common.interior_point.algorithm import Settings, minimize
 from tieflow.common.interior_point.joint_system import JointSystem
-from tieflow.common.partition import one_area
-from tieflow.common.result import Result
+from tieflow.common.results.result import Result
+from tieflow.common.ties.boundary import make_boundary
+from tieflow.common.ties.cutting import one_area
 from tieflow.coordinator.directions import LEVELS, best_moves
-from tieflow.launch.report import exit_code, summary
-from tieflow.launch.solve import CENTRALIZED, Options, solve
+from tieflow.launch.report.console import exit_code, summary
+from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 
 def paid(name: str, share: float = 0.4, price: float = -0.05, **settings: Any) -> Case:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tieflow.common.case import read_case
-from tieflow.common.distflow import balanced_flow
 from tieflow.common.errors import SolverError
-from tieflow.common.result import Result
-from tieflow.common.schedule import injected
-from tieflow.launch.base_run import power_flow
-from tieflow.launch.solve import Options, solve
+from tieflow.common.results.distflow import balanced_flow
+from tieflow.common.results.result import Result
+from tieflow.common.results.schedule import injected
+from tieflow.launch.runs.base_run import power_flow
+from tieflow.launch.runs.solve import Options, solve
 
 
 def assert_same(result: Result, voltage: float) -> None:

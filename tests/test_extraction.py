@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from multiphase_feeders import published, random_circuits
 from small_circuits import HEAD, feeder_of, text
 
-from tieflow.common.circuit import import_circuit
+from tieflow.common.circuit.extraction import SOURCE, compiled, extract_feeder
+from tieflow.common.circuit.importing import import_circuit
 from tieflow.common.errors import CaseError
-from tieflow.common.extraction import SOURCE, compiled, extract_feeder
-from tieflow.common.feeder import Complexes
-from tieflow.common.load_law import leg_currents
-from tieflow.common.multiphase import GROUND, admittance, connection, path_length
-from tieflow.common.power_flow import PowerFlow
+from tieflow.common.feeder.balanced import Complexes
+from tieflow.common.feeder.load_law import leg_currents
+from tieflow.common.feeder.multiphase import GROUND, admittance, connection, path_length
+from tieflow.common.feeder.power_flow import PowerFlow
 
 DELTA = "new transformer.t phases=3 windings=2 buses=(b c) conns=(wye delta) kvs=(12.47 0.48) kvas=(500 500) xhl=4"
 FOUR_WIRES = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_circuits import feeder_of
 
-from tieflow.common.multiphase import FIXED, Legs, MultiphaseFeeder
+from tieflow.common.feeder.multiphase import FIXED, Legs, MultiphaseFeeder
 
 
 def pairs(feeder: MultiphaseFeeder, legs: Legs) -> list[tuple[str, str]]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_circuits import feeder_of, text
 
+from tieflow.common.circuit.extraction import compiled, extract_feeder, load_shapes
 from tieflow.common.errors import CaseError
-from tieflow.common.extraction import compiled, extract_feeder, load_shapes
-from tieflow.common.multiphase import FIXED, multipliers
+from tieflow.common.feeder.multiphase import FIXED, multipliers
 
 FOLLOWER = "new load.x bus1=b.1 phases=1 kv=7.2 kw=100 kvar=50 model=1 vminpu=0.5 vmaxpu=1.5"
 

@@ -11,12 +11,12 @@ from rich.console import Console
 from studies import read
 
 from tieflow.common.errors import TieflowError
-from tieflow.common.farm import group_count, group_size, run_jobs
-from tieflow.common.study import digest
-from tieflow.common.study_store import read_study
-from tieflow.launch.study import run_study
-from tieflow.launch.study_report import Watch
-from tieflow.launch.variants import resolve
+from tieflow.common.results.study import digest
+from tieflow.common.results.study_store import read_study
+from tieflow.common.wire.farm import group_count, group_size, run_jobs
+from tieflow.launch.report.study_console import Watch
+from tieflow.launch.studies.run import run_study
+from tieflow.launch.studies.variants import resolve
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 

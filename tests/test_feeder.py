@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from tieflow.common.case import Case
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder import BranchRow, BusRow, Feeder, make_feeder
-from tieflow.common.settings import Settings
+from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, make_feeder
+from tieflow.common.inputs.settings import Settings
 
 SETTINGS = Settings(voltage_kv=4.16, substation_bus="s")
 

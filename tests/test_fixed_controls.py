@@ -10,8 +10,8 @@ import pytest
 from device_feeders import MODELS, feeder
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import PV, Battery, FlexibleLoad
-from tieflow.launch.solve import CENTRALIZED, Options, solve
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad
+from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 METHODS = (CENTRALIZED, "newton")
 EXACTLY = 2e-8

@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from test_multiphase_opendss import CIRCUIT, small_case
 from test_multiphase_opendss import batteries as with_energy
 
-from tieflow.common import multiphase_opendss, opendss
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import PV, FlexibleLoad
 from tieflow.common.errors import CaseError
-from tieflow.common.schedule import Schedule
-from tieflow.common.store import read_result, write_result
+from tieflow.common.inputs.devices import PV, FlexibleLoad
+from tieflow.common.replay import balanced as opendss
+from tieflow.common.replay import multiphase as multiphase_opendss
+from tieflow.common.results.schedule import Schedule
+from tieflow.common.results.store import read_result, write_result
 from tieflow.coordinator.checker import check
 from tieflow.launch import api
-from tieflow.launch.export import export
-from tieflow.launch.solve import Options, solve
+from tieflow.launch.commands.export import export
+from tieflow.launch.runs.solve import Options, solve
 
 PRICE = (0.1, 0.3, 0.2)
 HEADER = "bus,p_kw,q_kvar,down,up"

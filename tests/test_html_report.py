@@ -12,11 +12,11 @@ import pytest
 from html_pages import Browse, Page, assert_whole, shown_on_a_phone
 
 from tieflow.common.case import read_case
-from tieflow.common.result import Result, Violation
-from tieflow.launch import html_report as module
-from tieflow.launch.html_report import html_report
-from tieflow.launch.plots import pictures
-from tieflow.launch.solve import Options, solve
+from tieflow.common.results.result import Result, Violation
+from tieflow.launch.plots.figures import pictures
+from tieflow.launch.report import html_report as module
+from tieflow.launch.report.html_report import html_report
+from tieflow.launch.runs.solve import Options, solve
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from joint_parts import Run, as_one_area_starts, everything, opened, run
 from multiphase_feeders import random_multiphase_cases
 
-from tieflow.common.area_case import Partition
 from tieflow.common.case import Case, read_case
-from tieflow.common.feeder import Floats
+from tieflow.common.feeder.balanced import Floats
 from tieflow.common.interior_point.algorithm import Settings, Step
-from tieflow.common.joint_step import Lengths
-from tieflow.common.partition import one_area, partition
-from tieflow.launch.partition import in_areas
+from tieflow.common.ties.area_case import Partition
+from tieflow.common.ties.cutting import one_area, partition
+from tieflow.common.wire.joint_step import Lengths
+from tieflow.launch.runs.partition import in_areas
 
 BARRIER, WIDTH, KEEP = 0.1, 0.03, 0.99
 STAY = Lengths(0.0, 0.0, 0.0)

@@ -11,14 +11,14 @@ import pytest
 from opendssdirect import dss
 
 from tieflow.common.case import Case, Horizon, read_case
-from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
-from tieflow.common.feeder import BranchRow, BusRow
-from tieflow.common.result import Result
-from tieflow.common.schedule import NetworkState, Schedule
-from tieflow.common.settings import Settings
-from tieflow.launch.export import MASTER, export
-from tieflow.launch.kpis import Extreme, KpiReport, Kpis, kpi_report, kpis, lines, rows
-from tieflow.launch.solve import Options, solve
+from tieflow.common.feeder.balanced import BranchRow, BusRow
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.results.result import Result
+from tieflow.common.results.schedule import NetworkState, Schedule
+from tieflow.launch.commands.export import MASTER, export
+from tieflow.launch.report.kpis import Extreme, KpiReport, Kpis, kpi_report, kpis, lines, rows
+from tieflow.launch.runs.solve import Options, solve
 
 
 def hand_case() -> Case:

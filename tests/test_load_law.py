@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from ipopt import law
 
 from tieflow.common.case import read_case
-from tieflow.common.feeder import Floats
-from tieflow.common.load_law import SHARPEST, factor, law_terms, leg_currents, leg_powers
-from tieflow.common.multiphase import Legs
-from tieflow.launch.solve import CENTRALIZED, Options, solve
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.feeder.load_law import SHARPEST, factor, law_terms, leg_currents, leg_powers
+from tieflow.common.feeder.multiphase import Legs
+from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 V_MIN, V_MAX, V_LOW = 0.95, 1.05, 0.5
 RATED = 1.3

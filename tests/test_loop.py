@@ -10,8 +10,8 @@ from feeders import agree, areas_for, optimum, task
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import InfeasibleError, SolverError
-from tieflow.common.messages import Command
-from tieflow.common.transport import Spent
+from tieflow.common.wire.messages import Command
+from tieflow.common.wire.transport import Spent
 from tieflow.coordinator.certificates import lower_bound
 from tieflow.coordinator.convergence import Residuals
 from tieflow.coordinator.methods import METHODS

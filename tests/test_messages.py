@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tieflow.common.boundary import AreaProposal, AreaReport, AreaResponse
 from tieflow.common.case import read_case
-from tieflow.common.devices import stored
-from tieflow.common.joint_step import Expand, Predict, Reduce, Reduced
-from tieflow.common.messages import AXES, EXCHANGES, Command, Layout, longest_ask, message_size, pack, unpack
-from tieflow.common.partition import partition
-from tieflow.common.transport import Solver
+from tieflow.common.inputs.devices import stored
+from tieflow.common.ties.boundary import AreaProposal, AreaReport, AreaResponse
+from tieflow.common.ties.cutting import partition
+from tieflow.common.wire.joint_step import Expand, Predict, Reduce, Reduced
+from tieflow.common.wire.messages import AXES, EXCHANGES, Command, Layout, longest_ask, message_size, pack, unpack
+from tieflow.common.wire.transport import Solver
 
 ASKS = [(command, ask) for command, (ask, _) in EXCHANGES.items()]
 ANSWERS = [(command, answer) for command, (_, answer) in EXCHANGES.items()]

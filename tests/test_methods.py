@@ -12,8 +12,11 @@ import pytest
 import scipy.sparse as sp
 from feeders import Watched, agree, optimum, task
 
-from tieflow.common.area_case import Tie
-from tieflow.common.boundary import (
+from tieflow.common.case import read_case
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.results.schedule import AreaSolution
+from tieflow.common.ties.area_case import Tie
+from tieflow.common.ties.boundary import (
     BALANCED,
     CHILD,
     MULTIPHASE,
@@ -28,12 +31,9 @@ from tieflow.common.boundary import (
     Response,
     join,
 )
-from tieflow.common.case import read_case
-from tieflow.common.feeder import Floats
-from tieflow.common.messages import Command, Open
-from tieflow.common.partition import partition
-from tieflow.common.schedule import AreaSolution
-from tieflow.common.transport import InProcess, Part
+from tieflow.common.ties.cutting import partition
+from tieflow.common.wire.messages import Command, Open
+from tieflow.common.wire.transport import InProcess, Part
 from tieflow.coordinator.anderson import Anderson, accelerate
 from tieflow.coordinator.certificates import lower_bound
 from tieflow.coordinator.loop import Task

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from tieflow.common.case import Case, Horizon
-from tieflow.common.devices import PV, Battery
-from tieflow.common.extraction import compiled, load_shapes
-from tieflow.common.feeder import Complexes, Floats
-from tieflow.common.load_law import leg_currents
-from tieflow.common.multiphase import connection, multipliers
-from tieflow.common.multiphase_opendss import outside_range, replay
-from tieflow.common.power_flow import Injections, PowerFlow, branch_losses
-from tieflow.common.schedule import Schedule
-from tieflow.common.settings import Settings
+from tieflow.common.circuit.extraction import compiled, load_shapes
+from tieflow.common.feeder.balanced import Complexes, Floats
+from tieflow.common.feeder.load_law import leg_currents
+from tieflow.common.feeder.multiphase import connection, multipliers
+from tieflow.common.feeder.power_flow import Injections, PowerFlow, branch_losses
+from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.replay.multiphase import outside_range, replay
+from tieflow.common.results.schedule import Schedule
 
 CIRCUIT = """clear
 set defaultbasefrequency=60

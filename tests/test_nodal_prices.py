@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tieflow.common.case import Case, read_case
-from tieflow.launch.solve import CENTRALIZED, Options, solve
+from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 KW = 2.0
 """more and less drawn at a node: little enough for no limit to begin or to end to bind"""

@@ -11,14 +11,14 @@ from feeders import with_settings
 from test_kpis import hand_case, hand_schedule, hand_state
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import Battery, FlexibleLoad
 from tieflow.common.errors import CaseError
-from tieflow.common.objective import Factors, factors, objective_terms, objective_value
-from tieflow.common.schedule import idle_schedule
-from tieflow.common.weights import Terms
-from tieflow.launch.base_run import power_flow, with_bases
-from tieflow.launch.kpis import kpi_report
-from tieflow.launch.solve import Options, solve
+from tieflow.common.inputs.devices import Battery, FlexibleLoad
+from tieflow.common.inputs.weights import Terms
+from tieflow.common.results.schedule import idle_schedule
+from tieflow.common.results.terms import Factors, factors, objective_terms, objective_value
+from tieflow.launch.report.kpis import kpi_report
+from tieflow.launch.runs.base_run import power_flow, with_bases
+from tieflow.launch.runs.solve import Options, solve
 
 MIX = Terms(energy=0.2, losses=0.3, voltage_deviation=0.5)
 ALL = Terms(energy=1, battery_use=0.01, flexibility=0.02, voltage_deviation=5, losses=0.1)

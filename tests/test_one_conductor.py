@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tieflow.common import one_conductor as exact_model
-from tieflow.common import opendss
 from tieflow.common.case import Case, read_case
-from tieflow.common.distflow import balanced_flow
-from tieflow.common.feeder import BranchRow, BusRow, Complexes, Feeder
-from tieflow.common.multiphase import GROUND, MultiphaseFeeder, connection, multipliers
-from tieflow.common.one_conductor import STIFF_PU, current_limits, limited_nodes, one_conductor, power_limits
-from tieflow.common.power_flow import Injections, PowerFlow, branch_losses
-from tieflow.common.schedule import NetworkState, Schedule, idle_schedule, injected
+from tieflow.common.feeder import one_conductor as exact_model
+from tieflow.common.feeder.balanced import BranchRow, BusRow, Complexes, Feeder
+from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder, connection, multipliers
+from tieflow.common.feeder.one_conductor import STIFF_PU, current_limits, limited_nodes, one_conductor, power_limits
+from tieflow.common.feeder.power_flow import Injections, PowerFlow, branch_losses
+from tieflow.common.replay import balanced as opendss
+from tieflow.common.results.distflow import balanced_flow
+from tieflow.common.results.schedule import NetworkState, Schedule, idle_schedule, injected
 
 CAPACITORS = ["constant_impedance", "constant_power"]
 SCHEDULES = ["idle", "random"]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from opendssdirect import dss  # type: ignore[import-untyped]
 
 from tieflow.common.case import Case, Horizon, read_case
-from tieflow.common.devices import PV, Battery
-from tieflow.common.feeder import BranchRow, BusRow, Floats
-from tieflow.common.opendss import replay, write_circuit
-from tieflow.common.schedule import NetworkState, Schedule
-from tieflow.common.settings import Settings
+from tieflow.common.feeder.balanced import BranchRow, BusRow, Floats
+from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.replay.balanced import replay, write_circuit
+from tieflow.common.results.schedule import NetworkState, Schedule
 
 
 def random_case(seed: int, bus_count: int, load: tuple[float, ...] = (0.8, 1.0, 0.0, 0.6), dt: float = 0.5) -> Case:

@@ -16,21 +16,21 @@ from ipopt import Optimum, solve_with_ipopt
 from joint_parts import everything
 from multiphase_feeders import day, published, random_multiphase_cases, with_devices
 
-from tieflow.common.branch_limits import BranchLimit
 from tieflow.common.case import Case, read_case
-from tieflow.common.circuit import import_circuit
-from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.circuit.extraction import compiled, load_shapes
+from tieflow.common.circuit.importing import import_circuit
 from tieflow.common.errors import InfeasibleError
-from tieflow.common.extraction import compiled, load_shapes
-from tieflow.common.multiphase import MultiphaseFeeder
-from tieflow.common.objective import objective_value
-from tieflow.common.one_conductor import one_conductor
-from tieflow.common.result import Result
-from tieflow.common.settings import Settings
-from tieflow.common.weights import Terms
-from tieflow.launch.base_run import with_bases
-from tieflow.launch.partition import in_areas
-from tieflow.launch.solve import CENTRALIZED, Options, solve
+from tieflow.common.feeder.branch_limits import BranchLimit
+from tieflow.common.feeder.multiphase import MultiphaseFeeder
+from tieflow.common.feeder.one_conductor import one_conductor
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.inputs.weights import Terms
+from tieflow.common.results.result import Result
+from tieflow.common.results.terms import objective_value
+from tieflow.launch.runs.base_run import with_bases
+from tieflow.launch.runs.partition import in_areas
+from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 RELATIVE = 1e-8
 """of the cost, between two optima"""

@@ -12,10 +12,10 @@ from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieflow.common.area_case import AreaCase, Partition
 from tieflow.common.case import AreaRow, Case, read_case
 from tieflow.common.errors import CaseError
-from tieflow.common.partition import one_area, partition, without_thevenin
+from tieflow.common.ties.area_case import AreaCase, Partition
+from tieflow.common.ties.cutting import one_area, partition, without_thevenin
 
 
 def owned(area: AreaCase) -> tuple[str, ...]:

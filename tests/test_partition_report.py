@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 
 from tieflow.common.case import AreaRow, find_case, read_case
-from tieflow.common.cuts import Tree, cut, smallest_largest
 from tieflow.common.errors import TieflowError
-from tieflow.common.partition import partition
-from tieflow.common.tables import read_table
-from tieflow.launch.partition import (
+from tieflow.common.inputs.tables import read_table
+from tieflow.common.ties.cuts import Tree, cut, smallest_largest
+from tieflow.common.ties.cutting import partition
+from tieflow.launch.runs.partition import (
     Areas,
     area_table,
     balance,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import Battery, FlexibleLoad, Wind
-from tieflow.launch.plain_rule import PLAIN_RULE, Rule, battery_power, plain_schedule, run_rule
-from tieflow.launch.report import exit_code
+from tieflow.common.inputs.devices import Battery, FlexibleLoad, Wind
+from tieflow.launch.report.console import exit_code
+from tieflow.launch.runs.plain_rule import PLAIN_RULE, Rule, battery_power, plain_schedule, run_rule
 
 SMALL_DAY = read_case("ieee123", {"periods": 24}, with_devices=False)
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from multiphase_feeders import grown, published, random_circuits
 from opendssdirect import dss
 
+from tieflow.common.circuit.extraction import compiled, extract_feeder
 from tieflow.common.errors import CaseError, SolverError
-from tieflow.common.extraction import compiled, extract_feeder
-from tieflow.common.feeder import Complexes
-from tieflow.common.multiphase import GROUND, MultiphaseFeeder, incidence, multipliers
-from tieflow.common.power_flow import Injections, PowerFlow
+from tieflow.common.feeder.balanced import Complexes
+from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder, incidence, multipliers
+from tieflow.common.feeder.power_flow import Injections, PowerFlow
 
 NONE = np.zeros(0, np.int64)
 NOTHING = Injections(NONE, NONE, np.zeros((0, 1), complex))

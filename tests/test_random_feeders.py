@@ -5,8 +5,8 @@ from __future__ import annotations
 from feeders import agree, optimum, random_cases
 from hypothesis import HealthCheck, given, settings
 
-from tieflow.common.boundary import CHILD, PARENT
 from tieflow.common.case import Case
+from tieflow.common.ties.boundary import CHILD, PARENT
 
 
 @given(case=random_cases())

@@ -12,12 +12,12 @@ from feeders import optimum
 from tieflow.areas.conic import SOLVED, solve_conic
 from tieflow.areas.relaxation import build, model
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import PV, Battery
 from tieflow.common.errors import InfeasibleError
-from tieflow.common.objective import objective_terms, objective_value
-from tieflow.common.partition import one_area, partition
-from tieflow.common.result import Result
-from tieflow.launch.solve import Options, solve
+from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.results.result import Result
+from tieflow.common.results.terms import objective_terms, objective_value
+from tieflow.common.ties.cutting import one_area, partition
+from tieflow.launch.runs.solve import Options, solve
 
 CENTRALIZED = Options(method="centralized", check=False)
 

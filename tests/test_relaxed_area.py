@@ -10,11 +10,21 @@ import pytest
 from feeders import agree
 
 from tieflow.areas.relaxed_area import RelaxedArea
-from tieflow.common.area_case import AreaCase
-from tieflow.common.boundary import INFEASIBLE, SOLVED, SOLVED_AGAIN, AreaProposal, Boundary, P, Q, W, make_boundary
 from tieflow.common.case import Case, read_case
-from tieflow.common.partition import one_area, partition
-from tieflow.launch.solve import CENTRALIZED, Options, solve
+from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.boundary import (
+    INFEASIBLE,
+    SOLVED,
+    SOLVED_AGAIN,
+    AreaProposal,
+    Boundary,
+    P,
+    Q,
+    W,
+    make_boundary,
+)
+from tieflow.common.ties.cutting import one_area, partition
+from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tieflow.common.result import Check, History, Result, Violation
+from tieflow.common.results.result import Check, History, Result, Violation
 from tieflow.coordinator.convergence import Residuals
 from tieflow.coordinator.record import Round
-from tieflow.launch.report import (
+from tieflow.launch.report.console import (
     SHOWN_VIOLATIONS,
     benchmark_table,
     exit_code,
@@ -24,7 +24,7 @@ from tieflow.launch.report import (
     print_round,
     summary,
 )
-from tieflow.launch.solve import LOOSE_PU
+from tieflow.launch.runs.solve import LOOSE_PU
 
 
 def printed(result: Result, width: int = 200) -> str:

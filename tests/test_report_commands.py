@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from study_results import solved_study
 
-from tieflow.common.result import Result
-from tieflow.common.store import write_result
-from tieflow.common.study_store import write_variant
-from tieflow.launch import report_commands, study_page, study_plots
-from tieflow.launch.kpis import Kpis, kpi_report
-from tieflow.launch.study_figures import figures
+from tieflow.common.results.result import Result
+from tieflow.common.results.store import write_result
+from tieflow.common.results.study_store import write_variant
+from tieflow.launch.commands import report as report_commands
+from tieflow.launch.plots import study as study_plots
+from tieflow.launch.report import study_page
+from tieflow.launch.report.kpis import Kpis, kpi_report
+from tieflow.launch.report.study_figures import figures
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +42,8 @@ def doubtful(small_result: Result, tmp_path: Path) -> Path:
 @pytest.fixture
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the first two pictures, for speed."""
-    from tieflow.launch import html_report, plots
+    from tieflow.launch.plots import figures as plots
+    from tieflow.launch.report import html_report
 
     known = plots.pictures
     for module in (plots, html_report):

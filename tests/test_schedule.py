@@ -10,12 +10,12 @@ from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieflow.common.area_case import Partition
 from tieflow.common.case import Case
-from tieflow.common.feeder import Floats
-from tieflow.common.partition import one_area, partition
-from tieflow.common.result import Result
-from tieflow.common.schedule import DEVICE_KINDS, AreaSolution, join_gap, join_relaxed_state, join_schedule
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.results.result import Result
+from tieflow.common.results.schedule import DEVICE_KINDS, AreaSolution, join_gap, join_relaxed_state, join_schedule
+from tieflow.common.ties.area_case import Partition
+from tieflow.common.ties.cutting import one_area, partition
 
 FOREIGN = 99.0
 """what an area believes of the bus that it does not own; it must not show"""

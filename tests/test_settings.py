@@ -8,8 +8,8 @@ import h5py  # type: ignore[import-untyped]
 import pytest
 
 from tieflow.common.errors import CaseError
-from tieflow.common.settings import Settings, parse_override, read_settings
-from tieflow.common.store import load_fields, save_fields
+from tieflow.common.inputs.settings import Settings, parse_override, read_settings
+from tieflow.common.results.store import load_fields, save_fields
 
 MINIMAL = 'voltage_kv = 4.16\nsubstation_bus = "1"\n'
 

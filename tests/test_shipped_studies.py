@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.multiphase import MultiphaseFeeder, path_length
-from tieflow.common.study import Placement, StoredStudy
-from tieflow.launch import feeder_plots
-from tieflow.launch.import_feeder import import_feeder
-from tieflow.launch.study import run_variant, study_head
-from tieflow.launch.study_figures import figures
-from tieflow.launch.study_file import StudyFile, read_study_file, shipped_studies
-from tieflow.launch.variants import Asked, Resolved, case_folder, resolve, resolve_variant
+from tieflow.common.feeder.multiphase import MultiphaseFeeder, path_length
+from tieflow.common.results.study import Placement, StoredStudy
+from tieflow.launch.commands.import_feeder import import_feeder
+from tieflow.launch.plots import feeder as feeder_plots
+from tieflow.launch.report.study_figures import figures
+from tieflow.launch.studies.file import StudyFile, read_study_file, shipped_studies
+from tieflow.launch.studies.run import run_variant, study_head
+from tieflow.launch.studies.variants import Asked, Resolved, case_folder, resolve, resolve_variant
 
 STUDIES = shipped_studies()
 IEEE123 = ("ieee123_scenarios", "ieee123_penetration", "ieee123_battery", "ieee123_mixed")

@@ -9,9 +9,9 @@ import pytest
 
 from tieflow.common.case import read_case
 from tieflow.common.errors import CaseError, InfeasibleError
-from tieflow.launch.partition import in_areas
-from tieflow.launch.report import exit_code
-from tieflow.launch.solve import CENTRALIZED, Options, solve
+from tieflow.launch.report.console import exit_code
+from tieflow.launch.runs.partition import in_areas
+from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 
 def test_batteries_of_a_case_within_its_limits_do_one_thing_at_a_time() -> None:
@@ -123,7 +123,7 @@ def test_an_objective_below_its_lower_bound_does_not_count_as_converged(
     fine = solve(case, Options(method, certify=True, check=False))
     assert fine.converged and fine.lower_bound is not None and exit_code(fine) == 0
     higher = 1.00001 * fine.lower_bound
-    monkeypatch.setattr("tieflow.launch.solve.lower_bound", lambda *_: higher)
+    monkeypatch.setattr("tieflow.launch.runs.solve.lower_bound", lambda *_: higher)
     found = solve(case, Options(method, certify=True, check=False))
     assert not found.converged and exit_code(found) == 2
     assert [note for note in found.notes if "is below the lower bound" in note]

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from tieflow.common.case import AreaRow, Case, Horizon, read_case
-from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
 from tieflow.common.errors import TieflowError
-from tieflow.common.feeder import BranchRow, BusRow
-from tieflow.common.result import Check, History, Result, Tolerances, Violation
-from tieflow.common.schedule import NetworkState, Schedule
-from tieflow.common.settings import Settings
-from tieflow.common.store import FORMAT_VERSION, check_writable, read_result, write_result
+from tieflow.common.feeder.balanced import BranchRow, BusRow
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.results.result import Check, History, Result, Tolerances, Violation
+from tieflow.common.results.schedule import NetworkState, Schedule
+from tieflow.common.results.store import FORMAT_VERSION, check_writable, read_result, write_result
 
 
 def small_case() -> Case:

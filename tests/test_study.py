@@ -13,16 +13,17 @@ import pytest
 from studies import read, write_study
 
 from tieflow.common.errors import TieflowError
-from tieflow.common.result import Result
-from tieflow.common.store import read_result, write_result
-from tieflow.common.study import StudyHead, VariantRun
-from tieflow.common.study_store import is_study, read_run, read_study, write_variant
-from tieflow.launch import api, study
-from tieflow.launch.kpis import kpi_report
-from tieflow.launch.plain_rule import PLAIN_RULE
-from tieflow.launch.study_figures import RunFigures, figures, newly_outside, worst_code
-from tieflow.launch.study_report import remarks
-from tieflow.launch.variants import Unresolved, resolve
+from tieflow.common.results.result import Result
+from tieflow.common.results.store import read_result, write_result
+from tieflow.common.results.study import StudyHead, VariantRun
+from tieflow.common.results.study_store import is_study, read_run, read_study, write_variant
+from tieflow.launch import api
+from tieflow.launch.report.kpis import kpi_report
+from tieflow.launch.report.study_console import remarks
+from tieflow.launch.report.study_figures import RunFigures, figures, newly_outside, worst_code
+from tieflow.launch.runs.plain_rule import PLAIN_RULE
+from tieflow.launch.studies import run as study
+from tieflow.launch.studies.variants import Unresolved, resolve
 
 Run = Callable[..., tuple[int, str, str]]
 TROUBLE = """

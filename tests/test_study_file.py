@@ -9,7 +9,7 @@ import pytest
 from studies import STUDY, read
 
 from tieflow.common.errors import CaseError
-from tieflow.launch.study_file import (
+from tieflow.launch.studies.file import (
     ABOUT,
     Place,
     Profiles,

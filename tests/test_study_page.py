@@ -10,13 +10,13 @@ import pytest
 from html_pages import LARGEST_BYTES, Browse, Page, assert_whole, shown_on_a_phone
 from study_results import solved_study
 
-from tieflow.common.result import Violation
-from tieflow.common.study import StoredStudy
-from tieflow.launch import study_page as module
-from tieflow.launch.plots import pictures
-from tieflow.launch.study_figures import figures
-from tieflow.launch.study_page import DAY_PICTURES, study_page, verdict_of_study
-from tieflow.launch.study_plots import study_pictures
+from tieflow.common.results.result import Violation
+from tieflow.common.results.study import StoredStudy
+from tieflow.launch.plots.figures import pictures
+from tieflow.launch.plots.study import study_pictures
+from tieflow.launch.report import study_page as module
+from tieflow.launch.report.study_figures import figures
+from tieflow.launch.report.study_page import DAY_PICTURES, study_page, verdict_of_study
 
 VARIANTS = 10
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from tieflow.common.errors import CaseError
-from tieflow.common.tables import Row, read_table
+from tieflow.common.inputs.tables import Row, read_table
 
 
 class Meter(Row):

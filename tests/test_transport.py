@@ -15,13 +15,13 @@ from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieflow.common.area_case import AreaCase
-from tieflow.common.boundary import make_boundary
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import TieflowError
-from tieflow.common.partition import partition
-from tieflow.common.schedule import joined_in_time
-from tieflow.common.transport import (
+from tieflow.common.results.schedule import joined_in_time
+from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.boundary import make_boundary
+from tieflow.common.ties.cutting import partition
+from tieflow.common.wire.transport import (
     LOCAL_SIZES,
     WORLD_RANKS,
     WORLD_SIZES,
@@ -36,7 +36,7 @@ from tieflow.common.transport import (
 )
 from tieflow.coordinator.loop import Task
 from tieflow.coordinator.methods import METHODS
-from tieflow.launch.solve import make_solver
+from tieflow.launch.runs.solve import make_solver
 
 # Rank 0 solves the same rounds over MPI and by itself, and compares bit by bit; the times alone may differ.
 SAME_BITS = """

@@ -15,17 +15,17 @@ from tieflow.areas.entries import entries
 from tieflow.areas.joint_area import JointArea, Point
 from tieflow.areas.own_ends import FREE, HELD, Offer, offered
 from tieflow.areas.values import Values, values
-from tieflow.common.area_case import Partition
-from tieflow.common.boundary import AreaProposal, make_boundary
 from tieflow.common.case import read_case
-from tieflow.common.feeder import Floats, Ints
+from tieflow.common.feeder.balanced import Floats, Ints
+from tieflow.common.inputs.weights import Terms
 from tieflow.common.interior_point.limits import condensed
-from tieflow.common.joint_step import LEFT, Lengths, Reduce
-from tieflow.common.objective import objective_value
-from tieflow.common.partition import one_area, partition
-from tieflow.common.schedule import Schedule
-from tieflow.common.weights import Terms
-from tieflow.launch.solve import Options, solve
+from tieflow.common.results.schedule import Schedule
+from tieflow.common.results.terms import objective_value
+from tieflow.common.ties.area_case import Partition
+from tieflow.common.ties.boundary import AreaProposal, make_boundary
+from tieflow.common.ties.cutting import one_area, partition
+from tieflow.common.wire.joint_step import LEFT, Lengths, Reduce
+from tieflow.launch.runs.solve import Options, solve
 
 WIDTH, STEP = 1e-2, 2e-5
 WAYS = (-2, -1, 1, 2)

@@ -8,9 +8,9 @@ import pytest
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import CaseError
-from tieflow.launch.study import run_variant
-from tieflow.launch.study_file import read_study_file
-from tieflow.launch.variants import Resolved, Unresolved, resolve
+from tieflow.launch.studies.file import read_study_file
+from tieflow.launch.studies.run import run_variant
+from tieflow.launch.studies.variants import Resolved, Unresolved, resolve
 
 HEAD = """\
 keep_devices = true

@@ -11,11 +11,11 @@ from studies import STUDY, read, write_study
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import CaseError
-from tieflow.common.multiphase import path_impedance
-from tieflow.common.study import digest
-from tieflow.launch.placement import placed_bus, three_phase_primary
-from tieflow.launch.study_file import Place, read_study_file
-from tieflow.launch.variants import Asked, Resolved, Unresolved, peak_load_kw, resolve, scaled
+from tieflow.common.feeder.multiphase import path_impedance
+from tieflow.common.results.study import digest
+from tieflow.launch.studies.file import Place, read_study_file
+from tieflow.launch.studies.placement import placed_bus, three_phase_primary
+from tieflow.launch.studies.variants import Asked, Resolved, Unresolved, peak_load_kw, resolve, scaled
 
 IEEE13 = read_case("ieee13", {"periods": 4}, with_devices=False)
 

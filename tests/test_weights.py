@@ -9,10 +9,10 @@ import pytest
 
 from tieflow.common.case import read_case
 from tieflow.common.errors import CaseError
-from tieflow.common.result import Result
-from tieflow.common.settings import Settings, parse_override, read_settings
-from tieflow.common.store import read_result, write_result
-from tieflow.common.weights import Terms
+from tieflow.common.inputs.settings import Settings, parse_override, read_settings
+from tieflow.common.inputs.weights import Terms
+from tieflow.common.results.result import Result
+from tieflow.common.results.store import read_result, write_result
 from tieflow.launch import api
 
 BALANCED = {"voltage_kv": 4.16, "substation_bus": "1"}

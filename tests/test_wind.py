@@ -12,16 +12,16 @@ from device_feeders import BOTH, MODELS, confirmed, feeder, power_at, power_flow
 from opendssdirect import dss
 from test_multiphase_opendss import batteries, small_case
 
-from tieflow.common import multiphase_opendss
 from tieflow.common.case import Case, read_case
-from tieflow.common.devices import PV, Wind
 from tieflow.common.errors import CaseError
-from tieflow.common.schedule import Schedule
-from tieflow.common.store import read_result, write_result
+from tieflow.common.inputs.devices import PV, Wind
+from tieflow.common.replay import multiphase as multiphase_opendss
+from tieflow.common.results.schedule import Schedule
+from tieflow.common.results.store import read_result, write_result
 from tieflow.coordinator.checker import check
 from tieflow.launch import api
-from tieflow.launch.export import export
-from tieflow.launch.solve import Options, solve
+from tieflow.launch.commands.export import export
+from tieflow.launch.runs.solve import Options, solve
 
 
 def windy(model: str, curtailable: bool = True) -> Case:

@@ -1,8 +1,8 @@
 """tieflow: areas of a power distribution feeder agree on a schedule, and OpenDSS confirms it.
 
 Load a case, change it, solve it, look at the result: the functions below, which ``tieflow.launch.api`` defines; the
-arrays of a result are described in ``tieflow.common.result`` and ``tieflow.common.schedule``. The folder holds links to
-the four folders of the checkout, so that one import path serves a checkout, a wheel and every tool alike.
+arrays of a result are described in ``tieflow.common.results``. The folder holds links to the four folders of the
+checkout, so that one import path serves a checkout, a wheel and every tool alike.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """``python -m tieflow`` is the ``tieflow`` command."""
 
-from tieflow.launch.cli import main
+from tieflow.launch.commands.cli import main
 
 main()

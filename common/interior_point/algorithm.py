@@ -17,8 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
-from tieflow.common.feeder import Bools, Floats, Ints
-from tieflow.common.joint_step import FIRST_WIDTH, LEFT, Lengths, Measures
+from tieflow.common.feeder.balanced import Bools, Floats, Ints
+from tieflow.common.wire.joint_step import FIRST_WIDTH, LEFT, Lengths, Measures
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def minimize(
     prices: int = LEFT,
 ) -> Result:
     """Take Newton steps of a system until its first-order residual is within the tolerance. With other ``prices`` of
-    overstepped limits (``common.joint_step``) it goes on where the last call ended."""
+    overstepped limits (``common.wire.joint_step``) it goes on where the last call ended."""
     search = _Search(settings, periods, settings.first_barrier, settings.first_width)
     search.last_delta = np.zeros(periods)
     if prices == LEFT:

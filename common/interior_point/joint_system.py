@@ -1,7 +1,7 @@
 """The Newton system of a feeder cut into areas: what is left when they have eliminated all but what they share.
 
 Every tie has a voltage V and a current J drawn by the child as unknowns, with the multipliers of two equations: the
-parent's voltage is V, and the child draws J. Areas eliminate all else (``common.joint_step``); what is left is
+parent's voltage is V, and the child draws J. Areas eliminate all else (``common.wire.joint_step``); what is left is
 
     sum of the areas' Schur complements  +  [V  x  given  -1]  +  [J  x  drawn  -1]  +  stored energies over time
 
@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.boundary import CHILD
-from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.feeder.balanced import Bools, Floats, Ints
 from tieflow.common.interior_point.algorithm import Prediction, State, Step
 from tieflow.common.interior_point.block_ldl import Factors, Pattern
 from tieflow.common.interior_point.collector import Collector
@@ -27,7 +26,8 @@ from tieflow.common.interior_point.lanes import LANES, groups, padded, unset
 from tieflow.common.interior_point.levels import Levels, StoredEnergies
 from tieflow.common.interior_point.limits import CLIP, longest, products
 from tieflow.common.interior_point.row_kernels import absolute, add_rows, dot
-from tieflow.common.joint_step import (
+from tieflow.common.ties.boundary import CHILD
+from tieflow.common.wire.joint_step import (
     LEFT,
     Expand,
     Expanded,
@@ -42,10 +42,10 @@ from tieflow.common.joint_step import (
     Tried,
     together,
 )
-from tieflow.common.messages import Command
+from tieflow.common.wire.messages import Command
 
 Exchange = Callable[[Command, Sequence[Any]], list[Any]]
-"""asks all parts, areas in spans of their periods whose steps these are; see ``common.messages.EXCHANGES``"""
+"""asks all parts, areas in spans of their periods whose steps these are; see ``common.wire.messages.EXCHANGES``"""
 VOLTAGE, GIVEN, CURRENT, DRAWN = 0, 1, 4, 5
 """scalars of a tie's conductor: real V, the multiplier of the real voltage that the parent gives, real J, that of the
 real current drawn; the imaginary ones are two further on"""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tieflow.common.feeder import Floats, Ints
+from tieflow.common.feeder.balanced import Floats, Ints
 from tieflow.common.interior_point.limits import (
     Condensed,
     Limit,
@@ -26,7 +26,7 @@ from tieflow.common.interior_point.limits import (
 )
 from tieflow.common.interior_point.row_kernels import absolute, dot, ratios
 from tieflow.common.interior_point.stores import TimeFactors
-from tieflow.common.joint_step import Lengths, Measures
+from tieflow.common.wire.joint_step import Lengths, Measures
 
 ROOM = 0.1
 """share of its range by which a level at first keeps away from its limits"""

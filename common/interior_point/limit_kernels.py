@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from tieflow.common.compiled import njit
-from tieflow.common.feeder import Bools, Floats, Ints
+from tieflow.common.feeder.balanced import Bools, Floats, Ints
 
 FAR = 1e200
 """product of slacks beyond which its logarithm is taken"""

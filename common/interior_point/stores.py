@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tieflow.common.compiled import njit
-from tieflow.common.feeder import Floats, Ints
+from tieflow.common.feeder.balanced import Floats, Ints
 
 
 @njit

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tieflow.common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
-from tieflow.common.feeder import Floats
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.ties.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
 from tieflow.coordinator.loop import State
 
 CANNOT_LIVE = "an area cannot live with the voltage that its parent offers"

@@ -3,7 +3,7 @@ the whole feeder, the same as one area would.
 
 Three exchanges an iteration: take the step, evaluate and eliminate; predict; expand. Where the optimum has batteries
 charge and discharge at once, they are given directions (``coordinator.directions``), and it is sought again. See
-``common.interior_point`` for the algorithm and the system, ``common.joint_step`` for what is told.
+``common.interior_point`` for the algorithm and the system, ``common.wire.joint_step`` for what is told.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import partial
 
 import numpy as np
 
-from tieflow.common.feeder import Floats
+from tieflow.common.feeder.balanced import Floats
 from tieflow.common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from tieflow.common.interior_point.joint_system import JointSystem
-from tieflow.common.joint_step import LEFT, RAISED, RESTORED, Opened, TellStores
-from tieflow.common.messages import Command, Open
+from tieflow.common.wire.joint_step import LEFT, RAISED, RESTORED, Opened, TellStores
+from tieflow.common.wire.messages import Command, Open
 from tieflow.coordinator.convergence import Residuals
 from tieflow.coordinator.directions import directions, first_parts, in_whole
 from tieflow.coordinator.exchanges import Exchanges

@@ -105,11 +105,11 @@ def test_an_unexpected_error_of_another_rank_ends_all_ranks_with_its_traceback(t
         tmp_path,
         3,
         """
-import tieflow.launch.solve
+import tieflow.launch.runs.solve
 def fail(area, span):
     raise MemoryError("no room for this area")
 if comm.rank == 1:
-    tieflow.launch.solve.make_solver = fail
+    tieflow.launch.runs.solve.make_solver = fail
 tieflow.solve(tieflow.load("ieee123", periods=1), comm=comm)
 print("came back")
 """,

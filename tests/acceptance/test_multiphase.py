@@ -85,7 +85,7 @@ def test_limits_that_no_setpoints_can_keep_are_listed_and_change_the_exit_code(t
 
 
 def test_an_imported_model_is_cut_solved_and_exported(tmp_path: Path) -> None:
-    from tieflow.launch.import_feeder import import_feeder
+    from tieflow.launch.commands.import_feeder import import_feeder
 
     cases = Path(__file__).parents[2] / "launch" / "cases"
     import_feeder(cases / "ieee13" / "circuit.dss", tmp_path / "mine")

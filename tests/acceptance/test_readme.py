@@ -40,7 +40,7 @@ def test_every_command_of_the_readme_succeeds(tmp_path: Path) -> None:
 
 
 def test_the_settings_table_of_the_readme_is_complete() -> None:
-    from tieflow.common.settings import Settings
+    from tieflow.common.inputs.settings import Settings
 
     named = set(re.findall(r"`([a-z_]+)`", README.read_text(encoding="utf-8")))
     assert set(Settings.model_fields) - named == {"title"}

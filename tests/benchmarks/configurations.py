@@ -20,18 +20,18 @@ import numpy as np
 from ipopt import Barrier, Optimum, solve_with_ipopt
 from multiphase_feeders import grown, place_of, published
 
-from tieflow.common.branch_limits import BranchLimit
 from tieflow.common.case import Case, check_devices, read_case
-from tieflow.common.circuit import import_circuit
-from tieflow.common.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.circuit.importing import import_circuit
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder import Complexes, Floats
-from tieflow.common.horizon import Horizon
-from tieflow.common.multiphase import FIXED, multipliers
-from tieflow.common.multiphase_partition import idle_power_flow
-from tieflow.common.power_flow import PowerFlow, two_port
-from tieflow.common.settings import Settings
-from tieflow.common.weights import Terms
+from tieflow.common.feeder.balanced import Complexes, Floats
+from tieflow.common.feeder.branch_limits import BranchLimit
+from tieflow.common.feeder.multiphase import FIXED, multipliers
+from tieflow.common.feeder.power_flow import PowerFlow, two_port
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
+from tieflow.common.inputs.horizon import Horizon
+from tieflow.common.inputs.settings import Settings
+from tieflow.common.inputs.weights import Terms
+from tieflow.common.ties.multiphase_partition import idle_power_flow
 
 # A summer day by the hour: load and PV power over the rated ones, $ per kWh.
 LOAD = np.array(

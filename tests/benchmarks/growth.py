@@ -19,15 +19,15 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 from tieflow.areas.exact_area import ExactArea
-from tieflow.common.boundary import make_boundary
 from tieflow.common.case import Case, read_case
-from tieflow.common.feeder import Floats
-from tieflow.common.messages import EXCHANGES, Command, Layout, message_size
-from tieflow.common.partition import one_area, partition
-from tieflow.common.transport import InProcess, cut_time
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.ties.boundary import make_boundary
+from tieflow.common.ties.cutting import one_area, partition
+from tieflow.common.wire.messages import EXCHANGES, Command, Layout, message_size
+from tieflow.common.wire.transport import InProcess, cut_time
 from tieflow.coordinator.loop import Task
 from tieflow.coordinator.methods import newton
-from tieflow.launch.partition import in_areas
+from tieflow.launch.runs.partition import in_areas
 
 STEPS = Command.REDUCE, Command.PREDICT, Command.EXPAND
 PERIODS = 6, 12, 24, 48, 96

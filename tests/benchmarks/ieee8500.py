@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tieflow.launch.import_feeder import import_feeder
+from tieflow.launch.commands.import_feeder import import_feeder
 
 COMMANDS = ("set loadmult=0.6",)
 PV_SYSTEMS, BATTERIES, SEED = 100, 30, 1

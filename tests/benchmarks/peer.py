@@ -46,12 +46,12 @@ from distopf.matrix_models.matrix_bess import LinDistMP, cvxpy_solve
 from distopf.matrix_models.matrix_bess.objectives import cp_obj_energy_cost_min
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.feeder import Floats
-from tieflow.common.multiphase import GROUND, connection
-from tieflow.common.result import Check
-from tieflow.common.schedule import NetworkState, Schedule
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.feeder.multiphase import GROUND, connection
+from tieflow.common.results.result import Check
+from tieflow.common.results.schedule import NetworkState, Schedule
 from tieflow.coordinator.checker import check
-from tieflow.launch.solve import Options, solve
+from tieflow.launch.runs.solve import Options, solve
 
 CASE = "ieee123_unbalanced"
 BASE_KVA = 1000.0

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tieflow.common.feeder import Floats
-from tieflow.common.result import Result
-from tieflow.common.schedule import NetworkState
-from tieflow.common.study import StoredStudy
-from tieflow.common.study_store import read_study
-from tieflow.launch.kpis import shown_state
-from tieflow.launch.study_figures import VariantFigures, figures
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.results.result import Result
+from tieflow.common.results.schedule import NetworkState
+from tieflow.common.results.study import StoredStudy
+from tieflow.common.results.study_store import read_study
+from tieflow.launch.report.kpis import shown_state
+from tieflow.launch.report.study_figures import VariantFigures, figures
 
 STUDIES = ("ieee123_scenarios", "ieee123_penetration", "ieee123_battery", "ieee123_mixed")
 

@@ -1,0 +1,1 @@
+"""An OpenDSS model as a feeder. With ``common.replay`` the only room that knows OpenDSS."""

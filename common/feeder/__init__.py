@@ -1,0 +1,1 @@
+"""The feeder in numbers, balanced or multi-phase, and its power flow."""

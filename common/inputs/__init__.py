@@ -1,0 +1,1 @@
+"""What a case folder says: tables, settings, weights, devices, profiles."""

@@ -1,0 +1,1 @@
+"""A schedule in OpenDSS, which has the last word."""

@@ -1,0 +1,1 @@
+"""What a run gives: schedule, network state, terms, violations; and its file."""

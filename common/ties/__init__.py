@@ -1,0 +1,1 @@
+"""A case cut into areas, and what crosses the ties between them."""

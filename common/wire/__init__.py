@@ -1,0 +1,1 @@
+"""How areas and coordinator reach each other."""

@@ -1,0 +1,81 @@
+"""What commands share: their options, and how they print JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tieflow.common.case import AreaRow, Case
+from tieflow.common.errors import CaseError
+from tieflow.common.inputs.settings import parse_override
+from tieflow.common.inputs.tables import read_table
+from tieflow.launch.report.console import json_ready
+from tieflow.launch.runs.partition import in_areas
+
+Command = TypeVar("Command", bound=Callable[..., int])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in their order."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+run_options = together(
+    file_argument,
+    click.option("--variant", metavar="NAME", help="Of a study's FILE: which variant."),
+    click.option("--rule", is_flag=True, help="Of a study's FILE: the variant's run by the plain rule."),
+)
+"""a stored run: FILE and, if that is a study's, which of its runs; for ``common.results.study_store.read_run``"""
+
+settings_options = together(
+    click.option("--periods", type=int, help="Length of the horizon, the middle of the day."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the case."),
+)
+
+
+def given_settings(periods: int | None, overrides: tuple[str, ...]) -> dict[str, object]:
+    """What ``settings_options`` say."""
+    settings: dict[str, object] = dict(parse_override(text) for text in overrides)
+    if periods is not None and "periods" in settings:
+        raise CaseError("--periods and --set periods=... contradict each other. Use one of them.")
+    if periods is not None:
+        settings["periods"] = periods
+    return settings
+
+
+def in_areas_of(case: Case, areas: str | None, folder: Path | None = None) -> Case:
+    """The case cut into a number of areas, or as a file (in ``folder``) says, instead of by its own areas.csv."""
+    if areas is None:
+        return case
+    if areas.isdecimal():
+        return in_areas(case, int(areas))
+    if not areas.strip():
+        raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
+    path = (folder or Path()) / areas
+    if not path.is_file():
+        raise CaseError(f"areas: {path}: no such file. Give a number of areas, or the path of an areas.csv.")
+    return replace(case, areas=tuple(read_table(path, AreaRow)))
+
+
+def run_stem(file: Path, variant: str | None, rule: bool) -> str:
+    """How files that are made of a stored run are called."""
+    words = [file.stem, *([] if variant is None else ["".join(c if c.isalnum() else "_" for c in variant)])]
+    return "_".join([*words, *["rule"] * rule])
+
+
+def print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(json_ready(value), indent=2, allow_nan=False))

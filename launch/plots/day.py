@@ -1,0 +1,210 @@
+"""Pictures over the hours of the day, and over the rounds; beside each the sentence that says what it shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tieflow.common.errors import counted
+from tieflow.common.feeder.balanced import Floats
+from tieflow.common.results.result import Result
+from tieflow.launch.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIMIT,
+    ORANGE,
+    STYLES,
+    bars,
+    edges,
+    legend_below,
+    limit_lines,
+    new_figure,
+    over_the_day,
+    steps,
+    unit,
+)
+from tieflow.launch.report.kpis import OPENDSS, flexible_power, kpis, shown_state, weather_power
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TALL, _SHORT = 4.6, 3.2
+_MANY_BATTERIES = 60
+WEATHER = {"pv": "PV", "wind": "Wind"}
+"""kinds of device whose power is the weather's, and their titles"""
+_RESIDUAL_STYLES = dict(zip(("mismatch", "change", "first-order residual"), STYLES, strict=True))
+# Only results of earlier versions have one by round.
+_RESIDUAL_STYLES["model error"] = _RESIDUAL_STYLES["first-order residual"]
+
+
+def substation(result: Result) -> Figure:
+    """Real and reactive power from the substation, and the mean real power."""
+    case, (state, _) = result.case, shown_state(result)
+    figure = new_figure(result, "Substation power", _SHORT)
+    axes = figure.subplots()
+    steps(axes, case, state.substation_p_kw, "real, kW", BLUE)
+    steps(axes, case, state.substation_q_kvar, "reactive, kvar", ORANGE, "--")
+    axes.axhline(state.substation_p_kw.mean(), color=GREY, linestyle=":", label="mean real")
+    if case.settings.substation_peak_kw is not None:
+        limit_lines(axes, [case.settings.substation_peak_kw], "cap")
+    axes.set_ylabel(unit(case, "kW, kvar"))
+    over_the_day(axes, case)
+    legend_below(figure, axes)
+    return figure
+
+
+def read_substation(result: Result) -> str:
+    found = kpis(result.case, result.schedule, shown_state(result)[0], 0)
+    peak = found.peak_substation_kw
+    factor = "" if found.load_factor is None else f"; load factor {found.load_factor:.2f}"
+    return f"Substation power peaks at {peak.value:.0f} {unit(result.case, 'kW')} in hour {peak.hour}{factor}."
+
+
+def batteries(result: Result) -> Figure:
+    """Power of all batteries together, and their stored energy per capacity: together, and each as a thin line."""
+    case, schedule = result.case, result.schedule
+    figure = new_figure(result, "Batteries", _TALL)
+    power, stored = figure.subplots(2, sharex=True)
+    bars(power, case, schedule.batteries["discharge_kw"].sum(axis=0), "discharge", BLUE)
+    bars(power, case, -schedule.batteries["charge_kw"].sum(axis=0), "charge", ORANGE)
+    power.axhline(0, color="black", linewidth=0.8)
+    power.set_ylabel(unit(case, "kW"))
+    power.legend(loc="upper left", ncols=2)
+    largest = max(float(schedule.batteries[name].sum(axis=0).max()) for name in ("charge_kw", "discharge_kw"))
+    # Batteries that idle have powers of a solver's accuracy, which would fill the panel.
+    reach = max(1.35 * largest, 0.1 * sum(unit.p_rated_kw for unit in case.batteries))
+    power.set_ylim(-reach, reach)
+    each, together = charge_percent(result)
+    for own in each if len(each) <= _MANY_BATTERIES else ():
+        stored.plot(edges(case), own, color=GREY, linewidth=0.6, alpha=0.5)
+    stored.plot(edges(case), together, color=GREEN, linewidth=1.8, label="all together")
+    limit_lines(stored, _together(result, "soc_min", "soc_max"))
+    stored.set(ylabel="state of charge, %", ylim=(0, 105))
+    over_the_day(stored, case)
+    legend_below(figure, stored)
+    return figure
+
+
+def read_batteries(result: Result) -> str:
+    schedule, dt, hours = result.schedule.batteries, result.case.horizon.dt, edges(result.case)
+    charged, discharged = (float(schedule[name].sum()) * dt for name in ("charge_kw", "discharge_kw"))
+    together = np.round(charge_percent(result)[1], 1)
+    return (
+        f"Batteries charge {charged:.0f} and discharge {discharged:.0f} {unit(result.case, 'kWh')}; together they hold "
+        f"between {together.min():.1f} % (at {hours[together.argmin()]:g} h) and {together.max():.1f} % "
+        f"(at {hours[together.argmax()]:g} h) of their capacity."
+    )
+
+
+def charge_percent(result: Result) -> tuple[Floats, Floats]:
+    """(battery, T + 1) and, of all together, (T + 1,) stored energy at the ends of periods, % of capacity."""
+    case, check = result.case, result.check
+    energy = result.schedule.batteries["energy_kwh"]
+    if check is not None and shown_state(result)[1] == OPENDSS:
+        energy = check.battery_energy_kwh
+    capacity = np.array([unit.energy_kwh for unit in case.batteries])[:, None]
+    first = np.array([unit.soc_initial for unit in case.batteries])[:, None] * capacity
+    energy = np.hstack([first, energy])
+    return 100 * energy / capacity, 100 * energy.sum(axis=0) / capacity.sum()
+
+
+def _together(result: Result, *shares: str) -> list[float]:
+    """Shares of all batteries together, % of their capacity."""
+    units = result.case.batteries
+    capacity = sum(unit.energy_kwh for unit in units)
+    return [100 * sum(getattr(unit, share) * unit.energy_kwh for unit in units) / capacity for share in shares]
+
+
+def weather(result: Result, kind: str) -> Figure:
+    """Real and reactive power of all PV systems (``pv``) or wind turbines (``wind``) together, and what they could give
+    where that is more."""
+    case = result.case
+    power, available = (values.sum(axis=0) for values in weather_power(case, result.schedule, kind))
+    figure = new_figure(result, WEATHER[kind], _SHORT)
+    axes = figure.subplots()
+    if not np.allclose(power, available):
+        steps(axes, case, available, "available, kW", GREY, ":")
+    steps(axes, case, power, "real, kW", BLUE)
+    q = getattr(result.schedule, kind)["q_kvar"].sum(axis=0)
+    steps(axes, case, q, "reactive into the feeder, kvar", ORANGE, "--")
+    axes.set_ylabel(unit(case, "kW, kvar"))
+    over_the_day(axes, case)
+    legend_below(figure, axes)
+    return figure
+
+
+def read_weather(result: Result, kind: str) -> str:
+    case = result.case
+    power, available = (values.sum(axis=0) for values in weather_power(case, result.schedule, kind))
+    q = getattr(result.schedule, kind)["q_kvar"].sum(axis=0)
+    energy, could = float(power.sum()) * case.horizon.dt, float(available.sum()) * case.horizon.dt
+    share = f", {100 * energy / could:.0f} % of what it could" if could > 0 else ""
+    return (
+        f"{WEATHER[kind]} gives {energy:.0f} {unit(case, 'kWh')}{share}, at most {power.max():.0f} kW in hour "
+        f"{case.horizon.hour[power.argmax()]}; reactive power lies between {q.min():.0f} and {q.max():.0f} kvar."
+    )
+
+
+def flexible_loads(result: Result) -> Figure:
+    """What flexible loads draw, together, beside what they would draw if left alone."""
+    actual, nominal = _flexible(result)
+    figure = new_figure(result, "Flexible loads", _SHORT)
+    axes = figure.subplots()
+    steps(axes, result.case, nominal, "nominal", GREY, ":")
+    steps(axes, result.case, actual, "scheduled", BLUE)
+    axes.set_ylabel(unit(result.case, "kW"))
+    over_the_day(axes, result.case)
+    legend_below(figure, axes)
+    return figure
+
+
+def read_flexible_loads(result: Result) -> str:
+    actual, nominal = _flexible(result)
+    case, away = result.case, np.abs(actual - nominal)
+    return (
+        f"Flexible loads draw {actual.sum() * case.horizon.dt:.0f} of nominal {nominal.sum() * case.horizon.dt:.0f} "
+        f"{unit(case, 'kWh')}; they differ most, by {away.max():.0f} kW, in hour {case.horizon.hour[away.argmax()]}."
+    )
+
+
+def _flexible(result: Result) -> tuple[Floats, Floats]:
+    """(T,) actual and nominal power of all flexible loads."""
+    actual, nominal = flexible_power(result.case, result.schedule)
+    return actual.sum(axis=0), nominal.sum(axis=0)
+
+
+def residuals(result: Result) -> dict[str, Floats]:
+    """(round,) what must fall below the tolerance, NaN where it is zero or not finite: a logarithm has no place for it.
+
+    What is never above zero, or unknown, is left out.
+    """
+    past = result.history
+    found = {"mismatch": past.mismatch_pu, "change": past.change_pu, "model error": past.model_error_pu}
+    found["first-order residual"] = past.optimality
+    shown = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in found.items()}
+    return {name: y for name, y in shown.items() if np.isfinite(y).any()}
+
+
+def convergence(result: Result) -> Figure:
+    """Mismatch, change and first-order residual by round, on a logarithmic axis."""
+    figure = new_figure(result, "Convergence", _SHORT)
+    axes = figure.subplots()
+    for name, y in residuals(result).items():
+        color, line = _RESIDUAL_STYLES[name]
+        axes.plot(np.arange(1, len(y) + 1), y, line, color=color, marker="o", markersize=3, label=name)
+    axes.axhline(result.tolerance_pu, color=LIMIT, linestyle=":", label="tolerance")
+    axes.set(xlabel="round", ylabel="largest difference, pu", yscale="log")
+    axes.locator_params(axis="x", integer=True)
+    legend_below(figure, axes)
+    return figure
+
+
+def read_convergence(result: Result) -> str:
+    ends = "converged" if result.converged else "NOT CONVERGED"
+    found = [f"areas differ by {result.max_mismatch_pu:.1e} pu"] if len(result.areas) > 1 else []
+    found += [f"the model error is {result.model_error_pu:.1e} pu"] if result.model_error_pu else []
+    found += [] if result.optimality is None else [f"the first-order residual is {result.optimality:.1e}"]
+    rounds = counted(len(result.history.cost), "round")
+    return f"After {rounds} {ends}: {', '.join([*found, f'the tolerance is {result.tolerance_pu:.0e} pu'])}."

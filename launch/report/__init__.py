@@ -1,0 +1,1 @@
+"""Results in words and tables: on a terminal, as JSON, as a page."""

@@ -1,0 +1,348 @@
+"""A result in words: the summary that ``--json`` prints, the tables, and the exit code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from tieflow.common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED, counted
+from tieflow.common.inputs.weights import Terms
+from tieflow.common.results.result import Check, Result, Violation
+from tieflow.common.results.terms import UNITS, factors, objective_terms
+from tieflow.coordinator.record import Round
+from tieflow.launch.runs.solve import LOOSE_PU
+
+SHOWN_VIOLATIONS = 10
+SOFT_LIMITS = (
+    ("voltage", "voltage limit", "node", "voltage_slack_price"),
+    ("branch load", "branch limit", "element", "overload_price_per_kvah"),
+)
+"""that may be overstepped at a price: kind of violation, its limit in words, where it holds, and the price's setting"""
+
+
+def exit_code(result: Result) -> int:
+    """What the command ends with: an unconverged run before an unconfirmed schedule before overstepped limits."""
+    if not result.converged:
+        return EXIT_NOT_CONVERGED
+    refuted = result.check is not None and not result.check.passed
+    if refuted or result.relaxation_gap_pu > LOOSE_PU:
+        return EXIT_NOT_CONFIRMED
+    return EXIT_OVERSTEPPED if result.oversteps else EXIT_CONVERGED
+
+
+def doubts(result: Result) -> list[str]:
+    """What keeps a schedule from being used as it is, in words that nobody overlooks; empty for a good one."""
+    found = [] if result.converged else ["NOT CONVERGED"]
+    if result.check is None:
+        found.append("NOT CHECKED IN OPENDSS")
+    elif not result.check.passed:
+        found.append("NOT CONFIRMED BY OPENDSS")
+    if result.relaxation_gap_pu > LOOSE_PU:
+        found.append("CONE RELAXATION LOOSE")
+    kinds = {overstep.kind for overstep in result.oversteps}
+    return found + [f"{words.upper()}S OVERSTEPPED" for kind, words, *_ in SOFT_LIMITS if kind in kinds]
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """The figures of a run, by name; energies over the horizon, of a balanced case per phase."""
+    dt, state, history = result.case.horizon.dt, result.state, result.history
+    return {
+        "case": result.case.name,
+        "method": result.method,
+        "methods_used": list(dict.fromkeys(history.method)),
+        "periods": len(result.case.horizon),
+        "areas": len(result.areas),
+        "ranks": result.ranks,
+        "converged": result.converged,
+        "rounds": len(history.cost),
+        "tolerance_pu": result.tolerance_pu,
+        "cost": result.cost,
+        "objective": result.objective,
+        "weights": _given(result.case.settings.weights),
+        "weights_bases": _given(result.case.settings.weights_bases),
+        "lower_bound": result.lower_bound,
+        "gap_to_bound": gap_to_bound(result),
+        "substation_energy_kwh": float(state.substation_p_kw.sum() * dt),
+        "substation_reactive_kvarh": float(state.substation_q_kvar.sum() * dt),
+        "losses_kwh": float(state.losses_kw.sum() * dt),
+        "max_mismatch_pu": result.max_mismatch_pu,
+        "max_change_pu": result.max_change_pu,
+        "relaxation_gap_pu": result.relaxation_gap_pu,
+        "model_error_pu": result.model_error_pu,
+        "optimality": result.optimality,
+        "relaxed_objective": result.relaxed_objective,
+        "oversteps": [asdict(overstep) for overstep in result.oversteps],
+        "checker": None if result.check is None else check_summary(result.check),
+        "time": {
+            "total_s": result.total_s,
+            "critical_path_s": history.critical_path_s(),
+            "solve_s": float(history.solve_s.sum()),
+            "communication_s": float(history.communication_s.sum()),
+            "critical_path_cpu_s": float(history.cpu_s.sum()),
+        },
+        "notes": list(result.notes),
+        "exit_code": exit_code(result),
+    }
+
+
+def check_summary(check: Check) -> dict[str, Any]:
+    """The verdict of OpenDSS, by name."""
+    return {
+        "passed": check.passed,
+        "cost": check.cost,
+        "max_voltage_error_pu": check.max_voltage_error_pu,
+        "max_substation_error_kw": check.max_substation_error_kw,
+        "max_substation_error_kvar": check.max_substation_error_kvar,
+        "max_loss_error_kw": check.max_loss_error_kw,
+        "max_soc_error": check.max_soc_error,
+        "violations": [asdict(violation) for violation in check.violations],
+        "failed_hours": list(check.failed_hours),
+        "tolerances": asdict(check.tolerances),
+    }
+
+
+def gap_to_bound(result: Result) -> float | None:
+    """How far the objective can be from the optimum, relative; None without a bound."""
+    if result.lower_bound is None:
+        return None
+    return (result.objective - result.lower_bound) / max(abs(result.objective), 1e-12)
+
+
+def json_ready(value: Any) -> Any:
+    """The same with NaN and infinities, which JSON has no word for, as None."""
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_result(console: Console, result: Result) -> None:
+    """The table of a run, OpenDSS's verdict and everything that the user should know."""
+    console.print(_overview(result))
+    console.print(_verdict(result.check), soft_wrap=True)
+    if result.oversteps:
+        for line in _overstepped(result.oversteps):
+            console.print(line, soft_wrap=True)
+    for note in result.notes:
+        console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
+    if not result.converged:
+        console.print(
+            Text(
+                f"NOT CONVERGED after {len(result.history.cost)} rounds: {unsettled(result)}. This is not a schedule "
+                "to use. Allow more --max-rounds, or try another --method.",
+                style="bold red",
+            ),
+            soft_wrap=True,
+        )
+
+
+def _overstepped(oversteps: Sequence[Violation]) -> Iterator[Text]:
+    """What cannot be kept, kind by kind, and the worst of each."""
+    for kind, words, place, price in SOFT_LIMITS:
+        found = [overstep for overstep in oversteps if overstep.kind == kind]
+        if not found:
+            continue
+        places = counted(len({overstep.element for overstep in found}), place)
+        yield Text(
+            f"LIMITS OVERSTEPPED: {counted(len(found), words)}, at {places}, cannot be kept or would cost more than "
+            f"{price} (all are stored, with their hours). The worst:",
+            style="bold red",
+        )
+        worst = sorted(found, key=lambda overstep: -abs(overstep.value - overstep.limit))
+        for overstep in worst[:SHOWN_VIOLATIONS]:
+            yield _violation("expected", overstep)
+
+
+def print_round(console: Console, round_: Round) -> None:
+    """One line of a run's progress."""
+    if round_.number == 1:
+        console.print("round  method       mismatch    change  residual        cost   elapsed", highlight=False)
+    optimality = round_.residuals.optimality
+    console.print(
+        f"{round_.number:5d}  {round_.method:<11} {round_.residuals.mismatch:9.2e} {round_.residuals.change:9.2e} "
+        f"{'-' if optimality is None else f'{optimality:.2e}':>9} "
+        f"{round_.cost:11.4f} {round_.elapsed_s:7.2f} s",
+        highlight=False,
+    )
+
+
+def benchmark_table(rows: list[dict[str, Any]], cpu: bool = False) -> Table:
+    """Several runs side by side; see ``launch.runs.benchmark.compare``."""
+    table = Table(title=None, box=None, pad_edge=False)
+    path, clock = ("critical path CPU s", "critical_path_cpu_s") if cpu else ("critical path s", "critical_path_s")
+    for name in ("method", "cost $", "gap to optimum", "rounds", "mismatch pu", path, "/ centralized"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    table.add_column("OpenDSS", justify="left")
+    for row in rows:
+        checker = row["checker"]
+        table.add_row(
+            " then ".join(row["methods_used"]) + ("" if row["converged"] else " (NOT CONVERGED)"),
+            f"{row['cost']:.5f}",
+            f"{row['gap_to_optimum']:+.1e}",
+            str(row["rounds"]),
+            f"{row['max_mismatch_pu']:.1e}",
+            f"{row['time'][clock]:.3f}",
+            f"{row['critical_path_ratio']:.2f}",
+            "not asked" if checker is None else "confirmed" if checker["passed"] else "NOT CONFIRMED",
+        )
+    return table
+
+
+def _overview(result: Result) -> Table:
+    figures = summary(result)
+    hours = result.case.horizon.hour
+    # A run by a rule has no rounds.
+    used = " then ".join(figures["methods_used"]) or result.method
+    rows = [
+        ("case", f"{figures['case']}: {result.case.settings.title}" if result.case.settings.title else figures["case"]),
+        ("horizon", f"{len(hours)} periods of {result.case.horizon.dt:g} h, hours {hours[0]} to {hours[-1]}"),
+        ("method", f"{used}, {figures['areas']} area(s) on {figures['ranks']} rank(s)"),
+        *_rounds(result),
+        ("energy cost", f"{result.cost:.4f} $"),
+    ]
+    if result.case.settings.weights is not None:
+        rows += [("objective", f"{result.objective:.4f} $"), *_weighted(result)]
+    elif result.case.settings.objective != "cost":
+        rows.append((f"objective ({result.case.settings.objective})", f"{result.objective:.6f}"))
+    if result.lower_bound is not None:
+        away = abs(gap_to_bound(result) or 0.0)
+        rows.append(("lower bound", f"{result.lower_bound:.4f} $, {away:.1e} away (relative)"))
+    if result.relaxed_objective is not None:
+        more = result.objective - result.relaxed_objective
+        rows.append(
+            ("one direction", f"{more:.6f} $ above the optimum in which batteries charge and discharge at once")
+        )
+    rows += [
+        ("substation energy", f"{figures['substation_energy_kwh']:.2f} kWh"),
+        ("substation reactive", f"{figures['substation_reactive_kvarh']:.2f} kvarh"),
+        ("losses", f"{figures['losses_kwh']:.2f} kWh"),
+        ("voltage", "{:.4f} to {:.4f} pu".format(*_voltage_range(result))),
+        *_errors(result),
+        (
+            "time",
+            f"{result.total_s:.2f} s, critical path {figures['time']['critical_path_s']:.2f} s",
+        ),
+    ]
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _given(terms: Terms | None) -> dict[str, float] | None:
+    return None if terms is None else terms.given()
+
+
+def _weighted(result: Result) -> Iterator[tuple[str, str]]:
+    """Each term of the objective that has a weight, and what it comes to."""
+    settings = result.case.settings
+    assert settings.weights is not None
+    values, counts = objective_terms(result.case, result.schedule, result.state), factors(settings)
+    bases = _given(settings.weights_bases) or {}
+    for name, weight in settings.weights.given().items():
+        base = f" / {bases[name]:.6g}" if name in bases else ""
+        value = f"{values[name]:.6g}{base} {UNITS[name]}".rstrip()
+        yield f"  {name}", f"{weight:g} x {value} counts {getattr(counts, name) * values[name]:.4f} $"
+
+
+def _rounds(result: Result) -> list[tuple[str, str]]:
+    rounds = len(result.history.cost)
+    if not rounds:
+        return []
+    if not result.converged:
+        return [("rounds", "not converged")]
+    # The residual has a line of its own.
+    return [("rounds", str(rounds) if _by_residual(result) else f"{rounds} to {result.tolerance_pu:.0e} pu")]
+
+
+def _by_residual(result: Result) -> bool:
+    """Whether its last method, newton, ends by the first-order residual of the whole feeder."""
+    return result.history.method[-1:] == ("newton",)
+
+
+def unsettled(result: Result) -> str:
+    """What a run that has not converged still lacks."""
+    if _by_residual(result) and result.optimality is not None:
+        return f"the first-order residual is still {result.optimality:.1e}"
+    return f"areas still differ by {result.max_mismatch_pu:.1e} pu"
+
+
+def _errors(result: Result) -> list[tuple[str, str]]:
+    """What the model and the agreement of its areas are off by; nothing where there is none of either."""
+    if not len(result.history.cost):
+        return []
+    gap, error = f"{result.relaxation_gap_pu:.1e} pu", f"{result.model_error_pu:.1e} pu"
+    return [
+        ("mismatch of areas", f"{result.max_mismatch_pu:.1e} pu"),
+        *([] if result.optimality is None else [("first-order residual", f"{result.optimality:.1e}")]),
+        ("model error", error) if _is_exact(result) else ("relaxation gap", gap),
+    ]
+
+
+def _is_exact(result: Result) -> bool:
+    """Whether the schedule is one of the exact equations, not of a relaxation."""
+    return not result.case.is_balanced or result.optimality is not None
+
+
+def _voltage_range(result: Result) -> tuple[float, float]:
+    """Least and greatest voltage where limits hold, pu."""
+    case, v = result.case, result.state.v_pu
+    if not case.is_balanced:
+        v = v[case.network.limited[case.network.roots :]]
+    return float(v.min()), float(v.max())
+
+
+def _violation(word: str, violation: Violation) -> Text:
+    return Text(f"{word}: {in_words(violation)}", style="red")
+
+
+def in_words(violation: Violation) -> str:
+    """What is overstepped, where, when and by how much."""
+    v = violation
+    return f"{v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}"
+
+
+def disagreements(check: Check) -> Iterator[tuple[str, str, str]]:
+    """What was compared with OpenDSS, by how much it differed, and what is allowed."""
+    allowed = check.tolerances
+    for name, value, limit, unit in (
+        ("voltage", check.max_voltage_error_pu, allowed.voltage_pu, "pu"),
+        ("substation real power", check.max_substation_error_kw, allowed.power_kw, "kW"),
+        ("substation reactive power", check.max_substation_error_kvar, allowed.power_kw, "kvar"),
+        ("losses", check.max_loss_error_kw, allowed.power_kw, "kW"),
+        ("stored energy", 100 * check.max_soc_error, 100 * allowed.soc, "%"),
+    ):
+        yield name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}"
+
+
+def _verdict(check: Check | None) -> Group | Text:
+    if check is None:
+        return Text("OpenDSS: NOT CHECKED", style="bold yellow")
+    lines = [
+        Text("OpenDSS confirms the schedule", style="bold green")
+        if check.passed
+        else Text("OpenDSS DOES NOT CONFIRM the schedule", style="bold red")
+    ]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("", "largest disagreement", "allowed")
+    for row in disagreements(check):
+        table.add_row(*row)
+    violations = [_violation("violated", violation) for violation in check.violations[:SHOWN_VIOLATIONS]]
+    if len(check.violations) > SHOWN_VIOLATIONS:
+        violations.append(
+            Text(f"... and {counted(len(check.violations) - SHOWN_VIOLATIONS, 'more violation')}", style="red")
+        )
+    if check.failed_hours:
+        violations.append(
+            Text(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}", style="red")
+        )
+    if not check.violations and not check.failed_hours:
+        violations.append(Text("no limit violated"))
+    return Group(*lines, table, *violations)

@@ -1,0 +1,1 @@
+"""A case from its folder to a checked result."""
