@@ -23,13 +23,13 @@ from tieflow.areas.network import (
 )
 from tieflow.areas.own_ends import area_ends
 from tieflow.areas.problem import Problem
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.feeder.branch_limits import limited_branches
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, multipliers
 from tieflow.common.feeder.power_flow import PowerFlow
+from tieflow.common.inputs.objective import factors, prices
 from tieflow.common.interior_point.lanes import padded
 from tieflow.common.interior_point.limits import GUARD, Limit, Limits, Magnitudes, make_limits
-from tieflow.common.results.terms import factors, prices
 from tieflow.common.ties.area_case import AreaCase
 
 OVERLOAD_PRICE = 100.0

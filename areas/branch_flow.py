@@ -14,7 +14,8 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from tieflow.common.feeder.balanced import Feeder, Floats, Ints
+from tieflow.common.arrays import Floats, Ints
+from tieflow.common.feeder.balanced import Feeder
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from tieflow.areas.sensitivity import CONE, sensitivity
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder.balanced import Floats, Ints
 
 AIM = 1e-9
 """accuracy that the solver tries for"""

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Bools, Complexes, Floats, Ints
+from tieflow.common.arrays import Bools, Complexes, Floats, Ints
 from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind, column
 from tieflow.common.inputs.horizon import Horizon
+from tieflow.common.inputs.objective import factors
 from tieflow.common.inputs.settings import Settings
-from tieflow.common.results.terms import factors
 from tieflow.common.ties.area_case import AreaCase
 
 ROOM = 1e-6

@@ -16,7 +16,7 @@ from tieflow.areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
 from tieflow.areas.network import Network
 from tieflow.areas.own_ends import end_entries
 from tieflow.areas.problem import Ends, Problem
-from tieflow.common.feeder.balanced import Ints
+from tieflow.common.arrays import Ints
 from tieflow.common.interior_point.block_ldl import Entries
 from tieflow.common.interior_point.collector import Collector, Terms
 from tieflow.common.ties.boundary import ANGLE, P, Q, W

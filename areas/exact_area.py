@@ -12,14 +12,13 @@ from tieflow.areas.devices import setpoints
 from tieflow.areas.joint_area import JointArea
 from tieflow.areas.own_ends import offer_cost, offered, own_slopes
 from tieflow.areas.values import values
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.feeder.multiphase import MultiphaseFeeder
+from tieflow.common.inputs.objective import prices
 from tieflow.common.interior_point.algorithm import Settings, minimize
 from tieflow.common.interior_point.joint_system import JointSystem
-from tieflow.common.results.schedule import AreaSolution
-from tieflow.common.results.terms import prices
-from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.area_case import AreaCase, AreaSolution
 from tieflow.common.ties.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
 from tieflow.common.wire.joint_step import (
     Expand,

@@ -13,9 +13,11 @@ from tieflow.areas.layout import Layout
 from tieflow.areas.own_ends import HELD, Offer, place_ends
 from tieflow.areas.problem import Problem
 from tieflow.areas.values import Values, values
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
+from tieflow.common.arrays import Bools, Floats, Ints
+from tieflow.common.feeder.load_law import FIRST_WIDTH
 from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder
 from tieflow.common.feeder.power_flow import Injections
+from tieflow.common.inputs.objective import energy
 from tieflow.common.interior_point.block_ldl import Factors, Pattern
 from tieflow.common.interior_point.lanes import padded
 from tieflow.common.interior_point.limits import (
@@ -32,11 +34,9 @@ from tieflow.common.interior_point.limits import (
     zeta,
 )
 from tieflow.common.interior_point.row_kernels import absolute, dot, ratios
-from tieflow.common.results.terms import energy
 from tieflow.common.ties.area_case import AreaCase
 from tieflow.common.ties.boundary import ANGLE, P, Q, W
 from tieflow.common.wire.joint_step import (
-    FIRST_WIDTH,
     KEPT,
     LEFT,
     LITTLE,

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Ints
+from tieflow.common.arrays import Ints
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@
 A leg between nodes a and b draws the current conj(s / v), v the voltage across it. Loads follow their law
 (``common.feeder.load_law``), devices inject what their controls say. The Lagrangian's part of a leg is
 Re(conj(lambda) i), with the multipliers of the current balances at its ends, lambda_a - lambda_b, and for loads also
-what their power costs where losses do. In u = dv / v the power s becomes s + s' Re(u - u^2 / 2) + s'' Re(u)^2 / 2, s' and s'' its derivatives
-by ln|v|, and 1 / (1 + u) is 1 - u + u^2.
+what their power costs where losses do. In u = dv / v the power s becomes s + s' Re(u - u^2 / 2) + s'' Re(u)^2 / 2,
+s' and s'' its derivatives by ln|v|, and 1 / (1 + u) is 1 - u + u^2.
 """
 
 from __future__ import annotations
 
 import math
 
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.compiled import njit
-from tieflow.common.feeder.balanced import Floats, Ints
 from tieflow.common.feeder.load_law import factor as plain_factor
 
 LEG_ROWS = 7

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Bools, Complexes, Floats, Ints
+from tieflow.common.arrays import Bools, Complexes, Floats, Ints
 from tieflow.common.feeder.load_law import law_terms
 from tieflow.common.feeder.multiphase import GROUND, Legs, MultiphaseFeeder, connection
 from tieflow.common.feeder.power_flow import PowerFlow, two_port

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from tieflow.areas.layout import Layout
 from tieflow.areas.problem import Ends, Problem
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.feeder.multiphase import MultiphaseFeeder
 from tieflow.common.interior_point.collector import Collector
 from tieflow.common.interior_point.lanes import padded

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from tieflow.areas.devices import Controls
 from tieflow.areas.layout import Layout
 from tieflow.areas.network import Network
-from tieflow.common.feeder.balanced import Bools, Complexes, Floats, Ints
+from tieflow.common.arrays import Bools, Complexes, Floats, Ints
 from tieflow.common.interior_point.limits import Limits
 
 

@@ -15,7 +15,7 @@ from tieflow.areas.branch_flow import branch_flow, rotated_cone
 from tieflow.areas.conic import ConicProblem, compile_problem
 from tieflow.areas.devices import Controls, area_controls
 from tieflow.common.feeder.balanced import Feeder
-from tieflow.common.results.terms import energy, factors, forgone, losses, voltage_deviation
+from tieflow.common.inputs.objective import energy, factors, forgone, losses, voltage_deviation
 from tieflow.common.ties.area_case import AreaCase
 
 

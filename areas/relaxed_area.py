@@ -16,10 +16,10 @@ from tieflow.areas.conic import SOLVED as ACCEPTED
 from tieflow.areas.conic import ConicProblem, ConicSolution, solve_conic
 from tieflow.areas.devices import area_controls, setpoints
 from tieflow.areas.relaxation import build
-from tieflow.common.feeder.balanced import Feeder, Floats
-from tieflow.common.results.schedule import AreaSolution
-from tieflow.common.results.terms import energy
-from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.arrays import Floats
+from tieflow.common.feeder.balanced import Feeder
+from tieflow.common.inputs.objective import energy
+from tieflow.common.ties.area_case import AreaCase, AreaSolution
 from tieflow.common.ties.boundary import (
     FAILED,
     INFEASIBLE,

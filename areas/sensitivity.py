@@ -16,8 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder.balanced import Floats, Ints
 
 CONE = 4
 """rows of every second-order cone in the branch flow model"""

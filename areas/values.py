@@ -9,7 +9,7 @@ import numpy as np
 from tieflow.areas.leg_kernel import leg_values
 from tieflow.areas.own_ends import Offer, end_values
 from tieflow.areas.problem import Problem
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.feeder.load_law import leg_powers
 from tieflow.common.interior_point.row_kernels import add_product, add_transposed
 

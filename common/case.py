@@ -18,6 +18,7 @@ from tieflow.common.errors import CaseError, did_you_mean
 from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, make_feeder
 from tieflow.common.feeder.branch_limits import TABLE, BranchLimit, check_branch_limits
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, connection
+from tieflow.common.feeder.one_conductor import one_conductor
 from tieflow.common.inputs.devices import (
     DEVICE_KINDS,
     DEVICE_ROWS,
@@ -81,6 +82,11 @@ class Case:
     def network(self) -> MultiphaseFeeder:
         """The multi-phase feeder in per unit, from OpenDSS's own objects."""
         return _network_of(self.circuit, self.settings.base_kva)
+
+    @cached_property
+    def exact_feeder(self) -> MultiphaseFeeder:
+        """The feeder of the exact equations: a balanced one has one conductor."""
+        return one_conductor(self.feeder, self.settings) if self.is_balanced else self.network
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 
 REGULARIZATION = 1e-10
 

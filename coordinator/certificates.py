@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import InfeasibleError, SolverError
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.ties.boundary import INFEASIBLE, STATUSES, AreaReport, Boundary, P, Proposal
 from tieflow.common.wire.messages import Command
 from tieflow.common.wire.transport import Transport

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.inputs.devices import column
+from tieflow.common.inputs.objective import energy
 from tieflow.common.results.result import Check, Tolerances, Violation
 from tieflow.common.results.schedule import NetworkState, Schedule
-from tieflow.common.results.terms import energy
 from tieflow.common.results.violations import device_violations, load_violations, network_violations, voltage_violations
 
 if TYPE_CHECKING:

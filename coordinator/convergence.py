@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.ties.boundary import CHILD, PARENT, Boundary, Proposal, Response
 
 

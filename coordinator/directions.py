@@ -19,7 +19,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.wire.joint_step import Opened, StoresTold
 
 PAYS = 1e-6

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.wire.messages import Command
 from tieflow.common.wire.transport import Transport
 from tieflow.coordinator.convergence import Residuals

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import InfeasibleError, SolverError
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.ties.boundary import (
     FAILED,
     INFEASIBLE,

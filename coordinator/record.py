@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.results.result import History
 from tieflow.coordinator.convergence import Residuals
 

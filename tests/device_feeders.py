@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import AreaRow, Case, check_devices
-from tieflow.common.feeder.balanced import BranchRow, BusRow, Floats
+from tieflow.common.feeder.balanced import BranchRow, BusRow
 from tieflow.common.feeder.multiphase import connection, multipliers
 from tieflow.common.feeder.power_flow import Injections, PowerFlow
 from tieflow.common.inputs.horizon import Horizon

@@ -16,15 +16,15 @@ import numpy as np
 from ipopt_devices import device_kinds, device_legs
 from ipopt_program import Pair, Program, Symbol, currents, dot, minus, rows_of, times, total, wide
 
+from tieflow.common.arrays import Bools, Complexes, Floats
 from tieflow.common.case import Case
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder.balanced import Bools, Complexes, Floats
 from tieflow.common.feeder.branch_limits import limited_branches
 from tieflow.common.feeder.multiphase import Legs, MultiphaseFeeder, multipliers
 from tieflow.common.feeder.power_flow import PowerFlow, two_port
 from tieflow.common.inputs.devices import DEVICE_KINDS
+from tieflow.common.inputs.objective import factors
 from tieflow.common.results.schedule import Schedule
-from tieflow.common.results.terms import factors
 from tieflow.common.ties.multiphase_partition import idle_power_flow
 
 Barrier = Literal["monotone", "adaptive"]

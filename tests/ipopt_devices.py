@@ -11,11 +11,11 @@ import numpy as np
 import scipy.sparse as sp
 from ipopt_program import Pair, Program, Symbol, casadi_matrix, total, wide
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.feeder.multiphase import connection, incidence
 from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
-from tieflow.common.results.terms import factors
+from tieflow.common.inputs.objective import factors
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import casadi
 import numpy as np
 import scipy.sparse as sp
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 
 Symbol = Any
 """a casadi expression"""

@@ -11,10 +11,9 @@ import numpy as np
 from multiphase_feeders import grown
 
 from tieflow.areas.joint_area import JointArea
+from tieflow.common.arrays import Floats
 from tieflow.common.case import AreaRow, Case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.feeder.branch_limits import BranchLimit
-from tieflow.common.feeder.one_conductor import exact_feeder
 from tieflow.common.feeder.power_flow import two_port
 from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
 from tieflow.common.inputs.horizon import Horizon
@@ -70,7 +69,7 @@ def begun(area: AreaCase[Any], span: slice, forecast: Floats) -> JointArea:
 def as_one_area_starts(case: Case, parts: Partition) -> Partition:
     """The areas, their boundary forecast at the very point where one area begins: from there on nothing tells them
     apart. What a partition forecasts is the power flow of idle devices and of loads whose laws have sharp kinks."""
-    feeder = exact_feeder(case)
+    feeder = case.exact_feeder
     first, size = feeder.roots, len(feeder.node_bus)
     none = np.zeros((0, 4, len(case.horizon)))
     whole = begun(one_area(case, exact=True).areas[0], slice(0, len(case.horizon)), none)

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieflow.common.feeder.balanced import Bools, Floats
+from tieflow.common.arrays import Bools, Floats
 from tieflow.common.interior_point.algorithm import (
     Iteration,
     Prediction,

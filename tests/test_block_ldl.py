@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.compiled import njit, uncached
 from tieflow.common.interior_point.block_ldl import DENSE, UNKNOWN, Entries, Factors, Pattern
-from tieflow.common.interior_point.lanes import LANES, LINE, Floats, Ints, aligned, load, padded
+from tieflow.common.interior_point.lanes import LANES, LINE, aligned, load, padded
 
 ROOT = Path(__file__).parents[1]
 NO_BORDER = np.zeros(0, np.int64)

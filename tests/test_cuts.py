@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tieflow.common.arrays import Ints
 from tieflow.common.case import find_case, read_case
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder.balanced import Ints
 from tieflow.common.ties.cuts import MOST_AREAS, SLACK, Tree, cut, smallest_largest
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieflow.areas.devices import AT_ONCE, KINDS, ROOM, Controls, area_controls, setpoints
+from tieflow.common.arrays import Complexes, Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Complexes, Floats
 from tieflow.common.inputs.devices import DEVICE_KINDS, PV, Battery, FlexibleLoad, Wind
 from tieflow.common.results.schedule import Schedule, injected
 from tieflow.common.ties.cutting import one_area

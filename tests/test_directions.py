@@ -16,8 +16,8 @@ from joint_parts import BARRIER, Parts
 
 from tieflow.areas.devices import area_controls, one_way
 from tieflow.areas.joint_area import JointArea
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case, read_case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad
 from tieflow.common.interior_point.algorithm import Settings, minimize
 from tieflow.common.interior_point.joint_system import JointSystem

@@ -13,9 +13,9 @@ import pytest
 from opendssdirect import dss
 from test_multiphase_opendss import random_schedule, small_case
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import TieflowError
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.replay import balanced as opendss
 from tieflow.common.replay import multiphase as multiphase_opendss
 from tieflow.common.results.schedule import NetworkState, Schedule

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from multiphase_feeders import published, random_circuits
 from small_circuits import HEAD, feeder_of, text
 
+from tieflow.common.arrays import Complexes
 from tieflow.common.circuit.extraction import SOURCE, compiled, extract_feeder
 from tieflow.common.circuit.importing import import_circuit
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder.balanced import Complexes
 from tieflow.common.feeder.load_law import leg_currents
 from tieflow.common.feeder.multiphase import GROUND, admittance, connection, path_length
 from tieflow.common.feeder.power_flow import PowerFlow

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from joint_parts import Run, as_one_area_starts, everything, opened, run
 from multiphase_feeders import random_multiphase_cases
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case, read_case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.interior_point.algorithm import Settings, Step
 from tieflow.common.ties.area_case import Partition
 from tieflow.common.ties.cutting import one_area, partition

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ipopt import law
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import read_case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.feeder.load_law import SHARPEST, factor, law_terms, leg_currents, leg_powers
 from tieflow.common.feeder.multiphase import Legs
 from tieflow.launch.runs.solve import CENTRALIZED, Options, solve

@@ -12,10 +12,9 @@ import pytest
 import scipy.sparse as sp
 from feeders import Watched, agree, optimum, task
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import read_case
-from tieflow.common.feeder.balanced import Floats
-from tieflow.common.results.schedule import AreaSolution
-from tieflow.common.ties.area_case import Tie
+from tieflow.common.ties.area_case import AreaSolution, Tie
 from tieflow.common.ties.boundary import (
     BALANCED,
     CHILD,

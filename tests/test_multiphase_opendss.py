@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tieflow.common.arrays import Complexes, Floats
 from tieflow.common.case import Case, Horizon
 from tieflow.common.circuit.extraction import compiled, load_shapes
-from tieflow.common.feeder.balanced import Complexes, Floats
 from tieflow.common.feeder.load_law import leg_currents
 from tieflow.common.feeder.multiphase import connection, multipliers
 from tieflow.common.feeder.power_flow import Injections, PowerFlow, branch_losses

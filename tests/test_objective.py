@@ -13,9 +13,10 @@ from test_kpis import hand_case, hand_schedule, hand_state
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import CaseError
 from tieflow.common.inputs.devices import Battery, FlexibleLoad
+from tieflow.common.inputs.objective import Factors, factors
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.results.schedule import idle_schedule
-from tieflow.common.results.terms import Factors, factors, objective_terms, objective_value
+from tieflow.common.results.terms import objective_terms, objective_value
 from tieflow.launch.report.kpis import kpi_report
 from tieflow.launch.runs.base_run import power_flow, with_bases
 from tieflow.launch.runs.solve import Options, solve

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tieflow.common.arrays import Complexes
 from tieflow.common.case import Case, read_case
 from tieflow.common.feeder import one_conductor as exact_model
-from tieflow.common.feeder.balanced import BranchRow, BusRow, Complexes, Feeder
+from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder
 from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder, connection, multipliers
 from tieflow.common.feeder.one_conductor import STIFF_PU, current_limits, limited_nodes, one_conductor, power_limits
 from tieflow.common.feeder.power_flow import Injections, PowerFlow, branch_losses

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opendssdirect import dss  # type: ignore[import-untyped]
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case, Horizon, read_case
-from tieflow.common.feeder.balanced import BranchRow, BusRow, Floats
+from tieflow.common.feeder.balanced import BranchRow, BusRow
 from tieflow.common.inputs.devices import PV, Battery
 from tieflow.common.inputs.settings import Settings
 from tieflow.common.replay.balanced import replay, write_circuit

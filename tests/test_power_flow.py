@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from multiphase_feeders import grown, published, random_circuits
 from opendssdirect import dss
 
+from tieflow.common.arrays import Complexes
 from tieflow.common.circuit.extraction import compiled, extract_feeder
 from tieflow.common.errors import CaseError, SolverError
-from tieflow.common.feeder.balanced import Complexes
 from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder, incidence, multipliers
 from tieflow.common.feeder.power_flow import Injections, PowerFlow
 

@@ -10,11 +10,12 @@ from feeders import random_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.results.joining import join_gap, join_relaxed_state, join_schedule
 from tieflow.common.results.result import Result
-from tieflow.common.results.schedule import DEVICE_KINDS, AreaSolution, join_gap, join_relaxed_state, join_schedule
-from tieflow.common.ties.area_case import Partition
+from tieflow.common.results.schedule import DEVICE_KINDS
+from tieflow.common.ties.area_case import AreaSolution, Partition
 from tieflow.common.ties.cutting import one_area, partition
 
 FOREIGN = 99.0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import TieflowError
-from tieflow.common.results.schedule import joined_in_time
+from tieflow.common.results.joining import joined_in_time
 from tieflow.common.ties.area_case import AreaCase
 from tieflow.common.ties.boundary import make_boundary
 from tieflow.common.ties.cutting import partition

@@ -15,8 +15,8 @@ from tieflow.areas.entries import entries
 from tieflow.areas.joint_area import JointArea, Point
 from tieflow.areas.own_ends import FREE, HELD, Offer, offered
 from tieflow.areas.values import Values, values
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.case import read_case
-from tieflow.common.feeder.balanced import Floats, Ints
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.interior_point.limits import condensed
 from tieflow.common.results.schedule import Schedule

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from opendssdirect import dss
 
-from tieflow.common.circuit.text import Complexes, Record, bus_of
+from tieflow.common.arrays import Complexes
+from tieflow.common.circuit.text import Record, bus_of
 from tieflow.common.errors import CaseError
 
 PRECISE = "controlmode=off tolerance=1e-10 maxiterations=100"

@@ -16,11 +16,11 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from opendssdirect import DSSException, dss
 
+from tieflow.common.arrays import Bools, Complexes, Floats
 from tieflow.common.circuit.engine import POWERLESS, active_is_open, bus_table, name_list
 from tieflow.common.circuit.loads import Node, read_legs
 from tieflow.common.circuit.shapes import shape_values
 from tieflow.common.errors import CaseError, SolverError
-from tieflow.common.feeder.balanced import Bools, Complexes, Floats
 from tieflow.common.feeder.multiphase import GROUND, Element, MultiphaseFeeder
 from tieflow.common.feeder.power_flow import PowerFlow, alike_branches, tableau, two_ports
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.circuit.engine import active_is_open
 from tieflow.common.circuit.shapes import refuse_shape
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.feeder.multiphase import FIXED, GROUND, Legs
 
 Node = tuple[str, int]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder.balanced import Floats
 
 
 def shape_values(engine: Any, name: str, ends: Floats) -> Floats:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tieflow.common.arrays import Complexes
+
 Record = Mapping[str, Any]
-Complexes = NDArray[np.complex128]
 
 # Properties and the value that needs no mention (None: always written). The order is the order of writing: a later
 # property of OpenDSS may reset an earlier one, as a generator's kW its kvar.

@@ -12,18 +12,13 @@ from functools import cached_property
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.errors import CaseError
 from tieflow.common.inputs.devices import BusName
 from tieflow.common.inputs.settings import NotNegative, Positive, Settings
 from tieflow.common.inputs.tables import Row
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Complexes = NDArray[np.complex128]
-Bools = NDArray[np.bool_]
 
 
 class BusRow(Row):
@@ -59,7 +54,7 @@ class Feeder:
     """(branch,) series resistance"""
     x: Floats
     """(branch,) series reactance"""
-    is_switch: NDArray[np.bool_]
+    is_switch: Bools
     """(branch,) so little impedance that its losses are neglected"""
     l_max: Floats
     """(branch,) largest squared current magnitude, inf where there is no limit"""

@@ -11,8 +11,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from tieflow.common.arrays import Ints
 from tieflow.common.errors import CaseError, did_you_mean
-from tieflow.common.feeder.balanced import Ints
 from tieflow.common.feeder.multiphase import MultiphaseFeeder
 from tieflow.common.inputs.settings import Positive
 from tieflow.common.inputs.tables import Row

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Complexes, Floats
+from tieflow.common.arrays import Complexes, Floats
 from tieflow.common.feeder.multiphase import Legs
 
+FIRST_WIDTH = 0.03
+"""per rated voltage, over which the laws are blended at first, while an optimum is sought"""
 SHARPEST = 1e-12
 """width that stands for none: pieces that meet differ by less than rounding within it"""
 LIMITS_THAT_COUNT = (0.05, 5.0)

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
+from tieflow.common.arrays import Bools, Complexes, Floats, Ints
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder.balanced import Bools, Complexes, Floats, Ints
 
 GROUND = -1
 """the other end of a leg from a phase to ground"""

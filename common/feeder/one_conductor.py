@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Bools, Complexes, Feeder, Floats, Ints
+from tieflow.common.arrays import Bools, Complexes, Floats, Ints
+from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.feeder.multiphase import FIXED, GROUND, Element, Legs, MultiphaseFeeder
 from tieflow.common.feeder.power_flow import PowerFlow
 from tieflow.common.inputs.settings import Settings
@@ -22,11 +22,6 @@ STIFF_PU = 1e-8
 OpenDSS"""
 V_MIN, V_MAX = 0.01, 9.0
 """pu, voltages between which a load keeps its power: no power flow gets there"""
-
-
-def exact_feeder(case: Case) -> MultiphaseFeeder:
-    """The feeder of a case's exact equations: a balanced one has one conductor."""
-    return one_conductor(case.feeder, case.settings) if case.is_balanced else case.network
 
 
 def one_conductor(feeder: Feeder, settings: Settings) -> MultiphaseFeeder:

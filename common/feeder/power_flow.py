@@ -18,8 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from tieflow.common.arrays import Complexes, Floats, Ints
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder.balanced import Complexes, Floats, Ints
 from tieflow.common.feeder.load_law import leg_currents
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, admittance, connection, incidence
 from tieflow.common.inputs.devices import Device

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, create_model
 
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind
 from tieflow.common.inputs.settings import NotNegative, Settings
 from tieflow.common.inputs.tables import Row, read_header, read_table

@@ -1,4 +1,4 @@
-"""Weights of the objective's terms as the user gives them; ``common.results.terms`` says what the terms are."""
+"""Weights of the objective's terms as the user gives them; ``common.inputs.objective`` says what the terms are."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
-from tieflow.common.wire.joint_step import FIRST_WIDTH, LEFT, Lengths, Measures
+from tieflow.common.arrays import Bools, Floats, Ints
+from tieflow.common.feeder.load_law import FIRST_WIDTH
+from tieflow.common.wire.joint_step import LEFT, Lengths, Measures
 
 
 @dataclass(frozen=True)

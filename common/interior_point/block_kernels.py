@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.compiled import njit
-from tieflow.common.interior_point.lanes import LANES, Bools, Floats, Ints, fill, load, store
+from tieflow.common.interior_point.lanes import LANES, fill, load, store
 
 Block = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """four registers; mypy knows no registers"""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse.linalg as spla
 
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.interior_point import block_kernels
 from tieflow.common.interior_point.block_pattern import Entries, Pattern
-from tieflow.common.interior_point.lanes import LANES, Bools, Floats, Ints, aligned, groups, unset
+from tieflow.common.interior_point.lanes import LANES, aligned, groups, unset
 
 __all__ = ["Entries", "Factors", "Pattern"]
 

@@ -13,9 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.compiled import njit
 from tieflow.common.interior_point.block_kernels import Structure
-from tieflow.common.interior_point.lanes import Bools, Floats, Ints
 
 WEAK = 1e-9
 """off the diagonal of the matrix that SuperLU orders: ones on its diagonal stay its pivots"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from tieflow.common.feeder.balanced import Floats, Ints
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.interior_point.block_ldl import Entries
 
 

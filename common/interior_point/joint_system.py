@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.interior_point.algorithm import Prediction, State, Step
 from tieflow.common.interior_point.block_ldl import Factors, Pattern
 from tieflow.common.interior_point.collector import Collector

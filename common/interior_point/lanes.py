@@ -16,11 +16,9 @@ from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from tieflow.common.arrays import Floats
+
 LANES = 8
 LINE = 64
 """bytes of a cache line and of a register"""

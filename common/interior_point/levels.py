@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats, Ints
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.interior_point.limits import (
     Condensed,
     Limit,

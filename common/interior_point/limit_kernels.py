@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.compiled import njit
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
 
 FAR = 1e200
 """product of slacks beyond which its logarithm is taken"""

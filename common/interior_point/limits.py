@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.interior_point import limit_kernels
 
 GUARD = 1e-4

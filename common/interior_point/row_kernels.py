@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.compiled import njit
-from tieflow.common.feeder.balanced import Floats, Ints
 
 
 @njit

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.compiled import njit
-from tieflow.common.feeder.balanced import Floats, Ints
 
 
 @njit

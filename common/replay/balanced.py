@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from opendssdirect import dss
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, Floats
+from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder
 from tieflow.common.inputs.devices import FlexibleLoad
 from tieflow.common.inputs.settings import Settings
 from tieflow.common.replay.elements import COLLAPSE_PU, SPAN, device_commands, setpoint_commands

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from tieflow.common.arrays import Bools, Complexes, Floats, Ints
 from tieflow.common.case import Case
 from tieflow.common.circuit.engine import new_context
 from tieflow.common.circuit.text import quoted
-from tieflow.common.feeder.balanced import Bools, Complexes, Floats, Ints
 from tieflow.common.feeder.branch_limits import branch_numbers, limited_branches
 from tieflow.common.feeder.multiphase import FIXED, GROUND, TRANSFORMERS, connection, incidence
 from tieflow.common.inputs.devices import Device

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tieflow.common.arrays import Complexes
 from tieflow.common.case import Case
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder.balanced import Complexes
-from tieflow.common.results.schedule import AreaSolution, NetworkState, join_relaxed_state
+from tieflow.common.results.joining import join_relaxed_state
+from tieflow.common.results.schedule import NetworkState
+from tieflow.common.ties.area_case import AreaSolution
 from tieflow.common.ties.cutting import one_area
 
 TOLERANCE = 1e-12

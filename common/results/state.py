@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from tieflow.common.arrays import Complexes, Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Complexes, Floats
 from tieflow.common.feeder.branch_limits import limited_branches
 from tieflow.common.feeder.load_law import leg_currents
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, multipliers
-from tieflow.common.feeder.one_conductor import exact_feeder
 from tieflow.common.feeder.power_flow import PowerFlow, branch_losses, device_injections, two_port
 from tieflow.common.results.schedule import NetworkState, Schedule, branch_kind, injected
 
 
 def flow_state(case: Case, schedule: Schedule) -> NetworkState:
     """The state of the network at a schedule. Raises SolverError where there is no power flow."""
-    feeder, settings, horizon = exact_feeder(case), case.settings, case.horizon
+    feeder, settings, horizon = case.exact_feeder, case.settings, case.horizon
     flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
     device_s = injected(case, schedule) / settings.base_kva
     v, i = flow.solve(_root_voltage(feeder, len(horizon)), device_injections(feeder, case.devices, device_s))

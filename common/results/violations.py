@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.inputs.devices import PV, Device, Wind, column
 from tieflow.common.results.result import Tolerances, Violation
 from tieflow.common.results.schedule import NetworkState, Schedule, completed

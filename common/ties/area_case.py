@@ -1,11 +1,18 @@
-"""A case in areas, as data: what each area owns, and where areas meet. ``common.ties.cutting`` cuts."""
+"""A case in areas, as data: what each area owns, where areas meet, what each has solved.
+
+``common.ties.cutting`` cuts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from tieflow.common.feeder.balanced import Complexes, Feeder, Floats, Ints
+from numpy.typing import NDArray
+
+from tieflow.common.arrays import Complexes, Floats, Ints
+from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.feeder.branch_limits import BranchLimit
 from tieflow.common.feeder.multiphase import MultiphaseFeeder
 from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind, devices_of
@@ -94,3 +101,15 @@ class Partition:
     ties: tuple[Tie, ...]
     forecast: Floats | None = None
     """(conductor, quantity, T) the boundary with idle devices, where the whole feeder's power flow is known"""
+
+
+@dataclass(frozen=True)
+class AreaSolution:
+    """One area's part of a solution, per unit, as its solver knows it."""
+
+    values: Mapping[str, NDArray[Any]]
+    """every variable by name: ``pv.q_kvar``, ... (``p_kw`` where some unit may be curtailed); of a relaxation: ``v``
+    (squared), ``p``, ``q``, ``l``, ``substation``, ``boundary``; of exact equations: ``v`` (magnitude) by node;
+    ``price`` of power by bus or node where it is known. A variable of size zero is left out."""
+    relaxation_gap: Floats
+    """(branch, T)"""

@@ -19,9 +19,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from tieflow.common.feeder.balanced import Complexes, Feeder, Floats, Ints
+from tieflow.common.arrays import Complexes, Floats, Ints
+from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.inputs.devices import FlexibleLoad, Wind
-from tieflow.common.results.terms import factors, prices
+from tieflow.common.inputs.objective import factors, prices
 from tieflow.common.ties.area_case import AreaCase, Partition, Tie
 
 PARENT, CHILD = 0, 1

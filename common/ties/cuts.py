@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.errors import CaseError
-from tieflow.common.feeder.balanced import Floats, Ints
 
 MOST_AREAS = 64
 SLACK = 0.05

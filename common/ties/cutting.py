@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from tieflow.common.arrays import Ints
 from tieflow.common.case import Case
 from tieflow.common.errors import CaseError, did_you_mean
-from tieflow.common.feeder.balanced import Feeder, Ints
+from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.feeder.multiphase import MultiphaseFeeder
-from tieflow.common.feeder.one_conductor import exact_feeder
 from tieflow.common.inputs.devices import DEVICE_KINDS, devices_at
 from tieflow.common.ties.area_case import AreaCase, Partition, Tie, TieEnd
 from tieflow.common.ties.multiphase_partition import cut_multiphase
@@ -91,7 +91,7 @@ def _cut(case: Case, area_of: Ints, names: list[str], exact: bool) -> Partition:
     if exact or not case.is_balanced:
         # The source of a balanced feeder's one conductor goes with the substation.
         area_of = np.concatenate([area_of[:1], area_of]) if case.is_balanced else area_of
-        return cut_multiphase(case, exact_feeder(case), area_of, names)
+        return cut_multiphase(case, case.exact_feeder, area_of, names)
     feeder = case.feeder
     r_path, x_path = feeder.path_impedance()
     crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tieflow.common.arrays import Complexes, Ints
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Complexes, Ints
 from tieflow.common.feeder.branch_limits import limited_branches
+from tieflow.common.feeder.load_law import FIRST_WIDTH
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, multipliers, part_of
 from tieflow.common.feeder.one_conductor import current_limits, power_limits
 from tieflow.common.feeder.power_flow import PowerFlow, device_injections, two_port
 from tieflow.common.inputs.devices import Battery, devices_at
 from tieflow.common.ties.area_case import AreaCase, Partition, Rating, Tie, TieEnd
-from tieflow.common.wire.joint_step import FIRST_WIDTH
 
 
 def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: Sequence[str]) -> Partition:

@@ -12,15 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
+from tieflow.common.arrays import Bools, Floats, Ints
 
 LEFT, RAISED, RESTORED = range(3)
 RAISE = 100.0
 """factor on the price of an overstepped limit"""
 KEPT = 1e-7
 """overstep, in the limit's unit, below which a limit counts as kept"""
-FIRST_WIDTH = 0.03
-"""per rated voltage, over which the loads' laws are blended at first"""
 LITTLE = 1e-4
 """overstep up to which a limit could probably be kept at a higher price"""
 

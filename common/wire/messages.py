@@ -17,7 +17,8 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Feeder, Floats
+from tieflow.common.arrays import Floats
+from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.inputs.devices import stored
 from tieflow.common.ties.area_case import AreaCase
 from tieflow.common.ties.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaResponse

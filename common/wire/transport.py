@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import EXIT_ERROR, TieflowError
-from tieflow.common.feeder.balanced import Floats
-from tieflow.common.results.schedule import AreaSolution
-from tieflow.common.ties.area_case import AreaCase
+from tieflow.common.ties.area_case import AreaCase, AreaSolution
 from tieflow.common.ties.boundary import AreaProposal
 from tieflow.common.wire.messages import EXCHANGES, Command, Layout, longest_ask, message_size, pack, unpack
 

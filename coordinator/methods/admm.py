@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats, Ints
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.ties.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from tieflow.coordinator.anderson import Anderson, accelerate
 from tieflow.coordinator.convergence import middle, mismatch, progress

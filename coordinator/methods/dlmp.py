@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.ties.boundary import INFEASIBLE, PARENT, Boundary, P, Proposal, Response
 from tieflow.coordinator.anderson import Anderson, accelerate
 from tieflow.coordinator.convergence import mismatch, progress

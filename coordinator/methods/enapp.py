@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.ties.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
 from tieflow.coordinator.loop import State
 

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.interior_point.algorithm import Iteration, Result, Settings, minimize
 from tieflow.common.interior_point.joint_system import JointSystem
 from tieflow.common.wire.joint_step import LEFT, RAISED, RESTORED, Opened, TellStores

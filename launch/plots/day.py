@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import counted
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.results.result import Result
 from tieflow.launch.plots.style import (
     BLUE,

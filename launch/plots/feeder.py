@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.case import Case
 from tieflow.common.errors import counted
-from tieflow.common.feeder.balanced import Bools, Floats, Ints
 from tieflow.common.feeder.multiphase import path_length
 from tieflow.common.inputs.settings import COSTS
 from tieflow.common.results.result import Result

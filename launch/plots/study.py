@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.errors import TieflowError, counted, did_you_mean
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.results.result import Result
 from tieflow.common.results.study import StoredStudy
 from tieflow.launch.plots.day import WEATHER, charge_percent

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.errors import TieflowError
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.results.result import Result
 from tieflow.launch.report.console import doubts
 

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tieflow.common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED, counted
+from tieflow.common.inputs.objective import UNITS, factors
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.results.result import Check, Result, Violation
-from tieflow.common.results.terms import UNITS, factors, objective_terms
+from tieflow.common.results.terms import objective_terms
 from tieflow.coordinator.record import Round
 from tieflow.launch.runs.solve import LOOSE_PU
 

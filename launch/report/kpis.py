@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.inputs.devices import Device
 from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import NetworkState, Schedule, completed, limited

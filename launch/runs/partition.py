@@ -18,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as Drawing
 
+from tieflow.common.arrays import Floats, Ints
 from tieflow.common.case import AreaRow, Case
 from tieflow.common.errors import TieflowError, counted
-from tieflow.common.feeder.balanced import Feeder, Floats, Ints
+from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.results.store import beside
 from tieflow.common.ties.cuts import Tree, cut, smallest_largest
 

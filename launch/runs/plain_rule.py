@@ -13,8 +13,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
+from tieflow.common.arrays import Bools, Floats
 from tieflow.common.case import Case
-from tieflow.common.feeder.balanced import Bools, Floats
 from tieflow.common.inputs.devices import PV, Battery, Wind
 from tieflow.common.inputs.tables import Row
 from tieflow.common.results.result import History, Result

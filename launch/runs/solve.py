@@ -10,26 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.errors import CaseError, InfeasibleError, SolverError
-from tieflow.common.feeder.balanced import Feeder, Floats
-from tieflow.common.results.result import Result, Tolerances, Violation
-from tieflow.common.results.schedule import (
-    AreaSolution,
-    NetworkState,
-    Schedule,
+from tieflow.common.feeder.balanced import Feeder
+from tieflow.common.inputs.objective import energy
+from tieflow.common.results.joining import (
     join_gap,
     join_prices,
     join_relaxed_state,
     join_schedule,
     join_voltages,
     joined_in_time,
-    limited,
 )
+from tieflow.common.results.result import Result, Tolerances, Violation
+from tieflow.common.results.schedule import NetworkState, Schedule, limited
 from tieflow.common.results.state import flow_state
-from tieflow.common.results.terms import energy
 from tieflow.common.results.violations import current_violations, load_violations, voltage_violations
-from tieflow.common.ties.area_case import AreaCase, Partition
+from tieflow.common.ties.area_case import AreaCase, AreaSolution, Partition
 from tieflow.common.ties.boundary import make_boundary
 from tieflow.common.ties.cutting import one_area, partition, without_thevenin
 from tieflow.common.wire.transport import Solver, areas_at_work

@@ -20,10 +20,10 @@ import numpy as np
 from ipopt import Barrier, Optimum, solve_with_ipopt
 from multiphase_feeders import grown, place_of, published
 
+from tieflow.common.arrays import Complexes, Floats
 from tieflow.common.case import Case, check_devices, read_case
 from tieflow.common.circuit.importing import import_circuit
 from tieflow.common.errors import SolverError
-from tieflow.common.feeder.balanced import Complexes, Floats
 from tieflow.common.feeder.branch_limits import BranchLimit
 from tieflow.common.feeder.multiphase import FIXED, multipliers
 from tieflow.common.feeder.power_flow import PowerFlow, two_port

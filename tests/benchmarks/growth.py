@@ -19,8 +19,8 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 from tieflow.areas.exact_area import ExactArea
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case, read_case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.ties.boundary import make_boundary
 from tieflow.common.ties.cutting import one_area, partition
 from tieflow.common.wire.messages import EXCHANGES, Command, Layout, message_size

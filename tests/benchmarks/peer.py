@@ -45,8 +45,8 @@ from distopf.dss_importer import DSSToCSVConverter
 from distopf.matrix_models.matrix_bess import LinDistMP, cvxpy_solve
 from distopf.matrix_models.matrix_bess.objectives import cp_obj_energy_cost_min
 
+from tieflow.common.arrays import Floats
 from tieflow.common.case import Case, read_case
-from tieflow.common.feeder.balanced import Floats
 from tieflow.common.feeder.multiphase import GROUND, connection
 from tieflow.common.results.result import Check
 from tieflow.common.results.schedule import NetworkState, Schedule

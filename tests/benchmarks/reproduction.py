@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tieflow.common.feeder.balanced import Floats
+from tieflow.common.arrays import Floats
 from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import NetworkState
 from tieflow.common.results.study import StoredStudy
