@@ -23,9 +23,10 @@ from tieflow.common.results.schedule import idle_schedule
 from tieflow.common.results.store import read_result, write_result
 from tieflow.common.results.terms import objective_value
 from tieflow.launch import api
-from tieflow.launch.report.console import doubts, exit_code, print_result
+from tieflow.launch.figures.kpis import kpi_report
+from tieflow.launch.figures.summary import doubts, exit_code
+from tieflow.launch.report.console import print_result
 from tieflow.launch.report.html_report import html_report
-from tieflow.launch.report.kpis import kpi_report
 from tieflow.launch.runs.base_run import power_flow
 from tieflow.launch.runs.solve import Options, checked, solve
 

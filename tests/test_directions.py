@@ -25,7 +25,7 @@ from tieflow.common.results.result import Result
 from tieflow.common.ties.boundary import make_boundary
 from tieflow.common.ties.cutting import one_area
 from tieflow.coordinator.directions import LEVELS, best_moves
-from tieflow.launch.report.console import exit_code, summary
+from tieflow.launch.figures.summary import exit_code, summary
 from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 
 

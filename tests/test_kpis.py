@@ -17,7 +17,7 @@ from tieflow.common.inputs.settings import Settings
 from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import NetworkState, Schedule
 from tieflow.launch.commands.export import MASTER, export
-from tieflow.launch.report.kpis import Extreme, KpiReport, Kpis, kpi_report, kpis, lines, rows
+from tieflow.launch.figures.kpis import Extreme, KpiReport, Kpis, kpi_report, kpis, lines, rows
 from tieflow.launch.runs.solve import Options, solve
 
 

@@ -17,7 +17,7 @@ from tieflow.common.inputs.objective import Factors, factors
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.results.schedule import idle_schedule
 from tieflow.common.results.terms import objective_terms, objective_value
-from tieflow.launch.report.kpis import kpi_report
+from tieflow.launch.figures.kpis import kpi_report
 from tieflow.launch.runs.base_run import power_flow, with_bases
 from tieflow.launch.runs.solve import Options, solve
 

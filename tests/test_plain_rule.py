@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.inputs.devices import Battery, FlexibleLoad, Wind
-from tieflow.launch.report.console import exit_code
+from tieflow.launch.figures.summary import exit_code
 from tieflow.launch.runs.plain_rule import PLAIN_RULE, Rule, battery_power, plain_schedule, run_rule
 
 SMALL_DAY = read_case("ieee123", {"periods": 24}, with_devices=False)

@@ -15,12 +15,12 @@ from tieflow.common.case import read_case
 from tieflow.common.errors import TieflowError
 from tieflow.common.inputs.devices import FlexibleLoad
 from tieflow.common.results.result import Result
+from tieflow.launch.figures.kpis import limited_voltages
 from tieflow.launch.plots import day as day_plots
 from tieflow.launch.plots import feeder as feeder_plots
 from tieflow.launch.plots import figures as plots
 from tieflow.launch.plots.figures import PICTURES, image, pictures, write_pictures
 from tieflow.launch.plots.style import LIMIT, WIDTH_IN
-from tieflow.launch.report.kpis import limited_voltages
 from tieflow.launch.runs.solve import Options, solve
 
 PNG = b"\x89PNG\r\n\x1a\n"

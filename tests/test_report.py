@@ -14,16 +14,8 @@ from rich.console import Console
 from tieflow.common.results.result import Check, History, Result, Violation
 from tieflow.coordinator.convergence import Residuals
 from tieflow.coordinator.record import Round
-from tieflow.launch.report.console import (
-    SHOWN_VIOLATIONS,
-    benchmark_table,
-    exit_code,
-    gap_to_bound,
-    json_ready,
-    print_result,
-    print_round,
-    summary,
-)
+from tieflow.launch.figures.summary import exit_code, gap_to_bound, json_ready, summary
+from tieflow.launch.report.console import SHOWN_VIOLATIONS, benchmark_table, print_result, print_round
 from tieflow.launch.runs.solve import LOOSE_PU
 
 

@@ -16,10 +16,10 @@ from tieflow.common.results.result import Result
 from tieflow.common.results.store import write_result
 from tieflow.common.results.study_store import write_variant
 from tieflow.launch.commands import report as report_commands
+from tieflow.launch.figures.kpis import Kpis, kpi_report
+from tieflow.launch.figures.study import figures
 from tieflow.launch.plots import study as study_plots
 from tieflow.launch.report import study_page
-from tieflow.launch.report.kpis import Kpis, kpi_report
-from tieflow.launch.report.study_figures import figures
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -16,8 +16,8 @@ from tieflow.common.case import Case, read_case
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, path_length
 from tieflow.common.results.study import Placement, StoredStudy
 from tieflow.launch.commands.import_feeder import import_feeder
+from tieflow.launch.figures.study import figures
 from tieflow.launch.plots import feeder as feeder_plots
-from tieflow.launch.report.study_figures import figures
 from tieflow.launch.studies.file import StudyFile, read_study_file, shipped_studies
 from tieflow.launch.studies.run import run_variant, study_head
 from tieflow.launch.studies.variants import Asked, Resolved, case_folder, resolve, resolve_variant

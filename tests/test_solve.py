@@ -9,7 +9,7 @@ import pytest
 
 from tieflow.common.case import read_case
 from tieflow.common.errors import CaseError, InfeasibleError
-from tieflow.launch.report.console import exit_code
+from tieflow.launch.figures.summary import exit_code
 from tieflow.launch.runs.partition import in_areas
 from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 

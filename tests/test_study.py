@@ -18,9 +18,9 @@ from tieflow.common.results.store import read_result, write_result
 from tieflow.common.results.study import StudyHead, VariantRun
 from tieflow.common.results.study_store import is_study, read_run, read_study, write_variant
 from tieflow.launch import api
-from tieflow.launch.report.kpis import kpi_report
+from tieflow.launch.figures.kpis import kpi_report
+from tieflow.launch.figures.study import RunFigures, figures, newly_outside, worst_code
 from tieflow.launch.report.study_console import remarks
-from tieflow.launch.report.study_figures import RunFigures, figures, newly_outside, worst_code
 from tieflow.launch.runs.plain_rule import PLAIN_RULE
 from tieflow.launch.studies import run as study
 from tieflow.launch.studies.variants import Unresolved, resolve

@@ -12,10 +12,10 @@ from study_results import solved_study
 
 from tieflow.common.results.result import Violation
 from tieflow.common.results.study import StoredStudy
+from tieflow.launch.figures.study import figures
 from tieflow.launch.plots.figures import pictures
 from tieflow.launch.plots.study import study_pictures
 from tieflow.launch.report import study_page as module
-from tieflow.launch.report.study_figures import figures
 from tieflow.launch.report.study_page import DAY_PICTURES, study_page, verdict_of_study
 
 VARIANTS = 10

@@ -12,12 +12,12 @@ from study_results import solved_study
 from tieflow.common.errors import TieflowError
 from tieflow.common.results.result import Result
 from tieflow.common.results.study import StoredStudy, VariantRun
+from tieflow.launch.figures.kpis import kpi_report
+from tieflow.launch.figures.study import figures, optimized
 from tieflow.launch.plots import study as study_plots
 from tieflow.launch.plots.study import monitored, study_image, study_pictures
 from tieflow.launch.plots.study_bars import BARS
 from tieflow.launch.plots.style import BASE, BLUE, LIMIT, VARIANT_STYLES, WIDTH_IN
-from tieflow.launch.report.kpis import kpi_report
-from tieflow.launch.report.study_figures import figures, optimized
 
 
 @pytest.fixture(scope="module")

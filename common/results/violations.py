@@ -24,6 +24,19 @@ UNITS = {
     "energy": "kWh",
 }
 """of a violation's value and limit, by its kind"""
+OVERSTEP_PU = 1e-6
+"""voltage beyond a limit that counts as overstepped"""
+OVERSTEP_SHARE = 2e-5
+"""the same of a branch's current or power, per limit"""
+
+
+def overstepped(case: Case, state: NetworkState) -> list[Violation]:
+    """Limits of voltages and branches beyond which the optimizer's own state is."""
+    return [
+        *voltage_violations(case, state, OVERSTEP_PU),
+        *current_violations(case, state, OVERSTEP_SHARE),
+        *load_violations(case, state, OVERSTEP_SHARE),
+    ]
 
 
 def beyond(

@@ -19,7 +19,6 @@ from tieflow.common.ties.cutting import area_numbers
 from tieflow.common.wire.transport import abort, dismiss, end_all, launched_rank, work, world
 from tieflow.launch.commands.options import (
     given_settings,
-    in_areas_of,
     json_option,
     print_json,
     run_options,
@@ -28,11 +27,12 @@ from tieflow.launch.commands.options import (
 )
 from tieflow.launch.commands.report import kpis, plot, report
 from tieflow.launch.commands.study import study
-from tieflow.launch.report.console import benchmark_table, exit_code, print_result, print_round, summary
-from tieflow.launch.runs.benchmark import compare
-from tieflow.launch.runs.partition import describe, partition_report, write_areas
+from tieflow.launch.figures.summary import exit_code, summary
+from tieflow.launch.report.console import benchmark_table, print_result, print_round
+from tieflow.launch.runs.partition import describe, in_areas_of, partition_report, write_areas
 from tieflow.launch.runs.partition import summary as area_summary
 from tieflow.launch.runs.solve import METHODS, Options, checked, library_versions, make_solver, solve
+from tieflow.launch.studies.benchmark import compare
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from tieflow.common.case import AreaRow, Case
 from tieflow.common.errors import CaseError
 from tieflow.common.inputs.settings import parse_override
-from tieflow.common.inputs.tables import read_table
-from tieflow.launch.report.console import json_ready
-from tieflow.launch.runs.partition import in_areas
+from tieflow.launch.figures.summary import json_ready
 
 Command = TypeVar("Command", bound=Callable[..., int])
 
@@ -55,20 +51,6 @@ def given_settings(periods: int | None, overrides: tuple[str, ...]) -> dict[str,
     if periods is not None:
         settings["periods"] = periods
     return settings
-
-
-def in_areas_of(case: Case, areas: str | None, folder: Path | None = None) -> Case:
-    """The case cut into a number of areas, or as a file (in ``folder``) says, instead of by its own areas.csv."""
-    if areas is None:
-        return case
-    if areas.isdecimal():
-        return in_areas(case, int(areas))
-    if not areas.strip():
-        raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
-    path = (folder or Path()) / areas
-    if not path.is_file():
-        raise CaseError(f"areas: {path}: no such file. Give a number of areas, or the path of an areas.csv.")
-    return replace(case, areas=tuple(read_table(path, AreaRow)))
 
 
 def run_stem(file: Path, variant: str | None, rule: bool) -> str:

@@ -20,12 +20,12 @@ from tieflow.common.results.store import beside
 from tieflow.common.results.study import StoredStudy
 from tieflow.common.results.study_store import is_study, read_run, read_study
 from tieflow.launch.commands.options import json_option, print_json, run_options, run_stem
+from tieflow.launch.figures.kpis import kpi_report, lines, rows
+from tieflow.launch.figures.study import figures, unreliable
+from tieflow.launch.figures.summary import doubts
 from tieflow.launch.plots.figures import FORMATS, write_pictures
 from tieflow.launch.plots.study import write_study_pictures
-from tieflow.launch.report.console import doubts
 from tieflow.launch.report.html_report import html_report
-from tieflow.launch.report.kpis import kpi_report, lines, rows
-from tieflow.launch.report.study_figures import figures, unreliable
 from tieflow.launch.report.study_page import study_page
 
 

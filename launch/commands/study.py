@@ -14,9 +14,9 @@ from tieflow.common.errors import EXIT_CONVERGED, TieflowError
 from tieflow.common.results.store import check_writable, replace_file
 from tieflow.common.results.study_store import read_study, stored_digests
 from tieflow.launch.commands.options import given_settings, json_option, print_json, settings_options
+from tieflow.launch.figures.study import as_json as figures_as_json
+from tieflow.launch.figures.study import figures, table_lines, worst_code
 from tieflow.launch.report.study_console import Watch, print_placements, print_plan, print_study
-from tieflow.launch.report.study_figures import as_json as figures_as_json
-from tieflow.launch.report.study_figures import figures, table_lines, worst_code
 from tieflow.launch.studies.file import read_study_file, shipped_studies
 from tieflow.launch.studies.run import check_same_study, run_study
 from tieflow.launch.studies.variants import Asked, Resolved, resolve

@@ -9,6 +9,7 @@ import numpy as np
 from tieflow.common.arrays import Floats
 from tieflow.common.errors import counted
 from tieflow.common.results.result import Result
+from tieflow.launch.figures.kpis import OPENDSS, flexible_power, kpis, shown_state, weather_power
 from tieflow.launch.plots.style import (
     BLUE,
     GREEN,
@@ -25,7 +26,6 @@ from tieflow.launch.plots.style import (
     steps,
     unit,
 )
-from tieflow.launch.report.kpis import OPENDSS, flexible_power, kpis, shown_state, weather_power
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,9 @@ from tieflow.common.feeder.multiphase import path_length
 from tieflow.common.inputs.settings import COSTS
 from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import limited
+from tieflow.common.results.violations import OVERSTEP_PU
 from tieflow.common.ties.cutting import area_numbers
+from tieflow.launch.figures.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
 from tieflow.launch.plots.style import (
     BLUE,
     COLOUR_MAP,
@@ -26,8 +28,7 @@ from tieflow.launch.plots.style import (
     new_figure,
     over_the_day,
 )
-from tieflow.launch.report.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
-from tieflow.launch.runs.solve import CENTRALIZED, OVERSTEP_PU
+from tieflow.launch.runs.solve import CENTRALIZED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

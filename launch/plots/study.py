@@ -18,6 +18,8 @@ from tieflow.common.arrays import Floats
 from tieflow.common.errors import TieflowError, counted, did_you_mean
 from tieflow.common.results.result import Result
 from tieflow.common.results.study import StoredStudy
+from tieflow.launch.figures.kpis import flexible_power, limited_voltages, shown_state, weather_power
+from tieflow.launch.figures.study import VariantFigures, figures, optimized
 from tieflow.launch.plots.day import WEATHER, charge_percent
 from tieflow.launch.plots.feeder import voltage_slack
 from tieflow.launch.plots.figures import write_images
@@ -39,8 +41,6 @@ from tieflow.launch.plots.style import (
     style,
     unit,
 )
-from tieflow.launch.report.kpis import flexible_power, limited_voltages, shown_state, weather_power
-from tieflow.launch.report.study_figures import VariantFigures, figures, optimized
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

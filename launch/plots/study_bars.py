@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tieflow.common.results.study import StoredStudy
+from tieflow.launch.figures.kpis import Kpis
+from tieflow.launch.figures.study import VariantFigures, optimized
 from tieflow.launch.plots.style import BLUE, GREEN, LIMIT, ORANGE, doubts_by_name, headed_figure, unit
-from tieflow.launch.report.kpis import Kpis
-from tieflow.launch.report.study_figures import VariantFigures, optimized
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

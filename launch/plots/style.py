@@ -15,7 +15,7 @@ from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.errors import TieflowError
 from tieflow.common.results.result import Result
-from tieflow.launch.report.console import doubts
+from tieflow.launch.figures.summary import doubts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

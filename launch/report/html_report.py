@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from tieflow.common.errors import counted
 from tieflow.common.results.result import Result, Violation
+from tieflow.launch.figures.kpis import KpiReport, kpi_report, rows
+from tieflow.launch.figures.summary import SOFT_LIMITS, disagreements, doubts, in_words, unsettled
 from tieflow.launch.plots.figures import Picture, image, pictures
 from tieflow.launch.plots.style import library
-from tieflow.launch.report.console import SHOWN_VIOLATIONS, SOFT_LIMITS, disagreements, doubts, in_words, unsettled
+from tieflow.launch.report.console import SHOWN_VIOLATIONS
 from tieflow.launch.report.html_page import bullets, figure, page, section, table, verdicts
-from tieflow.launch.report.kpis import KpiReport, kpi_report, rows
 
 LARGEST_SVG = 400_000
 """bytes beyond which a picture of lines, as of a feeder of thousands of buses, is stored as one of dots"""

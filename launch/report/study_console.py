@@ -12,9 +12,10 @@ from rich.text import Text
 from tieflow.common.errors import counted
 from tieflow.common.inputs.settings import COSTS
 from tieflow.common.results.study import Placement, VariantRun
-from tieflow.launch.report.console import SHOWN_VIOLATIONS, doubts, in_words
-from tieflow.launch.report.kpis import Kpis
-from tieflow.launch.report.study_figures import RunFigures, VariantFigures
+from tieflow.launch.figures.kpis import Kpis
+from tieflow.launch.figures.study import RunFigures, VariantFigures
+from tieflow.launch.figures.summary import doubts, in_words
+from tieflow.launch.report.console import SHOWN_VIOLATIONS
 from tieflow.launch.studies.variants import Resolved, Unresolved
 
 WIDTH = 150

@@ -8,14 +8,14 @@ from html import escape
 
 from tieflow.common.errors import counted
 from tieflow.common.results.study import Placement, StoredStudy, VariantRun
+from tieflow.launch.figures.kpis import OPENDSS, KpiReport, Kpis, kpi_report, rows
+from tieflow.launch.figures.study import VariantFigures, doubts_of, figures, unreliable
+from tieflow.launch.figures.summary import doubts
 from tieflow.launch.plots.figures import image, pictures
 from tieflow.launch.plots.study import StudyPicture, study_image, study_pictures
 from tieflow.launch.plots.study_bars import missing, money
-from tieflow.launch.report.console import doubts
 from tieflow.launch.report.html_page import bullets, figure, folded, page, section, table
 from tieflow.launch.report.html_report import kpi_table, verdict
-from tieflow.launch.report.kpis import OPENDSS, KpiReport, Kpis, kpi_report, rows
-from tieflow.launch.report.study_figures import VariantFigures, doubts_of, figures, unreliable
 
 LARGEST_SVG = 150_000
 """bytes beyond which a picture over variants is stored as one of dots"""

@@ -20,8 +20,9 @@ from rich.tree import Tree as Drawing
 
 from tieflow.common.arrays import Floats, Ints
 from tieflow.common.case import AreaRow, Case
-from tieflow.common.errors import TieflowError, counted
+from tieflow.common.errors import CaseError, TieflowError, counted
 from tieflow.common.feeder.balanced import Feeder
+from tieflow.common.inputs.tables import read_table
 from tieflow.common.results.store import beside
 from tieflow.common.ties.cuts import Tree, cut, smallest_largest
 
@@ -109,6 +110,20 @@ def in_areas(case: Case, count: int) -> Case:
     rows = [AreaRow(bus=bus, area=str(area + 1)) for bus, area in zip(found.buses, found.area_of.tolist(), strict=True)]
     # The ideal source of a multi-phase feeder is no bus of the user's.
     return replace(case, areas=tuple(rows if case.is_balanced else rows[1:]))
+
+
+def in_areas_of(case: Case, areas: str | None, folder: Path | None = None) -> Case:
+    """The case cut into a number of areas, or as a file (in ``folder``) says, instead of by its own areas.csv."""
+    if areas is None:
+        return case
+    if areas.isdecimal():
+        return in_areas(case, int(areas))
+    if not areas.strip():
+        raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
+    path = (folder or Path()) / areas
+    if not path.is_file():
+        raise CaseError(f"areas: {path}: no such file. Give a number of areas, or the path of an areas.csv.")
+    return replace(case, areas=tuple(read_table(path, AreaRow)))
 
 
 def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:

@@ -20,8 +20,9 @@ from tieflow.common.inputs.tables import Row
 from tieflow.common.results.result import History, Result
 from tieflow.common.results.schedule import Schedule
 from tieflow.common.results.terms import objective_value
+from tieflow.common.results.violations import overstepped
 from tieflow.launch.runs.base_run import power_flow, with_bases
-from tieflow.launch.runs.solve import checked, energy_cost, library_versions, overstepped
+from tieflow.launch.runs.solve import checked, energy_cost, library_versions
 
 PLAIN_RULE = "plain rule"
 MINUTES = 24 * 60

@@ -26,7 +26,7 @@ from tieflow.common.results.joining import (
 from tieflow.common.results.result import Result, Tolerances, Violation
 from tieflow.common.results.schedule import NetworkState, Schedule, limited
 from tieflow.common.results.state import flow_state
-from tieflow.common.results.violations import current_violations, load_violations, voltage_violations
+from tieflow.common.results.violations import overstepped
 from tieflow.common.ties.area_case import AreaCase, AreaSolution, Partition
 from tieflow.common.ties.boundary import make_boundary
 from tieflow.common.ties.cutting import one_area, partition, without_thevenin
@@ -50,10 +50,6 @@ AT_ONCE_KW = 0.1
 """charging and discharging power of a battery in the same period that is worth a note"""
 BELOW_BOUND = 1e-6
 """relative, below its lower bound an objective is none: solvers leave 1e-7"""
-OVERSTEP_PU = 1e-6
-"""voltage beyond a limit that counts as overstepped"""
-OVERSTEP_SHARE = 2e-5
-"""the same of a branch's current or power, per limit"""
 LIMITS = {"voltage": "v_min_pu, v_max_pu", "current": "i_max_a", "branch load": "s_max_kva"}
 """kinds of hard limits of a balanced feeder that may be overstepped, and where they are given"""
 LIBRARIES = ("tieflow", "numpy", "scipy", "numba", "cvxpy", "clarabel", "mpi4py", "opendssdirect.py", "h5py")
@@ -270,15 +266,6 @@ def _refuse_overstep(oversteps: tuple[Violation, ...]) -> None:
         f"{worst.value:.5f} {worst.unit} at {worst.element} in hour {worst.hour}, limit "
         f"{worst.limit:.5f} {worst.unit}. Widen these limits ({', '.join(settings)}), or add devices."
     )
-
-
-def overstepped(case: Case, state: NetworkState) -> list[Violation]:
-    """Limits of voltages and branches beyond which the optimizer's own state is."""
-    return [
-        *voltage_violations(case, state, OVERSTEP_PU),
-        *current_violations(case, state, OVERSTEP_SHARE),
-        *load_violations(case, state, OVERSTEP_SHARE),
-    ]
 
 
 def _refuse_overload(case: Case, state: NetworkState, tolerance_pu: float) -> None:

@@ -11,7 +11,7 @@ from tieflow.common.results.store import check_writable
 from tieflow.common.results.study import StudyHead, VariantRun
 from tieflow.common.results.study_store import stored_digests, stored_head, write_head, write_variant
 from tieflow.common.wire.farm import group_count, group_size, run_jobs
-from tieflow.launch.report.console import exit_code
+from tieflow.launch.figures.summary import exit_code
 from tieflow.launch.runs.plain_rule import run_rule
 from tieflow.launch.runs.solve import solve
 from tieflow.launch.studies.file import StudyFile

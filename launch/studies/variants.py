@@ -17,7 +17,7 @@ from tieflow.common.inputs.devices import Device, FlexibleLoad
 from tieflow.common.inputs.horizon import PRICE, ProfileRow
 from tieflow.common.inputs.tables import read_header
 from tieflow.common.results.study import Placement, digest
-from tieflow.launch.commands.options import in_areas_of
+from tieflow.launch.runs.partition import in_areas_of
 from tieflow.launch.runs.plain_rule import Rule
 from tieflow.launch.runs.solve import CENTRALIZED, Options, library_versions
 from tieflow.launch.studies.branch_limits import with_limits

@@ -14,8 +14,8 @@ from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import NetworkState
 from tieflow.common.results.study import StoredStudy
 from tieflow.common.results.study_store import read_study
-from tieflow.launch.report.kpis import shown_state
-from tieflow.launch.report.study_figures import VariantFigures, figures
+from tieflow.launch.figures.kpis import shown_state
+from tieflow.launch.figures.study import VariantFigures, figures
 
 STUDIES = ("ieee123_scenarios", "ieee123_penetration", "ieee123_battery", "ieee123_mixed")
 

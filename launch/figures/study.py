@@ -21,10 +21,9 @@ from tieflow.common.errors import (
 from tieflow.common.results.result import Result, Violation
 from tieflow.common.results.study import Placement, StoredStudy, VariantRun
 from tieflow.common.results.terms import objective_value
-from tieflow.common.results.violations import voltage_violations
-from tieflow.launch.report.console import doubts
-from tieflow.launch.report.kpis import KpiReport, kpi_report, lines, shown_state
-from tieflow.launch.runs.solve import OVERSTEP_PU
+from tieflow.common.results.violations import OVERSTEP_PU, voltage_violations
+from tieflow.launch.figures.kpis import KpiReport, kpi_report, lines, shown_state
+from tieflow.launch.figures.summary import doubts
 
 WORST_FIRST = (
     EXIT_ERROR,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import TieflowError
 from tieflow.coordinator.record import Round
-from tieflow.launch.report.console import summary
+from tieflow.launch.figures.summary import summary
 from tieflow.launch.runs.partition import in_areas
 from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
 

@@ -17,8 +17,7 @@ from tieflow.common.inputs.devices import Device
 from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import NetworkState, Schedule, completed, limited
 from tieflow.common.results.terms import objective_terms, objective_value
-from tieflow.common.results.violations import branch_loads
-from tieflow.launch.runs.solve import overstepped
+from tieflow.common.results.violations import branch_loads, overstepped
 
 V_REFERENCE_PU = 1.0
 SUBSTATION = "substation"

@@ -1,0 +1,1 @@
+"""Results in numbers, for every report and picture."""
