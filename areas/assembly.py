@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from tieflow.areas.devices import Controls, area_controls, one_way
 from tieflow.areas.entries import linear_equations
-from tieflow.areas.layout import Layout
+from tieflow.areas.layout import Layout, slices
 from tieflow.areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
 from tieflow.areas.network import (
     Network,
@@ -62,7 +62,7 @@ def build(
     feeder, settings, horizon = area.feeder, area.settings, area.horizon
     shapes = multipliers(feeder.legs, horizon.load, horizon.shapes)[:, span]
     flow = PowerFlow(feeder, shapes)
-    tie_nodes = np.concatenate([np.zeros(0, np.int64), *(e.nodes for e in area.tie_ends if e.side == "parent")])
+    tie_nodes = area.tie_nodes
     metered = _metered(area)
     parts = [substation_taps(feeder)] if area.has_substation else []
     parts += [taps for taps, _, _ in metered]
@@ -96,7 +96,7 @@ def build(
     cost = np.zeros((layout.rows, count))
     # Losses are what comes in and what devices give, less what loads draw.
     lost = costs.losses[None]
-    cost[layout.x["control"]] = spanned(controls.cost + controls.p[:, None] * lost) / scale
+    cost[layout.x["control"]] = spanned(controls.cost + controls.power.real[:, None] * lost) / scale
     constant = float((lost * controls.given.real)[:, span].sum()) / scale
     if area.has_substation:
         cost[layout.x["p"].start] = spanned((costs.energy + costs.losses)[None])[0] / scale
@@ -112,11 +112,9 @@ def build(
     control_rows = np.concatenate([row + np.arange(layout.controls), layout.x["tie"].start + np.arange(2 * drawn)])
     # What children draw leaves the feeder.
     unit = np.concatenate([controls.unit, np.tile(len(controls.given) + np.arange(drawn), 2)])
-    by_control = [
-        np.concatenate([own, -np.ones(drawn) * of_p, -np.ones(drawn) * (1 - of_p)])
-        for own, of_p in ((controls.p, 1), (controls.q, 0))
-    ]
-    ends = None if joint else area_ends(area, layout, first_root_meter)
+    power = np.concatenate([controls.power, np.full(drawn, -1.0), np.full(drawn, -1j)])
+    by_control = [sp.csr_array((k, (unit, control_rows)), (len(given), layout.rows)) for k in (power.real, power.imag)]
+    ends = area_ends(area, layout, first_root_meter)
     return Problem(
         layout=layout,
         network=network,
@@ -126,11 +124,7 @@ def build(
         linear=linear_equations(layout, network, tie_nodes, controls.stores, ends),
         source=source,
         given=(padded(np.ascontiguousarray(given.real)), padded(np.ascontiguousarray(given.imag))),
-        power=tuple(sp.csr_array((k, (unit, control_rows)), shape=(len(given), layout.rows)) for k in by_control),
-        control_rows=control_rows,
-        control_unit=unit,
-        control_p=by_control[0],
-        control_q=by_control[1],
+        power=(by_control[0], by_control[1]),
         load_scale=padded(np.ascontiguousarray(shapes)),
         load_price=-spanned(lost)[0] / scale,
         cost=cost,
@@ -285,5 +279,4 @@ def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice
         "upstream": int(layout.ends > 0),
         "delta": 1,
     }
-    ends = np.cumsum(list(sizes.values())).tolist()
-    return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+    return slices(sizes)

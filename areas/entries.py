@@ -26,7 +26,7 @@ CONTROL_CURVATURE = 1e-6
 
 
 def linear_equations(
-    layout: Layout, network: Network, tie_nodes: Ints, stores: Sequence[Store], ends: Ends | None
+    layout: Layout, network: Network, tie_nodes: Ints, stores: Sequence[Store], ends: Ends
 ) -> sp.csr_array:
     """(multiplier, row) the linear part of all equations: the network's; what is drawn at the own root, less what the
     coordinator knows is drawn; the voltages given to children, less those that the coordinator knows, and the currents
@@ -56,16 +56,15 @@ def linear_equations(
     for name in ("p", "q"):
         each = np.arange(layout.meters)
         found.add(equation[name].start + each, x[name].start + each, 1.0)
-    if ends is not None:
-        each, z = np.arange(layout.ends), ends.z.tocoo()
-        of_w, of_a = equation["w"].start, equation["a"].start
-        found.add(of_w + each, ends.rows[:, W], 1.0)
-        found.add(of_a + each, ends.rows[:, ANGLE], 1.0)
-        p, q = ends.rows[z.col, P], ends.rows[z.col, Q]
-        found.add(of_w + z.row, p, -z.data.real)
-        found.add(of_w + z.row, q, -z.data.imag)
-        found.add(of_a + z.row, p, -z.data.imag)
-        found.add(of_a + z.row, q, z.data.real)
+    each, z = np.arange(layout.ends), ends.z.tocoo()
+    of_w, of_a = equation["w"].start, equation["a"].start
+    found.add(of_w + each, ends.rows[:, W], 1.0)
+    found.add(of_a + each, ends.rows[:, ANGLE], 1.0)
+    p, q = ends.rows[z.col, P], ends.rows[z.col, Q]
+    found.add(of_w + z.row, p, -z.data.real)
+    found.add(of_w + z.row, q, -z.data.imag)
+    found.add(of_a + z.row, p, -z.data.imag)
+    found.add(of_a + z.row, q, z.data.real)
     return found.matrix_of(layout.multipliers, layout.rows)
 
 
@@ -87,11 +86,11 @@ def entries(problem: Problem) -> Entries:
     found.varying(first, second, row + 2)
     bounded = at[problem.limits.bounded]
     found.varying(bounded, bounded, tables["bounds"].start + np.arange(len(bounded)))
-    corrected = np.concatenate([at[problem.control_rows], at[:n], at[2 * n : 3 * n]])
+    controls = at[problem.power[0].indices]
+    corrected = np.concatenate([controls, at[:n], at[2 * n : 3 * n]])
     found.varying(corrected, corrected, tables["delta"].start)
-    found.constant(at[problem.control_rows], at[problem.control_rows], CONTROL_CURVATURE)
-    if problem.ends is not None:
-        end_entries(problem, found)
+    found.constant(controls, controls, CONTROL_CURVATURE)
+    end_entries(problem, found)
     found.constant(layout.dummies, layout.dummies, 1.0)
     return found.entries()
 
@@ -120,21 +119,21 @@ def _leg_entries(problem: Problem, found: Collector) -> None:
         found.varying(at[a + part], at[b + by_part], rows + k, -1.0)
     # By the controls that move a device's leg.
     loads, legs = len(network.laws), len(network.a)
-    control, leg = np.nonzero(problem.control_unit[:, None] == network.owner)
+    of_p, of_q = (power.tocoo() for power in problem.power)
+    control, leg = np.nonzero(of_p.row[:, None] == network.owner)
     first = LEG_ROWS * legs + DEVICE_ROWS * leg
-    column = at[problem.control_rows[control]]
-    by_p, by_q = problem.control_p[control], problem.control_q[control]
+    column, by_p, by_q = at[of_p.col[control]], of_p.data[control], of_q.data[control]
     for nodes, sign in ((network.a[loads:][leg], 1.0), (network.b[loads:][leg], -1.0)):
         kept = np.flatnonzero(nodes >= 0)
         node, by, rows = nodes[kept], column[kept], first[kept]
-        for target, of_p, of_q, minus in (
+        for target, row_p, row_q, minus in (
             (of[node + n], 0, 1, 1.0),
             (of[node + n + im], 1, 0, -1.0),
             (at[node], 2, 3, 1.0),
             (at[node + im], 3, 2, -1.0),
         ):
-            found.varying(target, by, rows + of_p, sign * by_p[kept])
-            found.varying(target, by, rows + of_q, sign * minus * by_q[kept])
+            found.varying(target, by, rows + row_p, sign * by_p[kept])
+            found.varying(target, by, rows + row_q, sign * minus * by_q[kept])
 
 
 def _meter_entries(problem: Problem, found: Collector) -> None:

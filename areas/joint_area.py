@@ -10,7 +10,7 @@ from tieflow.areas.assembly import build
 from tieflow.areas.devices import AT_ONCE, random_controls
 from tieflow.areas.entries import entries
 from tieflow.areas.layout import Layout
-from tieflow.areas.own_ends import HELD, Offer, place_ends
+from tieflow.areas.own_ends import HELD, place_ends
 from tieflow.areas.problem import Problem
 from tieflow.areas.values import Values, values
 from tieflow.common.arrays import Bools, Floats, Ints
@@ -35,7 +35,7 @@ from tieflow.common.interior_point.limits import (
 )
 from tieflow.common.interior_point.row_kernels import absolute, dot, ratios
 from tieflow.common.ties.area_case import AreaCase
-from tieflow.common.ties.boundary import ANGLE, P, Q, W
+from tieflow.common.ties.boundary import ANGLE, AreaProposal, P, Q, W
 from tieflow.common.wire.joint_step import (
     KEPT,
     LEFT,
@@ -51,6 +51,7 @@ from tieflow.common.wire.joint_step import (
     Reduce,
     Reduced,
     StoresTold,
+    TellStores,
     Trial,
     Tried,
 )
@@ -76,7 +77,11 @@ class Point:
 
 
 def first_point(
-    area: AreaCase[MultiphaseFeeder], problem: Problem, forecast: Floats, barrier: float, offer: Offer | None = None
+    area: AreaCase[MultiphaseFeeder],
+    problem: Problem,
+    forecast: Floats,
+    barrier: float,
+    offer: AreaProposal | None = None,
 ) -> Point:
     """The power flow with first controls, at boundary quantities (end, quantity, T)."""
     layout, network, feeder = problem.layout, problem.network, area.feeder
@@ -88,7 +93,7 @@ def first_point(
     drawn, devices = s[layout.roots :], np.flatnonzero(network.owner < len(problem.controls.given))
     a, b = (end[len(network.laws) :][devices] for end in (network.a, network.b))
     a, b = (np.where(end < 0, GROUND, end + layout.given_nodes) for end in (a, b))
-    ties = _tie_nodes(area)
+    ties = area.tie_nodes
     given = [power[network.owner[devices], : problem.periods] for power in problem.given]
     share = network.share[devices, None]
     injections = Injections(
@@ -118,10 +123,6 @@ def first_point(
     return Point(x, multiplier, first_slacks(problem.limits, margin, barrier))
 
 
-def _tie_nodes(area: AreaCase[MultiphaseFeeder]) -> Ints:
-    return np.concatenate([np.zeros(0, np.int64), *(e.nodes for e in area.tie_ends if e.side == "parent")])
-
-
 @dataclass(frozen=True)
 class Here:
     """The problem at the present point, and what a step from it needs."""
@@ -144,7 +145,7 @@ class JointArea:
     ) -> None:
         self.area, self.problem, self._span = area, build(area, span, joint, direction), span
         layout = self.problem.layout
-        self.offer: Offer | None = None
+        self.offer: AreaProposal | None = None
         """what an area by itself is asked"""
         pattern = Pattern(layout.blocks, layout.border, entries(self.problem))
         self._factors = Factors(pattern, self.problem.periods)
@@ -166,7 +167,7 @@ class JointArea:
         self._origin: Point | None = None
         """where the last step begins"""
 
-    def begin(self, forecast: Floats, barrier: float, offer: Offer | None = None, start: int = 0) -> None:
+    def begin(self, forecast: Floats, barrier: float, offer: AreaProposal | None = None, start: int = 0) -> None:
         """At the power flow of a forecast of the boundary (end, quantity, T), with the first controls that are usual,
         or at another ``start`` random ones."""
         self.offer, self._here, self._step = offer, None, None
@@ -284,15 +285,16 @@ class JointArea:
 
     def trial(self, ask: Trial) -> Tried:
         assert self._step is not None
-        point = self.point.moved(self._step, ask.primal, 0.0, 0.0)
+        point, limits, n = self.point.moved(self._step, ask.primal, 0.0, 0.0), self.problem.limits, self.problem.periods
         found = values(self.problem, point.x, point.multiplier, ask.width, self.offer)
-        point = replace(point, slacks=settled(self.problem.limits, point.slacks, found.margin))
-        at = condensed(self.problem.limits, point.slacks, found.margin)
-        measures = self._measures(found, at, point)
-        return Tried(measures.infeasibility, measures.objective, measures.logs)
+        slacks = settled(limits, point.slacks, found.margin)
+        residual = condensed(limits, slacks, found.margin).residual
+        missing = absolute(found.equations, self._inner_equations, n)[0]
+        outside = absolute(residual, np.arange(len(residual)), n)[0]
+        objective = found.objective + float((limits.price * slacks.t)[:, :n].sum())
+        return Tried(missing + outside, objective, Products.of(slacks, n).logs)
 
-    def stores_told(self) -> StoresTold:
-        """Of the present point."""
+    def stores(self, _: TellStores) -> StoresTold:
         problem, n = self.problem, self.problem.periods
         stores, row = problem.controls.stores, problem.layout.x["control"].start
         nu = self.point.multiplier[problem.layout.multiplier["store"], :n]
@@ -319,17 +321,14 @@ class JointArea:
     @property
     def _free_x(self) -> Ints:
         """Rows of inner unknowns that nothing holds."""
-        if self.offer is None or not self.offer.held.any():
+        if self.offer is None or not self.offer.fixed.any():
             return self._inner_x
-        assert self.problem.ends is not None
-        return np.setdiff1d(self._inner_x, self.problem.ends.rows[self.offer.held])
+        return np.setdiff1d(self._inner_x, self.problem.ends.rows[self.offer.fixed])
 
     def _energy_cost(self, point: Point) -> float:
         """$ of substation power, as the user pays it."""
-        area, problem = self.area, self.problem
-        if not area.has_substation:
-            return 0.0
-        p = point.x[problem.layout.x["p"].start, : problem.periods] * area.settings.base_kva
+        area, first = self.area, self.problem.layout.x["p"].start
+        p = point.x[first : first + area.has_substation, : self.problem.periods].sum(axis=0) * area.settings.base_kva
         return float(energy(area.horizon.part(self._span), p, area.settings.export_price_per_kwh))
 
     def _fill(self, found: Values, at: Condensed, delta: Floats, convex: Bools) -> None:
@@ -379,10 +378,9 @@ class JointArea:
             expanded(limits, self.point.slacks, self._at.condensed, change, k, k_t),
         )
 
-    def _measures(self, found: Values, at: Condensed, point: Point | None = None) -> Measures:
-        point = self.point if point is None else point
+    def _measures(self, found: Values, at: Condensed) -> Measures:
         problem, limits, n = self.problem, self.problem.limits, self.problem.periods
-        slacks = point.slacks
+        point, slacks = self.point, self.point.slacks
         missing, most_missing = absolute(found.equations, self._inner_equations, n)
         outside, most_outside = absolute(at.residual, np.arange(len(at.residual)), n)
         pull = limits.gradient(slacks.z, found.magnitude[1:3], problem.layout.rows)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tieflow.areas.leg_kernel import leg_values
-from tieflow.areas.own_ends import Offer, end_values
+from tieflow.areas.own_ends import end_values
 from tieflow.areas.problem import Problem
 from tieflow.common.arrays import Floats
 from tieflow.common.feeder.load_law import leg_powers
 from tieflow.common.interior_point.row_kernels import add_product, add_transposed
+from tieflow.common.ties.boundary import AreaProposal
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Values:
     """over ``scale``, oversteps left out"""
 
 
-def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer: Offer | None = None) -> Values:
+def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer: AreaProposal | None = None) -> Values:
     """The problem at unknowns (row, T) and multipliers, the loads' laws blended over ``width``; ``offer`` is what an
     area that is solved by itself is asked."""
     layout, network, linear = problem.layout, problem.network, problem.linear

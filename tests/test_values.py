@@ -13,7 +13,7 @@ from joint_parts import BARRIER, begun, everything
 
 from tieflow.areas.entries import entries
 from tieflow.areas.joint_area import JointArea, Point
-from tieflow.areas.own_ends import FREE, HELD, Offer, offered
+from tieflow.areas.own_ends import FREE, HELD, offered
 from tieflow.areas.values import Values, values
 from tieflow.common.arrays import Floats, Ints
 from tieflow.common.case import read_case
@@ -55,10 +55,9 @@ class Probe:
         """Rows that do not move, whose slopes are nobody's."""
         if self.offer is None:
             return np.zeros(0, np.int64)
-        assert self.problem.ends is not None
-        return self.problem.ends.rows[self.offer.held]
+        return self.problem.ends.rows[self.offer.fixed]
 
-    def _offer(self, forecast: Floats) -> Offer:
+    def _offer(self, forecast: Floats) -> AreaProposal:
         """Prices, curvatures and losses upstream at random, a third of the quantities held."""
         shape = forecast.shape
         return offered(
@@ -199,7 +198,7 @@ def test_what_corrects_the_inertia_is_added_to_controls_and_voltages_only() -> N
     layout, plain, more = probe.problem.layout, probe.matrices(), probe.matrices(delta=0.5)
     n = layout.nodes
     moved = np.zeros(2 * layout.blocks)
-    moved[layout.at_x[probe.problem.control_rows]] = 0.5
+    moved[layout.at_x[probe.problem.power[0].indices]] = 0.5
     moved[layout.at_x[np.concatenate([np.arange(n), np.arange(2 * n, 3 * n)])]] = 0.5
     for one, other in zip(plain, more, strict=True):
         np.testing.assert_allclose(other - one, np.diag(moved), atol=1e-9)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tieflow.common.arrays import Complexes, Floats, Ints
@@ -92,10 +93,15 @@ class AreaCase(Generic[AnyFeeder]):
         """Every device, kind by kind."""
         return devices_of(self)
 
+    @property
+    def tie_nodes(self) -> Ints:
+        """(conductor,) nodes of the ties to the area's children, one tie after the other."""
+        return np.concatenate([np.zeros(0, np.int64), *(end.nodes for end in self.tie_ends if end.side == "parent")])
+
 
 @dataclass(frozen=True)
 class Partition:
-    """A case in areas. Area 0 holds the substation."""
+    """A case in areas. Area 0 holds the substation, and every area comes after its parent."""
 
     areas: tuple[AreaCase[Any], ...]
     ties: tuple[Tie, ...]
