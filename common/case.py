@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import Field
 
-from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.errors import CaseError, counted, did_you_mean
 from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, make_feeder
 from tieflow.common.feeder.branch_limits import TABLE, BranchLimit, check_branch_limits
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, connection
@@ -63,6 +63,14 @@ class Case:
     wind: tuple[Wind, ...] = ()
     branch_limits: tuple[BranchLimit, ...] = ()
     """of a multi-phase case; a balanced one has them in its table of branches"""
+
+    def __repr__(self) -> str:
+        """Which feeder, how long, and what is in it, in a line."""
+        areas, hours = max(1, len({row.area for row in self.areas})), self.horizon.hour
+        told = [self.settings.model, counted(areas, "area")]
+        told.append(f"{counted(len(hours), 'period')} of {self.horizon.dt:g} h from hour {hours[0]}")
+        told += [f"{kind} {len(getattr(self, kind))}" for kind in DEVICE_KINDS if getattr(self, kind)]
+        return f"<Case {self.name}: {', '.join(told)}>"
 
     @property
     def is_balanced(self) -> bool:

@@ -27,10 +27,16 @@ from tieflow.common.results.study_store import read_run
 from tieflow.common.results.study_store import read_study as stored_study
 from tieflow.common.ties.cutting import area_numbers
 from tieflow.common.wire.transport import abort, dismiss, work
+from tieflow.coordinator.methods import find_method
 from tieflow.coordinator.record import Round
-from tieflow.launch.plots.style import LIMIT, STYLES, library
+from tieflow.launch.figures.comparison import Comparison, Difference, compare
+from tieflow.launch.figures.kpis import Extreme, Kpis, kpi_report
+from tieflow.launch.plots.figures import figure_of
+from tieflow.launch.plots.style import library
 from tieflow.launch.runs import solve as runs
+from tieflow.launch.runs.branch_limits import with_limits
 from tieflow.launch.runs.partition import in_areas
+from tieflow.launch.studies import benchmark as benchmarks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +44,11 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["PV", "Battery", "BranchLimit", "Case", "CaseError", "FlexibleLoad", "Result", "TieflowError", "Wind"]
+__all__ += ["Comparison", "Difference", "Extreme", "Kpis"]
 __all__ += [
+    "benchmark",
+    "compare",
+    "kpis",
     "load",
     "plot",
     "read",
@@ -53,13 +63,17 @@ __all__ += [
     "with_pv",
     "with_wind",
 ]
+Answer = TypeVar("Answer")
 AnyRow = TypeVar("AnyRow", bound=Row)
 AnyDevice = TypeVar("AnyDevice", bound=Device)
 
 
 def load(name_or_folder: str | Path, /, **settings: object) -> Case:
     """A shipped case or a case folder; keywords replace settings of case.toml (``periods=6``). Raises CaseError."""
-    return read_case(str(name_or_folder), settings, "keyword argument")
+    case = read_case(str(name_or_folder), settings, "keyword argument")
+    where = "keyword argument" if "method" in settings else "case.toml"
+    find_method(case.settings.default_method, where)  # for its errors
+    return case
 
 
 def with_pv(case: Case, *systems: PV) -> Case:
@@ -84,12 +98,10 @@ def with_wind(case: Case, *turbines: Wind) -> Case:
 
 
 def with_branch_limits(case: Case, *limits: BranchLimit) -> Case:
-    """The multi-phase case with limits of branches added or, of the same name, replaced. Raises CaseError for a branch
-    that the feeder lacks or that has a limit by another name, and for a model without such limits."""
-    placed = {limit.place: limit for limit in (*case.branch_limits, *limits)}
-    changed = replace(case, branch_limits=tuple(_row(BranchLimit, limit.model_dump()) for limit in placed.values()))
-    check_devices(changed)
-    return changed
+    """The case with limits of branches added, or put in place of those that its branches have; one of a balanced case
+    is named by its buses, such as ``a-b``. Raises CaseError for a branch that the feeder lacks, and for two limits of
+    the same branch."""
+    return with_limits(case, [_row(BranchLimit, limit.model_dump()) for limit in limits], "branch limits")
 
 
 def with_areas(case: Case, areas: int | Mapping[str, object]) -> Case:
@@ -124,25 +136,43 @@ def solve(
     with MPI as ``mpirun -n 3 python -m mpi4py script.py``: it ends all ranks when nobody catches an error of rank 0.
     An unexpected error of another rank ends all ranks (MPI_Abort), since rank 0 would wait forever.
     """
-    own = comm.Dup() if comm is not None and comm.size > 1 else None  # apart from the user's messages
-    if own is not None and own.rank > 0:
-        try:
-            work(own, runs.make_solver)
-        except Exception:
-            abort(own)
-        own.Free()
-        return None
-    try:
-        if method is not None:
-            _check_word("method", method, runs.METHODS)
-        if not (1e-9 <= tolerance_pu <= 1 and max_rounds >= 1):
-            raise CaseError(f"tolerance_pu = {tolerance_pu}, max_rounds = {max_rounds}: from 1e-9 to 1, and 1 or more.")
-        options = runs.Options(method, tolerance_pu, max_rounds, certify, check)
+
+    def solved(own: Comm | None) -> Result:
+        options = _options(tolerance_pu, max_rounds, method=method, certify=certify, check=check)
         return runs.solve(case, options, own, on_round or (lambda _: None))
-    finally:
-        dismiss(own)
-        if own is not None:
-            own.Free()
+
+    return _coordinated(comm, solved)
+
+
+def benchmark(
+    case: Case,
+    methods: Sequence[str] = ("newton", "admm", "dlmp", "enapp"),
+    *,
+    comm: Comm | None = None,
+    tolerance_pu: float = 1e-5,
+    max_rounds: int = 200,
+    cpu: bool = False,
+) -> list[dict[str, Any]] | None:
+    """The centralized baseline and then each method, as ``tieflow benchmark --json`` tells them: ``method``, ``cost``,
+    ``objective``, ``gap_to_optimum`` (of the objective, relative), ``rounds``, ``converged``, ``checker``, ``time``,
+    ``critical_path_ratio`` (over the baseline's; ``cpu``: of threads' CPU time) and more; a table of them is
+    ``pandas.DataFrame(benchmark(case))``.
+
+    Ranks, ``comm`` and errors are as in ``solve``. Raises TieflowError also when the baseline does not solve.
+    """
+
+    def compared(own: Comm | None) -> list[dict[str, Any]]:
+        for method in methods:
+            find_method(method)  # for its errors, before anything is solved
+        return benchmarks.benchmark(case, methods, _options(tolerance_pu, max_rounds), own, cpu=cpu)
+
+    return _coordinated(comm, compared)
+
+
+def kpis(result: Result) -> Kpis:
+    """The key performance indicators of a run as a data class, by OpenDSS's replay where there is one, else by the
+    optimizer (``result.check`` tells); docs/kpis.md defines them. ``dataclasses.asdict`` makes them a dict."""
+    return kpi_report(result).kpis
 
 
 def save(result: Result, path: str | Path) -> None:
@@ -192,64 +222,39 @@ def table(result: Result, what: str) -> DataFrame:
 
 
 def plot(result: Result, what: str = "schedule") -> Figure:
-    """A matplotlib figure: ``schedule``, totals of substation, batteries and PV by hour; ``voltages``, their range
-    where limits hold; ``convergence``, by round. Raises TieflowError for another word, or without matplotlib."""
-    _check_word("plot", what, ("schedule", "voltages", "convergence"))
-    case, state, past = result.case, result.state, result.history
-    x = (case.horizon.hour[0] + np.arange(len(case.horizon) + 1.0)) * case.horizon.dt
-    # By panel and name: a limit, a line by hour (or at the ends of hours, or by round), or an area between two.
-    panels: dict[str, dict[str, Any]]
-    found: dict[str, Any]
-    if what == "schedule":
-        battery = {name: array.sum(axis=0) for name, array in result.schedule.batteries.items()}
-        shares = ("soc_initial", "soc_max", "soc_min")
-        kwh = [sum((getattr(unit, share) * unit.energy_kwh for unit in case.batteries), 0.0) for share in shares]
-        limits = {"upper limit": kwh[1], "lower limit": kwh[2]}
-        panels = {
-            "substation\nkW, kvar": {"real": state.substation_p_kw, "reactive": state.substation_q_kvar},
-            "batteries\nkW": {"discharge": (0.0, battery["discharge_kw"]), "charge": (0.0, -battery["charge_kw"])},
-            "stored energy\nkWh": {"stored": [kwh[0], *battery["energy_kwh"]]} | limits,
-            "PV reactive power\nkvar": {"into the feeder": result.schedule.pv["q_kvar"].sum(axis=0)},
-        }
-    elif what == "voltages":
-        v = state.v_pu[1:] if case.is_balanced else state.v_pu[case.network.limited[case.network.roots :]]
-        found = {"range": (v.min(axis=0), v.max(axis=0)), "median": np.median(v, axis=0)}
-        limits = {"upper limit": case.settings.v_max_pu, "lower limit": case.settings.v_min_pu}
-        panels = {"voltage, pu": found | limits}
-    else:
-        x = np.arange(1.0, len(past.cost) + 1)
-        found = {"mismatch": past.mismatch_pu, "change": past.change_pu, "model error": past.model_error_pu}
-        found["first-order residual"] = past.optimality
-        # Zero, as the mismatch of a single area, has no place on a logarithmic axis.
-        found = {name: np.where(y > 0, y, np.nan) for name, y in found.items() if (y > 0).any()}
-        panels = {"largest difference, pu": {**found, "tolerance": result.tolerance_pu}}
-    figures = library("matplotlib.figure", "'tieflow[plot]'")
-    figure: Figure = figures.Figure((8, 2 + 2 * len(panels)), layout="constrained")
-    remarks = ["powers per phase"] * (case.is_balanced and what == "schedule") + ["NOT CONVERGED"] * (
-        not result.converged
-    )
-    figure.suptitle(", ".join([case.name, result.method, *remarks]))
-    rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axes, (label, lines) in zip(rows, panels.items(), strict=True):
-        styles = iter(STYLES)
-        for name, y in lines.items():
-            if isinstance(y, float):
-                axes.axhline(y, color=LIMIT, linestyle=":" if name == "lower limit" else "--", label=name)
-                continue
-            color, style = next(styles)
-            if isinstance(y, tuple):
-                axes.stairs(y[1], x, baseline=y[0], fill=True, color=color, alpha=0.5, label=name)
-            elif len(y) == len(x):
-                axes.plot(x, y, style, marker="o", color=color, label=name)
-            else:
-                axes.stairs(y, x, baseline=None, color=color, linestyle=style, linewidth=2, label=name)
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    by_round = what == "convergence"
-    axes.set(xlabel="round" if by_round else "hour of the day", yscale="log" if by_round else "linear")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    return figure
+    """A matplotlib figure: ``schedule``, everything that was decided; ``voltages``, their range by hour where limits
+    hold; or a picture that ``tieflow plot`` draws, by the name of its file: ``substation``, ``batteries``, ``pv``,
+    ``wind``, ``flexible_loads``, ``voltage_profile``, ``voltage_heat_map``, ``voltage_map``, ``price_map``,
+    ``area_map``, ``convergence``. All show OpenDSS's replay where there is one. Raises TieflowError for another word,
+    for a picture in which the run has nothing to show, or without matplotlib."""
+    return figure_of(result, what)
+
+
+def _options(tolerance_pu: float, max_rounds: int, **others: Any) -> runs.Options:
+    if not (1e-9 <= tolerance_pu <= 1 and max_rounds >= 1):
+        raise CaseError(f"tolerance_pu = {tolerance_pu}, max_rounds = {max_rounds}: from 1e-9 to 1, and 1 or more.")
+    options = runs.Options(tolerance_pu=tolerance_pu, max_rounds=max_rounds, **others)
+    if options.method is not None:
+        find_method(options.method)  # for its errors
+    return options
+
+
+def _coordinated(comm: Comm | None, act: Callable[[Comm | None], Answer]) -> Answer | None:
+    """What rank 0 gets from an act on the ranks, which have areas meanwhile; None on the others."""
+    own = comm.Dup() if comm is not None and comm.size > 1 else None  # apart from the user's messages
+    if own is not None and own.rank > 0:
+        try:
+            work(own, runs.make_solver)
+        except Exception:
+            abort(own)
+        own.Free()
+        return None
+    try:
+        return act(own)
+    finally:
+        dismiss(own)
+        if own is not None:
+            own.Free()
 
 
 def _places(case: Case, what: str) -> tuple[str, Sequence[str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import pytest
 import tieflow
 from tieflow.common.errors import InfeasibleError
 from tieflow.common.ties.cutting import partition
+from tieflow.launch import api, example
+from tieflow.launch.plots.figures import pictures
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -124,6 +128,26 @@ def test_two_devices_for_one_place_in_one_call_are_refused(small: Path) -> None:
 def test_a_device_that_does_not_fit_a_multiphase_case_is_refused(bus: str, phases: str, message: str) -> None:
     with pytest.raises(tieflow.CaseError, match=message):
         tieflow.with_batteries(tieflow.load("ieee13", periods=1), battery(bus, phases=phases))
+
+
+def test_a_branch_limit_is_added_or_replaces_that_of_its_branch_by_whichever_name(small: Path) -> None:
+    def limit(branch: str, s_max_kva: float) -> tieflow.BranchLimit:
+        return tieflow.BranchLimit(branch=branch, s_max_kva=s_max_kva)
+
+    case = tieflow.with_branch_limits(tieflow.load("ieee13", periods=1), limit("transformer.reg1", 800))
+    more = tieflow.with_branch_limits(case, limit("Transformer.reg3", 700), limit("line.650632", 900))
+    assert [(row.branch, row.s_max_kva) for row in more.branch_limits] == [
+        ("Transformer.reg3", 700),
+        ("line.650632", 900),
+    ]
+    balanced = tieflow.with_branch_limits(tieflow.load(small), limit("d-a", 50))
+    assert [row.s_max_kva for row in balanced.branches] == [None, None, None, 50]
+    with pytest.raises(tieflow.CaseError, match="branch limits: unknown branch 'a-z'"):
+        tieflow.with_branch_limits(balanced, limit("a-z", 50))
+    with pytest.raises(tieflow.CaseError, match="'d-a' is the same branch as 'a-d'"):
+        tieflow.with_branch_limits(balanced, limit("a-d", 50), limit("d-a", 60))
+    with pytest.raises(tieflow.CaseError, match="s_max_kva: must be greater than 0"):
+        tieflow.with_branch_limits(case, limit("line.650632", 1).model_copy(update={"s_max_kva": 0.0}))
 
 
 @pytest.mark.parametrize("name", ["ieee123", "ieee13"])
@@ -271,7 +295,9 @@ def test_a_case_without_devices_has_tables_and_plots_without_columns(small: Path
     assert bare is not None
     assert tieflow.table(bare, "pv").shape == (2, 0)
     assert tieflow.table(bare, "batteries").shape == (2, 0)
-    assert len(tieflow.plot(bare).axes) == 4
+    assert len(tieflow.plot(bare).axes) == 1
+    with pytest.raises(tieflow.TieflowError, match="plot 'pv': this run has nothing to show in it"):
+        tieflow.plot(bare, "pv")
 
 
 def test_a_change_of_a_table_leaves_the_result_alone(small_result: tieflow.Result) -> None:
@@ -285,25 +311,34 @@ def test_a_change_of_a_table_leaves_the_result_alone(small_result: tieflow.Resul
 def test_the_schedule_is_plotted_with_units_over_the_hours_of_the_day(small_result: tieflow.Result) -> None:
     figure = tieflow.plot(small_result)
     labels = [axes.get_ylabel() for axes in figure.axes]
-    assert labels == ["substation\nkW, kvar", "batteries\nkW", "stored energy\nkWh", "PV reactive power\nkvar"]
+    kw = [f"{name}\n{unit} per phase" for name, unit in (("substation", "kW, kvar"), ("batteries", "kW"))]
+    assert labels == [*kw, "state of\ncharge, %", "PV\nkW, kvar per phase"]
     assert figure.axes[-1].get_xlabel() == "hour of the day"
     real = figure.axes[0].patches[0].get_data()
-    assert real.values.tolist() == small_result.state.substation_p_kw.tolist()
+    assert small_result.check is not None
+    assert real.values.tolist() == small_result.check.state.substation_p_kw.tolist()
     assert real.edges.tolist() == [6.0, 12.0, 18.0], "rows 1 and 2 of a day of four 6 h periods"
-    stored = figure.axes[2].get_lines()[0].get_ydata()
-    assert np.asarray(stored).tolist() == [125.0, *small_result.schedule.batteries["energy_kwh"][0]]
+    stored = next(line for line in figure.axes[2].get_lines() if line.get_label() == "all together").get_ydata()
+    expected = [125.0, *small_result.check.battery_energy_kwh[0]]
+    np.testing.assert_allclose(stored, np.array(expected) / 2)
 
 
 def test_voltages_are_plotted_where_limits_hold(multiphase: tieflow.Result, small_result: tieflow.Result) -> None:
     for result, limits in ((multiphase, [1.06, 0.95]), (small_result, [1.05, 0.95])):
         axes = tieflow.plot(result, "voltages").axes[0]
         shown = axes.patches[0].get_data()
-        expected = result.state.v_pu[1:]
-        if not result.case.is_balanced:
-            expected = result.state.v_pu[result.case.network.limited[result.case.network.roots :]]
+        assert result.check is not None
+        v = result.check.state.v_pu
+        expected = v[1:] if result.case.is_balanced else v[result.case.network.limited[result.case.network.roots :]]
         np.testing.assert_array_equal(shown.values, expected.max(axis=0))
         np.testing.assert_array_equal(shown.baseline, expected.min(axis=0))
         assert [line.get_ydata()[0] for line in axes.get_lines()] == limits
+
+
+def test_every_picture_of_the_command_is_had_by_its_name(small_result: tieflow.Result) -> None:
+    for picture in pictures(small_result):
+        heading = tieflow.plot(small_result, picture.name).get_suptitle()
+        assert heading == picture.draw(small_result).get_suptitle()
 
 
 def test_convergence_is_plotted_by_round_and_says_when_there_is_none(multiphase: tieflow.Result) -> None:
@@ -320,7 +355,7 @@ def test_convergence_is_plotted_by_round_and_says_when_there_is_none(multiphase:
 def test_unknown_tables_and_plots_are_refused(small_result: tieflow.Result) -> None:
     with pytest.raises(tieflow.TieflowError, match="Did you mean 'voltages'"):
         tieflow.table(small_result, "voltage")
-    with pytest.raises(tieflow.TieflowError, match="Known: convergence, schedule, voltages"):
+    with pytest.raises(tieflow.TieflowError, match="Known: area_map, batteries, convergence, .*schedule, .*voltages"):
         tieflow.plot(small_result, "xyz")
 
 
@@ -335,13 +370,89 @@ def test_what_is_not_installed_is_named_with_how_to_get_it(
         tieflow.plot(small_result)
 
 
-def test_the_example_runs_and_leaves_a_result_and_a_plot(tmp_path: Path) -> None:
+def test_the_indicators_of_a_run_are_numbers(small_result: tieflow.Result) -> None:
+    found = tieflow.kpis(small_result)
+    check = small_result.check
+    assert check is not None
+    assert found.energy_cost == pytest.approx(check.cost)
+    assert found.peak_substation_kw.value == check.state.substation_p_kw.max()
+    assert isinstance(found.lowest_voltage_pu, tieflow.Extreme)
+    assert asdict(found)["losses_kwh"] == found.losses_kwh
+
+
+def test_runs_are_compared_where_both_have_something(small: Path, small_result: tieflow.Result) -> None:
+    case = tieflow.with_batteries(tieflow.load(small), battery("b"))
+    more = tieflow.solve(replace(case, pv=()))
+    assert more is not None
+    found = tieflow.compare(small_result, more)
+    cost = found.kpis["energy_cost"]
+    a, b = tieflow.kpis(small_result), tieflow.kpis(more)
+    assert (cost.a, cost.b, cost.change) == (a.energy_cost, b.energy_cost, b.energy_cost - a.energy_cost)
+    assert cost.change_percent == pytest.approx(100 * (b.energy_cost / a.energy_cost - 1))
+    assert found.kpis["pv_utilization_percent"].b is None and found.kpis["pv_utilization_percent"].change is None
+    assert set(found.setpoints) == {
+        f"batteries.{name}" for name in ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh")
+    }
+    assert found.sources == ("OpenDSS replay", "OpenDSS replay")
+    first, second = (tieflow.table(run, "batteries")["q_kvar"]["d"] for run in (small_result, more))
+    told = found.setpoints["batteries.q_kvar"]
+    assert (told.place, abs(told.value)) == ("d", (second - first).abs().max())
+    assert told.value == (second - first)[told.hour]
+    assert found.voltage_pu is not None and small_result.check is not None and more.check is not None
+    away = (more.check.state.v_pu - small_result.check.state.v_pu)[1:]
+    assert abs(found.voltage_pu.value) == np.abs(away).max()
+
+
+def test_runs_that_share_no_hour_or_kind_of_case_are_told_apart(
+    multiphase: tieflow.Result, small_result: tieflow.Result
+) -> None:
+    later = replace(small_result.case.horizon, hour=(20, 21))
+    other = replace(small_result, case=replace(small_result.case, horizon=later), check=None)
+    found = tieflow.compare(small_result, other)
+    assert found.voltage_pu is None and found.setpoints == {}
+    assert found.sources == ("OpenDSS replay", "optimizer (not checked in OpenDSS)")
+    same = tieflow.compare(multiphase, multiphase)
+    assert same.voltage_pu is not None and same.voltage_pu.value == 0
+    assert all(item.change in (0, None) for item in same.kpis.values())
+    with pytest.raises(
+        tieflow.TieflowError, match="ieee13 and small: powers of a balanced case are those of one phase"
+    ):
+        tieflow.compare(multiphase, small_result)
+
+
+def test_methods_are_benchmarked_as_data(small: Path) -> None:
+    case = tieflow.load(small)
+    rows = tieflow.benchmark(case, ["admm", "enapp"], tolerance_pu=1e-4)
+    assert rows is not None
+    assert [row["method"] for row in rows] == ["centralized", "admm", "enapp"]
+    assert [row["converged"] for row in rows] == [True] * 3 and rows[1]["tolerance_pu"] == 1e-4
+    assert rows[0]["gap_to_optimum"] == 0 and 0 < rows[2]["gap_to_optimum"] < 1e-2
+    assert all(row["checker"]["passed"] and row["critical_path_ratio"] > 0 for row in rows)
+    with pytest.raises(tieflow.CaseError, match="method 'amdm' is unknown. Did you mean 'admm'"):
+        tieflow.benchmark(case, ["amdm"])
+    with pytest.raises(tieflow.CaseError, match="max_rounds = 0"):
+        tieflow.benchmark(case, ["admm"], max_rounds=0)
+
+
+def test_what_the_package_offers_is_what_the_module_and_the_types_offer() -> None:
+    tree = ast.parse(Path(tieflow.__file__).read_text())
+    typed = next(
+        node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "tieflow.launch.api"
+    )
+    assert sorted(alias.name for alias in typed.names) == sorted(tieflow.__all__) == sorted(api.__all__)
+
+
+def test_the_example_is_that_of_the_readme_and_prints_and_leaves_what_is_told_there(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tieflow.launch.example"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
-    assert "converged: True, confirmed by OpenDSS: True" in run.stdout
-    assert "646.2-3" in run.stdout
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert f"```py\n{Path(example.__file__).read_text()}```" in readme
+    printed = "\n".join(line.rstrip() for line in run.stdout.splitlines())
+    # How many rounds it takes is not what the example is about.
+    told, found = (re.sub(r"\d+ rounds", "rounds", text) for text in (readme, printed))
+    assert f"```text\n{found}\n```" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ieee13.h5", "ieee13.png"]
     assert (tmp_path / "ieee13.png").read_bytes().startswith(PNG)
     assert [unit.energy_kwh for unit in tieflow.read(tmp_path / "ieee13.h5").case.batteries] == [1600, 400, 600, 240]

@@ -15,7 +15,7 @@ from commands import Tieflow
 from tieflow.common.case import read_case
 from tieflow.common.results.result import Result
 from tieflow.common.results.store import read_result, write_result
-from tieflow.launch.runs.solve import METHODS
+from tieflow.coordinator.methods import METHODS
 
 Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 Edit = Callable[[str, str, str], None]

@@ -23,8 +23,8 @@ Mpirun = Callable[..., subprocess.CompletedProcess[str]]
 JOBS = """
 import sys, time
 from tieflow.common.errors import TieflowError
-from tieflow.common.farm import run_jobs
-from tieflow.common.transport import abort, dismiss, work, world
+from tieflow.common.wire.farm import run_jobs
+from tieflow.common.wire.transport import abort, dismiss, work, world
 
 def do(job, comm, between):
     for _ in range(3):

@@ -84,3 +84,12 @@ def test_a_library_is_known_in_its_rooms_only(library: str, homes: tuple[str, ..
     statement = re.compile(rf"^\s*(from|import) {library}\b", re.MULTILINE)
     users = [path.relative_to(ROOT).as_posix() for path in modules().values() if statement.search(path.read_text())]
     assert users and all(user.startswith(homes) for user in users)
+
+
+def test_who_names_a_room_above_without_importing_it() -> None:
+    named = re.compile(r"[\"']tieflow\.(launch|areas|coordinator)\b")
+    found = {
+        module for module, path in modules().items() if room(module)[0] != "launch" and named.search(path.read_text())
+    }
+    # The folder of shipped cases; and what a notebook shows of a result, which asks the result itself.
+    assert found == {"tieflow.common.case", "tieflow.common.results.result"}

@@ -119,7 +119,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("price_high_per_kwh", float("-inf")),
         ("export_price_per_kwh", float("nan")),
         ("substation_export_kw", -1),
-        ("method", "adm"),
+        ("method", 1),
         ("price_high_share", 40),
         ("pv_percent", 101),
         ("battery_percent", -1),

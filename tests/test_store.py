@@ -293,7 +293,7 @@ FILL = """
 import resource, sys
 from pathlib import Path
 from tieflow.common.errors import TieflowError
-from tieflow.common.store import {imports}
+from tieflow.common.results.store import {imports}
 from tests.test_store import make_result, small_case
 path = Path(sys.argv[1])
 if len(sys.argv) > 2:

@@ -45,13 +45,13 @@ import traceback
 
 import numpy as np
 
-from tieflow.common.boundary import AreaResponse, make_boundary
+from tieflow.common.ties.boundary import AreaResponse, make_boundary
 from tieflow.common.case import read_case
-from tieflow.common.partition import partition
-from tieflow.common.transport import InProcess, areas_at_work, cut_time, dismiss, work, world
+from tieflow.common.ties.cutting import partition
+from tieflow.common.wire.transport import InProcess, areas_at_work, cut_time, dismiss, work, world
 from tieflow.coordinator.loop import Task
 from tieflow.coordinator.methods import METHODS
-from tieflow.launch.solve import make_solver
+from tieflow.launch.runs.solve import make_solver
 
 class Watched:
     def __init__(self, transport):

@@ -26,7 +26,6 @@ Model = Literal["balanced", "multiphase", "lindist3"]
 """``lindist3``: only in results of earlier versions"""
 MODELS = ("balanced", "multiphase")
 """models that a case may have"""
-Method = Literal["admm", "newton", "dlmp", "enapp", "centralized"]
 Objective = Literal["cost", "losses", "voltage_deviation", "peak"]
 COSTS = ("cost", "peak")
 """objectives that are the energy cost"""
@@ -47,9 +46,9 @@ class Settings(BaseModel):
     title: str = ""
     model: Model = "balanced"
     """``balanced``: branch flow of buses.csv and branches.csv; ``multiphase``: every phase of circuit.dss, exactly."""
-    method: Method | None = None
+    method: Annotated[str, Field(min_length=1)] | None = None
     """How the areas agree, unless a command says otherwise; not given: ``admm`` in a balanced case, ``newton`` in a
-    multi-phase one."""
+    multi-phase one. Whether there is such a method is known to ``coordinator.methods``."""
     voltage_kv: Positive = 1.0
     """Nominal line-to-line voltage of a balanced case."""
     base_kva: Positive = 1000.0
@@ -145,7 +144,7 @@ class Settings(BaseModel):
         return self
 
     @property
-    def default_method(self) -> Method:
+    def default_method(self) -> str:
         """The method that solves the case where nobody asks for another."""
         if self.method is not None:
             return self.method

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 
 import numpy as np
 
 from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
+from tieflow.common.errors import counted
 from tieflow.common.results.schedule import NetworkState, Schedule
 
 
@@ -139,3 +141,21 @@ class Result:
     prices"""
     notes: tuple[str, ...] = ()
     """what the user should know: hand-overs, repeated solves, loose relaxations"""
+
+    def __repr__(self) -> str:
+        """What was solved and whether it may be used, in a line."""
+        rounds, check = len(self.history.cost), self.check
+        told = [f"{self.cost:.2f} $", "converged" if self.converged else "NOT CONVERGED"]
+        told[-1] += f" in {counted(rounds, 'round')}" if rounds else ""
+        if check is None:
+            told.append("not checked in OpenDSS")
+        else:
+            told.append("confirmed by OpenDSS" if check.passed else "NOT CONFIRMED BY OPENDSS")
+        told += [f"{counted(len(self.oversteps), 'limit')} OVERSTEPPED"] if self.oversteps else []
+        return f"<Result of {self.case.name} by {self.method}: {', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        # The one call upwards: notebooks ask the value itself, and reports stand above results.
+        card: str = import_module("tieflow.launch.report.notebook").result_card(self)
+        return card

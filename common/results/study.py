@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from tieflow.common.errors import counted
 from tieflow.common.results.result import Result
 
 
@@ -76,6 +77,15 @@ class StoredStudy:
     head: StudyHead
     variants: Mapping[str, VariantRun]
     """in the order of the study file"""
+
+    def __repr__(self) -> str:
+        """Which study, of what, and how many of its variants have been run, in a line."""
+        runs, head = self.variants.values(), self.head
+        failed = sum(run.optimized is None for run in runs)
+        told = f"{len(runs)} of {counted(len(head.order), 'variant')} of {head.case}" + f", {failed} FAILED" * (
+            failed > 0
+        )
+        return f"<StoredStudy {head.name or head.title}: {told}>"
 
 
 def digest(*items: Any) -> str:

@@ -12,11 +12,12 @@ import click
 from rich.console import Console
 
 from tieflow.common.case import Case, read_case
-from tieflow.common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError, did_you_mean
+from tieflow.common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError
 from tieflow.common.results.store import check_writable, write_result
 from tieflow.common.results.study_store import read_run
 from tieflow.common.ties.cutting import area_numbers
 from tieflow.common.wire.transport import abort, dismiss, end_all, launched_rank, work, world
+from tieflow.coordinator.methods import find_method, method_names
 from tieflow.launch.commands.options import (
     given_settings,
     json_option,
@@ -31,8 +32,8 @@ from tieflow.launch.figures.summary import exit_code, summary
 from tieflow.launch.report.console import benchmark_table, print_result, print_round
 from tieflow.launch.runs.partition import describe, in_areas_of, partition_report, write_areas
 from tieflow.launch.runs.partition import summary as area_summary
-from tieflow.launch.runs.solve import METHODS, Options, checked, library_versions, make_solver, solve
-from tieflow.launch.studies.benchmark import compare
+from tieflow.launch.runs.solve import Options, checked, library_versions, make_solver, solve
+from tieflow.launch.studies import benchmark as benchmarks
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -71,7 +72,7 @@ def app() -> None:
 
 @app.command("solve")
 @case_options
-@click.option("--method", help=f"One of {', '.join(METHODS)}. [default: the case's]")
+@click.option("--method", help=f"One of {', '.join(method_names())}. [default: the case's]")
 @click.option(
     "--starts",
     type=click.IntRange(1),
@@ -101,7 +102,8 @@ def solve_command(
 ) -> int:
     """Solve CASE in its areas, replay the schedule in OpenDSS, store and print the result."""
     console = Console(stderr=as_json)
-    _check_methods([] if method is None else [method])
+    if method is not None:
+        find_method(method)  # for its errors, before anything is read
     case = in_areas_of(_read(case_name, periods, overrides), areas)
     path = output or Path(f"{case.name}.h5")
     check_writable(path)
@@ -260,9 +262,10 @@ def benchmark(
 ) -> int:
     """Run several methods on CASE against the centralized baseline and print one table."""
     names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
-    _check_methods(names)
+    for name in names:
+        find_method(name)  # for its errors, before anything is read
     case = in_areas_of(_read(case_name, periods, overrides), areas)
-    rows = compare(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm, cpu=cpu)
+    rows = benchmarks.benchmark(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm, cpu=cpu)
     if as_json:
         print_json({"runs": rows})
     else:
@@ -329,14 +332,11 @@ def _say(error: TieflowError) -> None:
     Console(stderr=True).print(f"tieflow: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
 
 
-def _check_methods(names: list[str]) -> None:
-    for name in names:
-        if name not in METHODS:
-            raise CaseError(f"method '{name}' is unknown.{did_you_mean(name, METHODS)}")
-
-
 def _read(name: str, periods: int | None, overrides: tuple[str, ...]) -> Case:
-    return read_case(name, given_settings(periods, overrides))
+    given = given_settings(periods, overrides)
+    case = read_case(name, given)
+    find_method(case.settings.default_method, "--set" if "method" in given else "case.toml")  # for its errors
+    return case
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +11,14 @@ import numpy as np
 from tieflow.common.arrays import Floats
 from tieflow.common.errors import counted
 from tieflow.common.results.result import Result
-from tieflow.launch.figures.kpis import OPENDSS, flexible_power, kpis, shown_state, weather_power
+from tieflow.launch.figures.kpis import (
+    OPENDSS,
+    flexible_power,
+    kpis,
+    limited_voltages,
+    shown_state,
+    weather_power,
+)
 from tieflow.launch.plots.style import (
     BLUE,
     GREEN,
@@ -28,6 +37,7 @@ from tieflow.launch.plots.style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TALL, _SHORT = 4.6, 3.2
@@ -41,18 +51,22 @@ _RESIDUAL_STYLES["model error"] = _RESIDUAL_STYLES["first-order residual"]
 
 def substation(result: Result) -> Figure:
     """Real and reactive power from the substation, and the mean real power."""
-    case, (state, _) = result.case, shown_state(result)
     figure = new_figure(result, "Substation power", _SHORT)
     axes = figure.subplots()
+    _draw_substation(axes, result)
+    axes.set_ylabel(unit(result.case, "kW, kvar"))
+    over_the_day(axes, result.case)
+    legend_below(figure, axes)
+    return figure
+
+
+def _draw_substation(axes: Axes, result: Result) -> None:
+    case, (state, _) = result.case, shown_state(result)
     steps(axes, case, state.substation_p_kw, "real, kW", BLUE)
     steps(axes, case, state.substation_q_kvar, "reactive, kvar", ORANGE, "--")
     axes.axhline(state.substation_p_kw.mean(), color=GREY, linestyle=":", label="mean real")
     if case.settings.substation_peak_kw is not None:
         limit_lines(axes, [case.settings.substation_peak_kw], "cap")
-    axes.set_ylabel(unit(case, "kW, kvar"))
-    over_the_day(axes, case)
-    legend_below(figure, axes)
-    return figure
 
 
 def read_substation(result: Result) -> str:
@@ -64,27 +78,37 @@ def read_substation(result: Result) -> str:
 
 def batteries(result: Result) -> Figure:
     """Power of all batteries together, and their stored energy per capacity: together, and each as a thin line."""
-    case, schedule = result.case, result.schedule
     figure = new_figure(result, "Batteries", _TALL)
     power, stored = figure.subplots(2, sharex=True)
+    _draw_batteries(power, result)
+    power.set_ylabel(unit(result.case, "kW"))
+    power.legend(loc="upper left", ncols=2)
+    _draw_charge(stored, result)
+    stored.set_ylabel("state of charge, %")
+    over_the_day(stored, result.case)
+    legend_below(figure, stored)
+    return figure
+
+
+def _draw_batteries(power: Axes, result: Result) -> None:
+    case, schedule = result.case, result.schedule
     bars(power, case, schedule.batteries["discharge_kw"].sum(axis=0), "discharge", BLUE)
     bars(power, case, -schedule.batteries["charge_kw"].sum(axis=0), "charge", ORANGE)
     power.axhline(0, color="black", linewidth=0.8)
-    power.set_ylabel(unit(case, "kW"))
-    power.legend(loc="upper left", ncols=2)
     largest = max(float(schedule.batteries[name].sum(axis=0).max()) for name in ("charge_kw", "discharge_kw"))
     # Batteries that idle have powers of a solver's accuracy, which would fill the panel.
     reach = max(1.35 * largest, 0.1 * sum(unit.p_rated_kw for unit in case.batteries))
     power.set_ylim(-reach, reach)
+
+
+def _draw_charge(stored: Axes, result: Result) -> None:
+    case = result.case
     each, together = charge_percent(result)
     for own in each if len(each) <= _MANY_BATTERIES else ():
         stored.plot(edges(case), own, color=GREY, linewidth=0.6, alpha=0.5)
     stored.plot(edges(case), together, color=GREEN, linewidth=1.8, label="all together")
     limit_lines(stored, _together(result, "soc_min", "soc_max"))
-    stored.set(ylabel="state of charge, %", ylim=(0, 105))
-    over_the_day(stored, case)
-    legend_below(figure, stored)
-    return figure
+    stored.set_ylim(0, 105)
 
 
 def read_batteries(result: Result) -> str:
@@ -120,19 +144,23 @@ def _together(result: Result, *shares: str) -> list[float]:
 def weather(result: Result, kind: str) -> Figure:
     """Real and reactive power of all PV systems (``pv``) or wind turbines (``wind``) together, and what they could give
     where that is more."""
-    case = result.case
-    power, available = (values.sum(axis=0) for values in weather_power(case, result.schedule, kind))
     figure = new_figure(result, WEATHER[kind], _SHORT)
     axes = figure.subplots()
+    _draw_weather(axes, result, kind)
+    axes.set_ylabel(unit(result.case, "kW, kvar"))
+    over_the_day(axes, result.case)
+    legend_below(figure, axes)
+    return figure
+
+
+def _draw_weather(axes: Axes, result: Result, kind: str) -> None:
+    case = result.case
+    power, available = (values.sum(axis=0) for values in weather_power(case, result.schedule, kind))
     if not np.allclose(power, available):
         steps(axes, case, available, "available, kW", GREY, ":")
     steps(axes, case, power, "real, kW", BLUE)
     q = getattr(result.schedule, kind)["q_kvar"].sum(axis=0)
     steps(axes, case, q, "reactive into the feeder, kvar", ORANGE, "--")
-    axes.set_ylabel(unit(case, "kW, kvar"))
-    over_the_day(axes, case)
-    legend_below(figure, axes)
-    return figure
 
 
 def read_weather(result: Result, kind: str) -> str:
@@ -149,15 +177,19 @@ def read_weather(result: Result, kind: str) -> str:
 
 def flexible_loads(result: Result) -> Figure:
     """What flexible loads draw, together, beside what they would draw if left alone."""
-    actual, nominal = _flexible(result)
     figure = new_figure(result, "Flexible loads", _SHORT)
     axes = figure.subplots()
-    steps(axes, result.case, nominal, "nominal", GREY, ":")
-    steps(axes, result.case, actual, "scheduled", BLUE)
+    _draw_flexible_loads(axes, result)
     axes.set_ylabel(unit(result.case, "kW"))
     over_the_day(axes, result.case)
     legend_below(figure, axes)
     return figure
+
+
+def _draw_flexible_loads(axes: Axes, result: Result) -> None:
+    actual, nominal = _flexible(result)
+    steps(axes, result.case, nominal, "nominal", GREY, ":")
+    steps(axes, result.case, actual, "scheduled", BLUE)
 
 
 def read_flexible_loads(result: Result) -> str:
@@ -173,6 +205,45 @@ def _flexible(result: Result) -> tuple[Floats, Floats]:
     """(T,) actual and nominal power of all flexible loads."""
     actual, nominal = flexible_power(result.case, result.schedule)
     return actual.sum(axis=0), nominal.sum(axis=0)
+
+
+def schedule(result: Result) -> Figure:
+    """Everything that was decided, one above the other: substation, batteries, PV, wind, flexible loads."""
+    case = result.case
+    panels: list[tuple[str, Callable[[Axes], None]]] = [
+        (unit(case, "substation\nkW, kvar"), partial(_draw_substation, result=result))
+    ]
+    if case.batteries:
+        panels.append((unit(case, "batteries\nkW"), partial(_draw_batteries, result=result)))
+        panels.append(("state of\ncharge, %", partial(_draw_charge, result=result)))
+    for kind, title in WEATHER.items():
+        if getattr(case, kind):
+            panels.append((unit(case, f"{title}\nkW, kvar"), partial(_draw_weather, result=result, kind=kind)))
+    if case.flexible_loads:
+        panels.append((unit(case, "flexible loads\nkW"), partial(_draw_flexible_loads, result=result)))
+    figure = new_figure(result, "Schedule", 1.0 + 1.6 * len(panels))
+    rows = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (label, draw) in zip(rows, panels, strict=True):
+        draw(axes)
+        axes.set_ylabel(label)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=4)
+    over_the_day(rows[-1], case)
+    return figure
+
+
+def voltages(result: Result) -> Figure:
+    """Range and median over the buses or nodes with limits, by hour, and the limits."""
+    case = result.case
+    _, v = limited_voltages(case, shown_state(result)[0])
+    figure = new_figure(result, "Voltages", _SHORT)
+    axes = figure.subplots()
+    axes.stairs(v.max(axis=0), edges(case), baseline=v.min(axis=0), fill=True, color=BLUE, alpha=0.5, label="range")
+    steps(axes, case, np.median(v, axis=0), "median", ORANGE, "--")
+    limit_lines(axes, (case.settings.v_max_pu, case.settings.v_min_pu))
+    axes.set_ylabel("voltage, pu")
+    over_the_day(axes, case)
+    legend_below(figure, axes)
+    return figure
 
 
 def residuals(result: Result) -> dict[str, Floats]:

@@ -28,7 +28,6 @@ from tieflow.launch.plots.style import (
     new_figure,
     over_the_day,
 )
-from tieflow.launch.runs.solve import CENTRALIZED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,7 +182,7 @@ def area_map(result: Result) -> Figure:
 def areas(result: Result) -> tuple[Ints, list[str]]:
     """(bus,) area of each bus as the run had them, and their names."""
     case = result.case
-    if result.method == CENTRALIZED or not case.areas:
+    if len(result.areas) == 1 or not case.areas:
         return np.zeros(len(_buses(case)), np.int64), ["one area"]
     of_bus, names = area_numbers(case)
     return of_bus, [f"area {name}" if name.isdecimal() else name for name in names]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tieflow.common.errors import TieflowError, way_out
+from tieflow.common.errors import TieflowError, did_you_mean, way_out
 from tieflow.common.results.result import Result
 from tieflow.launch.plots import day as day_plots
 from tieflow.launch.plots import feeder as feeder_plots
@@ -79,6 +79,26 @@ PICTURES = (
         lambda r: bool(day_plots.residuals(r)),
     ),
 )
+
+
+OVERVIEWS = (
+    Picture("schedule", "Schedule", day_plots.schedule, day_plots.read_substation),
+    Picture("voltages", "Voltages", day_plots.voltages, feeder_plots.read_profile),
+)
+"""that scripts and notebooks ask for; of what they show, ``PICTURES`` have more"""
+KNOWN = {picture.name: picture for picture in (*OVERVIEWS, *PICTURES)}
+
+
+def figure_of(result: Result, name: str) -> Figure:
+    """The picture of that name, of ``KNOWN``, to be changed or saved. Raises TieflowError for another name, a run that
+    has nothing to show in it, or without matplotlib."""
+    picture = KNOWN.get(name)
+    if picture is None:
+        raise TieflowError(f"plot '{name}' is unknown.{did_you_mean(name, KNOWN)}")
+    if not picture.is_there(result):
+        raise TieflowError(f"plot '{name}': this run has nothing to show in it.")
+    with style():
+        return picture.draw(result)
 
 
 def pictures(result: Result) -> list[Picture]:

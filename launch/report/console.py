@@ -81,7 +81,7 @@ def print_round(console: Console, round_: Round) -> None:
 
 
 def benchmark_table(rows: list[dict[str, Any]], cpu: bool = False) -> Table:
-    """Several runs side by side; see ``launch.studies.benchmark.compare``."""
+    """Several runs side by side; see ``launch.studies.benchmark.benchmark``."""
     table = Table(title=None, box=None, pad_edge=False)
     path, clock = ("critical path CPU s", "critical_path_cpu_s") if cpu else ("critical path s", "critical_path_s")
     for name in ("method", "cost $", "gap to optimum", "rounds", "mismatch pu", path, "/ centralized"):

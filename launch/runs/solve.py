@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ from tieflow.common.ties.cutting import one_area, partition, without_thevenin
 from tieflow.common.wire.transport import Solver, areas_at_work
 from tieflow.coordinator.certificates import lower_bound
 from tieflow.coordinator.loop import Task
-from tieflow.coordinator.methods import METHODS as WAYS
-from tieflow.coordinator.methods import Method
+from tieflow.coordinator.methods import CENTRALIZED as CENTRALIZED
+from tieflow.coordinator.methods import Method, find_method
 from tieflow.coordinator.record import Outcome, Round, history
 from tieflow.launch.runs.base_run import with_bases
 from tieflow.launch.runs.kernels import compile_kernels
@@ -42,8 +43,6 @@ from tieflow.launch.runs.kernels import compile_kernels
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-CENTRALIZED = "centralized"
-METHODS = (*WAYS, CENTRALIZED)
 LOOSE_PU = 1e-6
 """l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
 AT_ONCE_KW = 0.1
@@ -90,34 +89,33 @@ def solve(
     every base of its weights.
 
     Rank 0 of ``comm`` calls this while the other ranks ``work``; without ``comm`` all areas are solved in this process.
-    Raises InfeasibleError when no schedule satisfies an area's limits, SolverError when a solver gives up, TieflowError
-    for ranks that do not fit the areas. A run that does not converge is a result, not an error.
+    Raises CaseError for an unknown method, InfeasibleError when no schedule satisfies an area's limits, SolverError
+    when a solver gives up, TieflowError for ranks that do not fit the areas. A run that does not converge is a result,
+    not an error.
     """
     started = time.perf_counter()
-    case = with_bases(case)
     asked = options.method or case.settings.default_method
-    ranks = None if asked == CENTRALIZED else comm
-    first = "newton" if asked == CENTRALIZED else asked
-    if options.starts > 1 and not WAYS[first].starts:
-        raise CaseError(f"{first} has one starting point. Use --method newton with --starts.")
+    if options.starts > 1 and not find_method(asked).starts:
+        raise CaseError(f"{asked} has one starting point. Use --method newton with --starts.")
+    case = with_bases(case)
     rounds: list[Round] = []
     notes: list[str] = []
-
-    def named(round_: Round, number: int) -> Round:
-        return replace(round_, number=number, method=CENTRALIZED if asked == CENTRALIZED else round_.method)
-
-    name: str | None = first
+    used: list[str] = []
+    name: str | None = asked
     reached: Floats | None = None
     while name is not None:
-        method, before = WAYS[name], len(rounds)
+        method, before = find_method(name), len(rounds)
+        used.append(name)
+        ranks = None if method.whole else comm
+        named = partial(_named, name, before)
 
-        def shown(round_: Round, before: int = before) -> None:
-            on_round(named(round_, before + round_.number))
+        def shown(round_: Round, named: Callable[[Round], Round] = named) -> None:
+            on_round(named(round_))
 
         notes += compile_kernels() if ranks is not None and (method.exact or not case.is_balanced) else []
-        solved = _by_method(case, method, options, ranks, shown, asked == CENTRALIZED, reached)
+        solved = _by_method(case, method, options, ranks, shown, reached)
         outcome = solved.outcome
-        rounds += [named(round_, before + round_.number) for round_ in outcome.rounds]
+        rounds += [named(round_) for round_ in outcome.rounds]
         notes += [*outcome.notes, *solved.doubt]
         gap = join_gap(case, solved.parts, solved.solutions)
         loose = outcome.converged and gap.max(initial=0.0) > LOOSE_PU
@@ -125,7 +123,7 @@ def solve(
             break
         reason = outcome.gave_up or f"the cone relaxation that {name} solves is loose, so its answer is none"
         following = "newton" if loose else method.successor
-        if following is None:
+        if following is None or following in used:
             if outcome.infeasible:
                 raise InfeasibleError(f"{reason}. Use --method newton.")
             raise SolverError(f"{reason}. Use --method newton.")
@@ -173,17 +171,21 @@ def solve(
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
 
 
+def _named(method: str, before: int, round_: Round) -> Round:
+    """A method's round under the name it was asked for by, numbered on from those ``before``."""
+    return replace(round_, number=before + round_.number, method=method)
+
+
 def _by_method(
     case: Case,
     method: Method,
     options: Options,
     comm: Comm | None,
     on_round: Callable[[Round], None],
-    whole: bool,
     reached: Floats | None,
 ) -> _Solved:
-    """One method's run, in areas or as a ``whole``; it may begin at the boundary that another one ``reached``."""
-    parts = one_area(case, method.exact) if whole else partition(case, method.exact)
+    """One method's run; it may begin at the boundary that another one ``reached``."""
+    parts = one_area(case, method.exact) if method.whole else partition(case, method.exact)
     if not method.thevenin:
         parts = without_thevenin(parts)
     boundary = make_boundary(parts)

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import TieflowError
+from tieflow.coordinator.methods import CENTRALIZED
 from tieflow.coordinator.record import Round
 from tieflow.launch.figures.summary import summary
 from tieflow.launch.runs.partition import in_areas
-from tieflow.launch.runs.solve import CENTRALIZED, Options, solve
+from tieflow.launch.runs.solve import Options, solve
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
 
-def compare(
+def benchmark(
     case: Case,
     methods: Sequence[str],
     options: Options,

@@ -15,8 +15,8 @@ from tieflow.common.feeder.branch_limits import BranchLimit
 from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind
 from tieflow.common.inputs.settings import Positive, Share, check_names
 from tieflow.common.inputs.tables import Row, explain
+from tieflow.coordinator.methods import find_method
 from tieflow.launch.runs.plain_rule import Rule
-from tieflow.launch.runs.solve import METHODS
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 Word = Annotated[str, Field(min_length=1)]
@@ -227,8 +227,8 @@ def _check_device(fields: Mapping[str, Any], where: str) -> None:
 
 
 def _check_method(method: str | None, where: str) -> None:
-    if method is not None and method not in METHODS:
-        raise CaseError(f"{where}: method '{method}' is unknown.{did_you_mean(method, METHODS)}")
+    if method is not None:
+        find_method(method, where)  # for its errors
 
 
 def _check_keys(given: Mapping[str, Any], known: tuple[str, ...] | list[str], where: str) -> None:

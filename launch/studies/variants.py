@@ -17,10 +17,11 @@ from tieflow.common.inputs.devices import Device, FlexibleLoad
 from tieflow.common.inputs.horizon import PRICE, ProfileRow
 from tieflow.common.inputs.tables import read_header
 from tieflow.common.results.study import Placement, digest
+from tieflow.coordinator.methods import find_method
+from tieflow.launch.runs.branch_limits import with_limits
 from tieflow.launch.runs.partition import in_areas_of
 from tieflow.launch.runs.plain_rule import Rule
-from tieflow.launch.runs.solve import CENTRALIZED, Options, library_versions
-from tieflow.launch.studies.branch_limits import with_limits
+from tieflow.launch.runs.solve import Options, library_versions
 from tieflow.launch.studies.file import KINDS, StudyFile, Variant, device_row, place_of
 from tieflow.launch.studies.placement import check_bus, placed_bus, shown_phases
 
@@ -46,7 +47,7 @@ class Resolved:
     @property
     def areas(self) -> int:
         """How many areas work on it at once."""
-        if self.options.method == CENTRALIZED:
+        if self.options.method is not None and find_method(self.options.method).whole:
             return 1
         return max(1, len({row.area for row in self.case.areas}))
 
@@ -201,6 +202,7 @@ def _read(study: StudyFile, variant: Variant, folder: Path, asked: Asked, where:
                 raise CaseError(f"{where}: {name}, but {own} has the column {PRICE}. Remove one of the two.")
     keep = study.keep_devices if variant.keep_devices is None else variant.keep_devices
     case = read_case(str(folder), settings, where, own, with_devices=keep)
+    find_method(case.settings.default_method, where)  # for its errors
     if own is not None:
         _check_shapes(study, case, own)
     return case

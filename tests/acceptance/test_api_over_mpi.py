@@ -93,6 +93,21 @@ for given, options in (
         assert line.startswith(start) and line.endswith(" | nothing | nothing"), line
 
 
+def test_methods_are_benchmarked_on_a_communicator(tmp_path: Path) -> None:
+    ended = run_script(
+        tmp_path,
+        3,
+        """
+rows = tieflow.benchmark(tieflow.load("ieee13", periods=1), ["newton", "centralized"], comm=comm)
+assert (rows is None) == (comm.rank > 0)
+if rows is not None:
+    print([(row["method"], row["ranks"], row["converged"]) for row in rows])
+""",
+    )
+    assert ended.code == 0, ended.text
+    assert ended.stdout.strip() == "[('centralized', 1, True), ('newton', 3, True)]"
+
+
 @pytest.mark.parametrize("case", ['"ieee123", periods=1, v_min_pu=1.04', '"small"'])
 def test_a_script_that_does_not_catch_an_error_ends(tmp_path: Path, case: str) -> None:
     ended = run_script(tmp_path, 3, f"tieflow.solve(tieflow.load({case}), comm=comm)")

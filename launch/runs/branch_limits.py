@@ -1,4 +1,4 @@
-"""A study's limits on the apparent power of branches, over those that its case has."""
+"""Limits on the apparent power of branches, from Python or a study, over those that a case has."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tieflow.common.feeder.branch_limits import BranchLimit, branch_numbers, che
 def with_limits(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
     """The case with limits added, or put in place of those that its branches have.
 
-    A branch of a multi-phase case has the name of an element of the circuit; one of a balanced case is named by its
-    buses, such as ``a-b``, in any order. Raises CaseError, beginning with ``where``, for a branch that the feeder
-    lacks, and a second limit of the same branch.
+    A branch of a multi-phase case has the name of an element of the circuit, any of those in parallel; one of a
+    balanced case is named by its buses, such as ``a-b``, in any order. Raises CaseError, beginning with ``where``, for
+    a branch that the feeder lacks, and a second limit of the same branch.
     """
     if not limits:
         return case
