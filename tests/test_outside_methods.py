@@ -97,16 +97,12 @@ def test_a_method_that_gives_up_is_followed_by_its_successor_and_never_by_one_th
     site: Path, small: Path
 ) -> None:
     code = """
-from dataclasses import replace
 from functools import partial
 from tieflow.coordinator.loop import agree
 from tieflow.coordinator.methods import Method, admm
 
-def update(state, response):
-    return replace(state, failing="it had enough")
-
 def method(name, successor):
-    return Method(partial(agree, name, admm.start, update, refuses=True), successor=successor)
+    return Method(partial(agree, name, admm.start, admm.update, patience=0), successor=successor)
 
 first, second, third = method("first", "newton"), method("second", "third"), method("third", "second")
 """
@@ -117,7 +113,7 @@ first, second, third = method("first", "newton"), method("second", "third"), met
     result = tieflow.solve(case, "first", check=False)
     assert result is not None and result.converged
     assert list(dict.fromkeys(result.history.method)) == ["first", "newton"]
-    assert "first gave up in round 1: it had enough; newton takes over" in result.notes
+    assert "first gave up in round 1: the mismatch has not halved in 0 rounds; newton takes over" in result.notes
     with pytest.raises(tieflow.TieflowError, match="third gave up in round 1"):
         tieflow.solve(case, "second", check=False)
 
