@@ -168,7 +168,7 @@ def _metered(area: AreaCase[MultiphaseFeeder]) -> list[Metered]:
 def limited_nodes(area: AreaCase[MultiphaseFeeder]) -> Ints:
     """Nodes with voltage limits. The substation's own, of a balanced feeder, is held at a voltage."""
     limited = area.feeder.limited.copy()
-    if area.has_substation and area.settings.model == "balanced":
+    if area.has_substation and area.settings.is_balanced:
         limited[area.feeder.node_bus == 1] = False
     return np.flatnonzero(limited)
 
@@ -259,7 +259,7 @@ def _firm(area: AreaCase[MultiphaseFeeder], elastic: int) -> slice:
     settings, has = area.settings, area.has_substation
     caps = has * sum(cap is not None for cap in (settings.substation_peak_kw, settings.substation_export_kw))
     stop = elastic - has * (settings.export_price_per_kwh is not None)
-    return slice(0 if settings.model == "balanced" else stop - caps, stop)
+    return slice(0 if settings.hard_limits else stop - caps, stop)
 
 
 def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice]:

@@ -226,7 +226,7 @@ class JointArea:
         limits, slacks, first = self.problem.limits, self.point.slacks, self._first_price
         over = slacks.t > KEPT
         if how == RAISED:
-            little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
+            little = (slacks.t < LITTLE) | self.area.settings.hard_limits
             price = np.where(over & little, RAISE * first, limits.price)
         else:
             price = np.where(over, first, limits.price)
@@ -387,7 +387,7 @@ class JointArea:
         stationary = absolute(self._unheld(found.gradient - pull), self._free_x, n)[1]
         elastic = limits.price - slacks.z[limits.hard :] - slacks.w
         over, was_raised = slacks.t > KEPT, limits.price > self._first_price
-        little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
+        little = (slacks.t < LITTLE) | self.area.settings.hard_limits
         pairs = Products.of(slacks, n)
         return Measures(
             infeasibility=missing + outside,

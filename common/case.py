@@ -19,6 +19,7 @@ from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, make_feede
 from tieflow.common.feeder.branch_limits import TABLE, BranchLimit, check_branch_limits
 from tieflow.common.feeder.multiphase import MultiphaseFeeder, connection
 from tieflow.common.feeder.one_conductor import one_conductor
+from tieflow.common.feeder.places import AnyFeeder
 from tieflow.common.inputs.devices import (
     DEVICE_KINDS,
     DEVICE_ROWS,
@@ -74,7 +75,7 @@ class Case:
 
     @property
     def is_balanced(self) -> bool:
-        return self.settings.model == "balanced"
+        return self.settings.is_balanced
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -82,19 +83,24 @@ class Case:
         return devices_of(self)
 
     @cached_property
-    def feeder(self) -> Feeder:
+    def balanced_feeder(self) -> Feeder:
         """The balanced feeder in per unit."""
         return make_feeder(self.buses, self.branches, self.settings)
 
     @cached_property
-    def network(self) -> MultiphaseFeeder:
+    def multiphase_feeder(self) -> MultiphaseFeeder:
         """The multi-phase feeder in per unit, from OpenDSS's own objects."""
         return _network_of(self.circuit, self.settings.base_kva)
+
+    @property
+    def feeder(self) -> AnyFeeder:
+        """Whichever it is, by what both have."""
+        return self.balanced_feeder if self.is_balanced else self.multiphase_feeder
 
     @cached_property
     def exact_feeder(self) -> MultiphaseFeeder:
         """The feeder of the exact equations: a balanced one has one conductor."""
-        return one_conductor(self.feeder, self.settings) if self.is_balanced else self.network
+        return one_conductor(self.balanced_feeder, self.settings) if self.is_balanced else self.multiphase_feeder
 
 
 @lru_cache(maxsize=2)
@@ -133,7 +139,7 @@ def read_case(
     folder = find_case(name)
     settings = read_settings(folder / "case.toml", overrides or {}, set_by)
     horizon = read_horizon(folder / "profiles.csv", settings, profiles)
-    if settings.model != "balanced":
+    if not settings.is_balanced:
         return _read_multiphase(folder, settings, horizon, with_devices)
     buses = read_table(folder / "buses.csv", BusRow)
     branches = read_table(folder / "branches.csv", BranchRow)
@@ -153,7 +159,7 @@ def read_case(
         branch_limits=tuple(_optional(folder / TABLE, BranchLimit)),
         **devices,
     )
-    case.feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
+    case.balanced_feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it
     check_devices(case)
     return case
 
@@ -189,7 +195,7 @@ def _read_multiphase(folder: Path, settings: Settings, horizon: Horizon, with_de
     try:
         shapes = {**load_shapes(compiled(circuit), horizon.hour, horizon.dt), **horizon.shapes}
         case = replace(case, horizon=replace(horizon, shapes=shapes))
-        case.network  # noqa: B018 - what is wrong with the circuit is found while reading it
+        case.multiphase_feeder  # noqa: B018 - what is wrong with the circuit is found while reading it
     except CaseError as error:
         raise CaseError(f"{path}: {error}") from None
     check_devices(case)
@@ -231,7 +237,7 @@ def _optional(path: Path, row_type: type[RowType]) -> list[RowType]:
 def check_devices(case: Case) -> None:
     """Raises CaseError, naming the table, for a device that does not fit: its bus, phases, profile or inverter; or for
     a branch limit."""
-    known = set(case.feeder.buses if case.is_balanced else case.network.buses[1:])
+    known = set(case.feeder.own_buses)
     for table, units in ((f"{kind}.csv", getattr(case, kind)) for kind in DEVICE_KINDS):
         _check_places(table, units, known)
         for unit in units:
@@ -243,7 +249,7 @@ def check_devices(case: Case) -> None:
                 raise CaseError(f"{table}: unknown profile '{profile}'.{did_you_mean(profile, case.horizon.shapes)}")
             if not case.is_balanced:
                 try:
-                    connection(case.network, unit.bus, unit.phases)
+                    connection(case.multiphase_feeder, unit.bus, unit.phases)
                 except CaseError as error:
                     raise CaseError(f"{table}: {error}") from None
     _check_inverters(case)
@@ -274,7 +280,7 @@ def _check_branch_limits(case: Case) -> None:
         return
     if case.is_balanced:
         raise CaseError(f"{TABLE}: the case is balanced. Put s_max_kva into branches.csv and remove this file.")
-    check_branch_limits(case.network, case.branch_limits)
+    check_branch_limits(case.multiphase_feeder, case.branch_limits)
 
 
 def _check_inverters(case: Case) -> None:

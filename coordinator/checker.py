@@ -10,6 +10,7 @@ from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.inputs.devices import column
 from tieflow.common.inputs.objective import energy
+from tieflow.common.replay import replay
 from tieflow.common.results.result import Check, Tolerances, Violation
 from tieflow.common.results.schedule import NetworkState, Schedule
 from tieflow.common.results.violations import device_violations, load_violations, network_violations, voltage_violations
@@ -28,11 +29,7 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
     """
     if tolerances is None:
         tolerances = BALANCED if case.is_balanced else MULTIPHASE
-    # Loads OpenDSS.
-    from tieflow.common.replay import balanced as opendss
-    from tieflow.common.replay import multiphase as multiphase_opendss
-
-    replayed: opendss.Replay = (opendss if case.is_balanced else multiphase_opendss).replay(case, schedule)
+    replayed = replay(case, schedule)
     found, stored = replayed.state, replayed.battery_energy_kwh
     solved = ~np.isin(case.horizon.hour, replayed.failed_hours)
     capacity = column(case.batteries, "energy_kwh")
@@ -68,7 +65,7 @@ def _unexpected(
     case: Case, state: NetworkState, violations: Sequence[Violation], tolerances: Tolerances
 ) -> list[Violation]:
     """Violations that the optimizer does not expect itself."""
-    if case.is_balanced:
+    if case.settings.hard_limits:
         return list(violations)
     expected = voltage_violations(case, state, 0.0) + load_violations(case, state, 0.0)
     known = {(violation.kind, violation.element, violation.hour) for violation in expected}

@@ -261,11 +261,8 @@ def _places(case: Case, what: str) -> tuple[str, Sequence[str]]:
     """What stands along the columns of a table, and its names."""
     if what in DEVICE_KINDS:
         return "place", [unit.place for unit in getattr(case, what)]
-    if not case.is_balanced:
-        return "node", case.network.node_names[case.network.roots :]
-    if what == "flows":
-        return "branch", [case.feeder.branch_name(k) for k in range(len(case.feeder.parent))]
-    return "bus", case.feeder.buses
+    feeder = case.feeder
+    return (feeder.flow_noun, feeder.flows) if what == "flows" else (feeder.places.noun, feeder.places.names)
 
 
 def _with(case: Case, kind: str, row: type[AnyDevice], units: Sequence[AnyDevice]) -> Case:

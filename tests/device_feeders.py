@@ -89,7 +89,7 @@ def confirmed(case: Case, method: str = "centralized", tolerance_pu: float = 1e-
 
 def power_flow(case: Case, schedule: Schedule) -> Floats:
     """(node, T) voltages by tieflow's own power flow with all devices of a multi-phase case as scheduled."""
-    feeder, base_kva = case.network, case.settings.base_kva
+    feeder, base_kva = case.multiphase_feeder, case.settings.base_kva
     legs = [
         (a, b, s / base_kva / len(ends[0]))
         for unit, s in zip(case.devices, injected(case, schedule), strict=True)

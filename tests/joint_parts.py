@@ -161,7 +161,7 @@ def everything(seed: int = 3, buses: int = 14, periods: int = 3, areas: int = 3,
         areas=tuple(AreaRow(bus=bus, area=area[bus]) for bus in names),
         circuit=circuit.text(),
     )
-    branches = case.network.branches
+    branches = case.multiphase_feeder.branches
     chosen = sorted({1, len(branches) // 2, len(branches) - 1})
     limits = tuple(BranchLimit(branch=branches[k].name, s_max_kva=60) for k in chosen)
     return replace(case, branch_limits=limits)

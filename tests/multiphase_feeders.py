@@ -222,7 +222,7 @@ def day(load_peak: float, shapes: Mapping[str, np.ndarray]) -> Horizon:
 
 def with_devices(case: Case, pv: int, batteries: int, seed: int = 1) -> Case:
     """The case with PV of 40 % and batteries of 15 % of its rated load, shared out among random load legs."""
-    feeder, rng = case.network, np.random.default_rng(seed)
+    feeder, rng = case.multiphase_feeder, np.random.default_rng(seed)
     places = sorted({place_of(feeder, i) for i in range(len(feeder.legs))})
     total = float(feeder.legs.s.real.sum()) * case.settings.base_kva
 

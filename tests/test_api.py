@@ -240,10 +240,10 @@ def test_tables_of_a_balanced_case_hold_each_number_under_its_name(small_result:
     hours = list(case.horizon.hour)
     voltages, flows = tieflow.table(small_result, "voltages"), tieflow.table(small_result, "flows")
     assert voltages.index.tolist() == hours and voltages.index.name == "hour"
-    assert voltages.columns.tolist() == list(case.feeder.buses) and voltages.columns.name == "bus"
-    assert voltages.loc[hours[1], "c"] == state.v_pu[case.feeder.index["c"], 1]
+    assert voltages.columns.tolist() == list(case.balanced_feeder.buses) and voltages.columns.name == "bus"
+    assert voltages.loc[hours[1], "c"] == state.v_pu[case.balanced_feeder.index["c"], 1]
     assert flows.shape == (2, 3 * 4)
-    assert flows.loc[hours[0], ("q_kvar", "b-c")] == state.q_kvar[case.feeder.index["c"] - 1, 0]
+    assert flows.loc[hours[0], ("q_kvar", "b-c")] == state.q_kvar[case.balanced_feeder.index["c"] - 1, 0]
     assert set(flows["i_a"]) == {"s-a", "a-b", "b-c", "a-d"}
     batteries = tieflow.table(small_result, "batteries")
     assert batteries["energy_kwh"]["d"].tolist() == small_result.schedule.batteries["energy_kwh"][0].tolist()
@@ -256,7 +256,7 @@ def test_tables_of_a_balanced_case_hold_each_number_under_its_name(small_result:
 
 
 def test_tables_of_a_multiphase_case_go_by_node_and_place(multiphase: tieflow.Result) -> None:
-    network = multiphase.case.network
+    network = multiphase.case.multiphase_feeder
     voltages = tieflow.table(multiphase, "voltages")
     node = network.node_names.index("611.3") - network.roots
     assert voltages.columns.name == "node"
@@ -329,7 +329,11 @@ def test_voltages_are_plotted_where_limits_hold(multiphase: tieflow.Result, smal
         shown = axes.patches[0].get_data()
         assert result.check is not None
         v = result.check.state.v_pu
-        expected = v[1:] if result.case.is_balanced else v[result.case.network.limited[result.case.network.roots :]]
+        expected = (
+            v[1:]
+            if result.case.is_balanced
+            else v[result.case.multiphase_feeder.limited[result.case.multiphase_feeder.roots :]]
+        )
         np.testing.assert_array_equal(shown.values, expected.max(axis=0))
         np.testing.assert_array_equal(shown.baseline, expected.min(axis=0))
         assert [line.get_ydata()[0] for line in axes.get_lines()] == limits

@@ -39,7 +39,7 @@ def test_opendss_finds_the_state_that_the_model_expects(case: Case) -> None:
 def test_a_binding_current_limit_is_kept() -> None:
     case = read_case("ieee123", {"der_fraction": 0.35})
     free = relaxed(case)
-    branch = case.feeder.index["3"] - 1
+    branch = case.balanced_feeder.index["3"] - 1
     limit = 0.97 * free.state.i_a[branch].max()
     rows = tuple(
         replace_limit(row, limit) if {row.from_bus, row.to_bus} == {"2", "3"} else row for row in case.branches
@@ -54,8 +54,8 @@ def test_a_binding_current_limit_is_kept() -> None:
 def test_a_binding_current_limit_on_a_switch_is_kept() -> None:
     case = read_case("ieee123", {"der_fraction": 0.35})
     free = relaxed(case)
-    branch = case.feeder.index["2"] - 1
-    assert case.feeder.is_switch[branch]
+    branch = case.balanced_feeder.index["2"] - 1
+    assert case.balanced_feeder.is_switch[branch]
     limit = 0.97 * free.state.i_a[branch].max()
     rows = tuple(
         replace_limit(row, limit) if {row.from_bus, row.to_bus} == {"1", "2"} else row for row in case.branches
@@ -104,7 +104,7 @@ def test_a_switch_drops_voltage_over_the_impedance_that_it_has() -> None:
     result = relaxed(replace(case, branches=rows), check=True)
     assert result.check is not None
     assert result.check.max_voltage_error_pu <= 2e-6
-    drop = result.state.v_pu[0] - result.state.v_pu[case.feeder.index["2"]]
+    drop = result.state.v_pu[0] - result.state.v_pu[case.balanced_feeder.index["2"]]
     assert drop.min() > 1e-5
 
 

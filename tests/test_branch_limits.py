@@ -40,7 +40,7 @@ def limited(s_max_kva: float, branch: str = FIRST, **settings: object) -> Case:
 
 def every_branch(case: Case) -> Case:
     """With a limit of every branch that none comes near, each named by the last of its elements, in capitals."""
-    names = [branch.name.split("+")[-1].upper() for branch in case.network.branches[1:]]
+    names = [branch.name.split("+")[-1].upper() for branch in case.multiphase_feeder.branches[1:]]
     return api.with_branch_limits(case, *(BranchLimit(branch=name, s_max_kva=1e6) for name in names))
 
 
@@ -49,7 +49,7 @@ def test_branches_carry_what_opendss_says(name: str) -> None:
     case = every_branch(read_case(name, {"periods": 3}))
     schedule = idle_schedule(case)
     ours, theirs = power_flow(case, schedule).branch_kva, replay(case, schedule).state.branch_kva
-    assert ours.shape == theirs.shape == (len(case.network.branches) - 1, 3)
+    assert ours.shape == theirs.shape == (len(case.multiphase_feeder.branches) - 1, 3)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-3)
 
 
@@ -224,4 +224,4 @@ def test_a_balanced_limit_is_read_with_its_branch(small: Path, edit: Edit) -> No
     table = [f"{lines[0]},s_max_kva", f"{lines[1]},150", *(f"{line}," for line in lines[2:])]
     (small / "branches.csv").write_text("\n".join(table) + "\n")
     case = read_case(str(small))
-    assert sorted(case.feeder.s_max * case.settings.base_kva)[:2] == [150, np.inf]
+    assert sorted(case.balanced_feeder.s_max * case.settings.base_kva)[:2] == [150, np.inf]

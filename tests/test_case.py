@@ -40,7 +40,7 @@ def test_the_shipped_case_has_the_published_devices() -> None:
 def test_the_shipped_feeder_has_its_buses_and_branches() -> None:
     case = read_case("ieee123")
     assert (len(case.buses), len(case.branches), len(case.areas)) == (128, 127, 128)
-    assert case.feeder.buses[0] == "1"
+    assert case.balanced_feeder.buses[0] == "1"
     assert case.settings.voltage_kv == 4.16
 
 

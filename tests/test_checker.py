@@ -128,7 +128,7 @@ def test_a_limit_of_the_network_overstepped_is_named(
     assert {v.kind for v in result.violations} == {kind}
     worst = next(v for v in result.violations if v.element == element and v.hour == 11)
     assert worst.limit == limit
-    value = state.substation_p_kw[1] if element == "s" else state.v_pu[case.feeder.index[element], 1]
+    value = state.substation_p_kw[1] if element == "s" else state.v_pu[case.balanced_feeder.index[element], 1]
     assert worst.value == value
     assert all(v.element != "s" for v in result.violations if v.kind == "voltage")
 

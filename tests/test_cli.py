@@ -179,7 +179,7 @@ def test_partition_of_a_feeder_of_several_phases_leaves_out_the_ideal_source(tie
     assert len(ended.json["areas"]) == 3
     assert ended.json["tie_phases"] >= 2
     rows = [line.split(",") for line in (tmp_path / "areas.csv").read_text().splitlines()[1:]]
-    assert [bus for bus, _ in rows] == list(read_case("ieee13").network.buses[1:])
+    assert [bus for bus, _ in rows] == list(read_case("ieee13").multiphase_feeder.buses[1:])
     assert len(tieflow("partition", "ieee13", "--areas", "areas.csv", "--json").json["areas"]) == 3
 
 

@@ -39,7 +39,7 @@ def voltages(engine: Any, case: Case) -> Floats:
     if case.is_balanced:
         volts: Floats = np.array(engine.Circuit.AllBusVMag())
         return np.asarray(volts * np.sqrt(3) / (1000 * case.settings.voltage_kv))
-    feeder = case.network
+    feeder = case.multiphase_feeder
     at = {name: i for i, name in enumerate(engine.Circuit.AllNodeNames())}
     volts = np.array(engine.Circuit.AllBusVMag(), float)[[at[name] for name in feeder.node_names[feeder.roots :]]]
     pu: Floats = volts / feeder.v_base[feeder.roots :]
@@ -103,7 +103,9 @@ def test_the_tables_hold_schedule_and_state(case: Case, tmp_path: Path) -> None:
     header, *lines = table(tmp_path / "voltages.csv")
     assert header[1:] == [str(hour) for hour in case.horizon.hour]
     np.testing.assert_array_equal(np.array([line[1:] for line in lines], float), state.v_pu)
-    assert lines[-1][0] in ((case.feeder.buses[-1],) if case.is_balanced else case.network.node_names)
+    assert lines[-1][0] in (
+        (case.balanced_feeder.buses[-1],) if case.is_balanced else case.multiphase_feeder.node_names
+    )
     lines = table(tmp_path / "substation.csv")[1:]
     expected = [case.horizon.hour, state.substation_p_kw, state.substation_q_kvar, state.losses_kw]
     np.testing.assert_array_equal(np.array(lines, float).T, expected)

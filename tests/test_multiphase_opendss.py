@@ -104,7 +104,7 @@ def batteries(case: Case, net: Floats, q: Floats) -> dict[str, Floats]:
 
 def power_flow(case: Case, schedule: Schedule) -> tuple[Complexes, Complexes, Floats]:
     """(node, T) voltages and currents into nodes, pu, and (T,) what no load draws and no device gives, kW."""
-    feeder, horizon, base_kva = case.network, case.horizon, case.settings.base_kva
+    feeder, horizon, base_kva = case.multiphase_feeder, case.horizon, case.settings.base_kva
     stored = schedule.batteries
     powers: list[tuple[PV | Battery, Complexes]] = [
         (unit, p + 1j * q) for unit, p, q in zip(case.pv, schedule.pv["p_kw"], schedule.pv["q_kvar"], strict=True)
@@ -133,7 +133,7 @@ def test_replay_agrees_with_the_power_flow(seed: int) -> None:
     schedule = random_schedule(case, seed)
     found = replay(case, schedule)
     assert found.failed_hours == ()
-    feeder, base_kva = case.network, case.settings.base_kva
+    feeder, base_kva = case.multiphase_feeder, case.settings.base_kva
     v, i, surplus_kw = power_flow(case, schedule)
     kva = v * np.conj(i) * base_kva
     substation = kva[feeder.node_bus == 1].sum(axis=0)
@@ -162,7 +162,9 @@ def test_replay_agrees_with_the_power_flow(seed: int) -> None:
 def test_loads_follow_their_own_shape_the_profile_or_nothing() -> None:
     # Without devices, a flat profile and a fixed share, only the load with a shape makes hours differ.
     case = replace(small_case(load=(1.0, 1.0, 0.5), dt=1.0), pv=(), batteries=())
-    end = [case.network.node_names[case.network.roots :].index(f"end-2/a.{phase}") for phase in (1, 3)]
+    end = [
+        case.multiphase_feeder.node_names[case.multiphase_feeder.roots :].index(f"end-2/a.{phase}") for phase in (1, 3)
+    ]
     fixed, evening = replay(case, random_schedule(case)).state.p_kw[end]
     np.testing.assert_allclose(evening, [120 * 0.6, 120 * 0.8, 120 * 1.0], rtol=1e-6)
     assert np.ptp(fixed) < 0.05 * 80
@@ -184,7 +186,9 @@ def test_batteries_that_become_full_or_empty_give_their_power_to_the_end_of_the_
     found = replay(case, schedule)
     np.testing.assert_allclose(found.battery_energy_kwh, schedule.batteries["energy_kwh"], atol=1e-6)
     np.testing.assert_allclose(found.battery_energy_kwh[:, 0], np.where(empties, 0, 2 * np.array(SIZES)), atol=1e-6)
-    np.testing.assert_allclose(found.v, power_flow(case, schedule)[0][case.network.roots :], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        found.v, power_flow(case, schedule)[0][case.multiphase_feeder.roots :], rtol=0, atol=1e-8
+    )
 
 
 def test_an_hour_that_collapses_fails_and_the_next_one_recovers() -> None:
@@ -196,7 +200,7 @@ def test_an_hour_that_collapses_fails_and_the_next_one_recovers() -> None:
     for field, values in vars(found.state).items():
         # Prices are the optimizer's alone.
         assert values is None or np.isnan(values[..., [1, 3]]).all(), field
-    expected = power_flow(light, schedule)[0][light.network.roots :]
+    expected = power_flow(light, schedule)[0][light.multiphase_feeder.roots :]
     np.testing.assert_allclose(found.v[:, ::2], expected[:, ::2], rtol=0, atol=1e-8)
 
 
@@ -212,10 +216,12 @@ def test_a_setpoint_that_is_not_a_number_is_refused(kind: str, quantity: str) ->
 def test_loads_outside_their_voltage_range_are_told() -> None:
     case = small_case()
     found = replay(case, random_schedule(case))
-    legs = case.network.legs
+    legs = case.multiphase_feeder.legs
     assert not outside_range(case, found.v).any()
     index = legs.name.index("load.both")
-    feeder = replace(case.network, legs=replace(legs, v_min=np.where(np.arange(len(legs)) == index, 1.2, legs.v_min)))
+    feeder = replace(
+        case.multiphase_feeder, legs=replace(legs, v_min=np.where(np.arange(len(legs)) == index, 1.2, legs.v_min))
+    )
     other = replace(case)
     vars(other)["network"] = feeder
     assert np.flatnonzero(outside_range(other, found.v).all(axis=1)).tolist() == [index]

@@ -35,7 +35,7 @@ def test_the_price_at_a_node_is_what_one_more_kwh_drawn_there_costs(
     price = result.state.nodal_price
     assert result.converged and price is not None
     # Prices begin behind the source.
-    at = case.network.node_names[case.network.roots :].index(node)
+    at = case.multiphase_feeder.node_names[case.multiphase_feeder.roots :].index(node)
     more, less = (solve(with_load(given, node, 60.0 + kw), options).objective for kw in (KW, -KW))
     drawn = case.horizon.load * case.horizon.dt
     assert price[at] @ drawn == pytest.approx((more - less) / (2 * KW), rel=1e-6)

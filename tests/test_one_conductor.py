@@ -27,7 +27,7 @@ SCHEDULES = ["idle", "random"]
 
 
 def feeder_of(case: Case) -> MultiphaseFeeder:
-    return one_conductor(case.feeder, case.settings)
+    return one_conductor(case.balanced_feeder, case.settings)
 
 
 def schedule_of(case: Case, kind: str) -> Schedule:
@@ -156,9 +156,9 @@ def test_switches_have_the_losses_that_the_balanced_model_neglects(case: Case) -
     case = with_switches(case)
     device_kva = injected(case, idle_schedule(case))
     found = state_of(case, feeder_of(case), device_kva)
-    switches = np.flatnonzero(case.feeder.is_switch)
+    switches = np.flatnonzero(case.balanced_feeder.is_switch)
     base_a = case.settings.base_kva * np.sqrt(3) / case.settings.voltage_kv
-    expected = case.feeder.r[switches] @ (found.i_a[switches] / base_a) ** 2 * case.settings.base_kva
+    expected = case.balanced_feeder.r[switches] @ (found.i_a[switches] / base_a) ** 2 * case.settings.base_kva
     neglected = found.losses_kw - balanced_flow(case, device_kva).losses_kw
     assert (expected > 0).all()
     # They raise the currents, and so the losses elsewhere, a little.
@@ -181,14 +181,14 @@ def test_switches_are_as_stiff_as_in_a_replay() -> None:
     case = read_case("ieee123")
     feeder = feeder_of(case)
     stiff = [k for k, branch in enumerate(feeder.branches) if branch.y[0, 0] == pytest.approx(-1j / STIFF_PU)]
-    assert stiff == [0, *(np.flatnonzero(case.feeder.is_switch) + 1)]
+    assert stiff == [0, *(np.flatnonzero(case.balanced_feeder.is_switch) + 1)]
     assert [k for k, branch in enumerate(feeder.branches) if branch.is_switch] == stiff[1:]
 
 
 @pytest.mark.parametrize("capacitors", CAPACITORS)
 def test_buses_branches_and_loads_keep_their_places_behind_the_source(capacitors: str) -> None:
     case = read_case("ieee123", {"capacitor_model": capacitors})
-    balanced, feeder = case.feeder, feeder_of(case)
+    balanced, feeder = case.balanced_feeder, feeder_of(case)
     assert feeder.roots == 1 and feeder.buses[1:] == balanced.buses
     assert feeder.node_bus.tolist() == list(range(len(feeder.buses)))
     for k, (parent, branch) in enumerate(zip(feeder.parent, feeder.branches, strict=True)):
@@ -207,7 +207,7 @@ def test_a_device_is_connected_from_its_bus_to_ground() -> None:
     feeder = feeder_of(case)
     for unit in case.devices:
         a, b = connection(feeder, unit.bus, "")
-        assert (a.tolist(), b.tolist()) == ([case.feeder.index[unit.bus] + 1], [GROUND])
+        assert (a.tolist(), b.tolist()) == ([case.balanced_feeder.index[unit.bus] + 1], [GROUND])
 
 
 def test_the_voltage_without_loads_is_the_substations_and_what_capacitors_raise_it_to() -> None:

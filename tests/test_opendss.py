@@ -86,7 +86,7 @@ def random_schedule(case: Case, seed: int = 0) -> Schedule:
 def sweep(case: Case, schedule: Schedule) -> NetworkState:
     """Backward/forward sweep power flow of all hours at once, in volts and amperes, on the rows of the case."""
     volts = 1000 * case.settings.voltage_kv / np.sqrt(3)
-    names, parent = case.feeder.buses, case.feeder.parent
+    names, parent = case.balanced_feeder.buses, case.balanced_feeder.parent
     row = {bus.bus: bus for bus in case.buses}
     ohms = {frozenset((b.from_bus, b.to_bus)): complex(b.r_ohm, b.x_ohm) for b in case.branches}
     z = np.array([ohms[frozenset((names[p], names[k + 1]))] for k, p in enumerate(parent)])

@@ -174,8 +174,8 @@ def test_a_schedule_at_its_voltage_limit_is_the_nonconvex_optimum_with_hard_limi
     result, expected = found(case), solve_with_ipopt(case, priced=False)
     assert expected.succeeded
     assert result.objective == pytest.approx(expected.cost, rel=RELATIVE)
-    limited = case.network.limited
-    assert result.state.v_pu[limited[case.network.roots :]].max() == pytest.approx(1.04, abs=1e-6)
+    limited = case.multiphase_feeder.limited
+    assert result.state.v_pu[limited[case.multiphase_feeder.roots :]].max() == pytest.approx(1.04, abs=1e-6)
     assert np.abs(expected.v[limited]).max() == pytest.approx(1.04, abs=1e-6)
     assert result.oversteps == ()
     assert result.objective > free.objective * (1 + 1e-6)

@@ -44,7 +44,7 @@ def test_every_bus_is_owned_by_the_one_area_that_its_line_says(case: Case) -> No
 @given(case=random_cases())
 def test_every_branch_and_device_belongs_to_one_area(case: Case) -> None:
     parts = partition(case)
-    whole = [case.feeder.branch_name(k) for k in range(len(case.feeder.parent))]
+    whole = [case.balanced_feeder.branch_name(k) for k in range(len(case.balanced_feeder.parent))]
     assert sorted(name for area in parts.areas for name in branches(area)) == sorted(whole)
     for kind in ("pv", "batteries"):
         assert Counter(unit for area in parts.areas for unit in getattr(area, kind)) == Counter(getattr(case, kind))
@@ -74,7 +74,7 @@ def test_there_is_a_tie_less_than_there_are_areas_and_each_child_has_one(case: C
 @given(case=random_cases())
 def test_both_ends_of_a_tie_sit_at_its_bus_with_the_path_impedance_from_the_substation(case: Case) -> None:
     parts = partition(case)
-    r_path, x_path = case.feeder.path_impedance()
+    r_path, x_path = case.balanced_feeder.path_impedance()
     ends = Counter((end.tie, end.side) for area in parts.areas for end in area.tie_ends)
     assert ends == {(i, side): 1 for i in range(len(parts.ties)) for side in ("parent", "child")}
     for number, area in enumerate(parts.areas):
@@ -82,7 +82,7 @@ def test_both_ends_of_a_tie_sit_at_its_bus_with_the_path_impedance_from_the_subs
             tie = parts.ties[end.tie]
             assert (tie.parent if end.side == "parent" else tie.child) == number
             assert [area.feeder.buses[node] for node in end.nodes] == [tie.bus]
-            at = case.feeder.index[tie.bus]
+            at = case.balanced_feeder.index[tie.bus]
             assert end.z.tolist() == tie.z.tolist() == [[complex(r_path[at], x_path[at])]]
             assert tie.phases == (1,)
         assert area.has_substation or (area.tie_ends[0].side, area.tie_ends[0].nodes.tolist()) == ("child", [0])
@@ -91,16 +91,16 @@ def test_both_ends_of_a_tie_sit_at_its_bus_with_the_path_impedance_from_the_subs
 @given(case=random_cases())
 def test_the_copy_of_a_split_bus_has_no_load_and_the_owner_has_it_all(case: Case) -> None:
     for area in partition(case).areas:
-        at = [case.feeder.index[bus] for bus in area.feeder.buses]
+        at = [case.balanced_feeder.index[bus] for bus in area.feeder.buses]
         is_copy = np.array([bus not in owned(area) for bus in area.feeder.buses])
         for field in ("p_load", "q_load", "q_cap"):
-            expected = np.where(is_copy, 0, getattr(case.feeder, field)[at])
+            expected = np.where(is_copy, 0, getattr(case.balanced_feeder, field)[at])
             np.testing.assert_array_equal(getattr(area.feeder, field), expected)
 
 
 @given(case=random_cases())
 def test_a_branch_keeps_its_parameters(case: Case) -> None:
-    whole = case.feeder
+    whole = case.balanced_feeder
     for area in partition(case).areas:
         at = [whole.index[bus] - 1 for bus in area.feeder.buses[1:]]
         for field in ("r", "x", "is_switch", "l_max"):
@@ -140,8 +140,8 @@ def test_the_whole_feeder_as_one_area_has_no_ties() -> None:
     (area,) = parts.areas
     assert parts.ties == area.tie_ends == ()
     assert area.has_substation
-    assert area.feeder.buses == case.feeder.buses
-    np.testing.assert_array_equal(area.feeder.p_load, case.feeder.p_load)
+    assert area.feeder.buses == case.balanced_feeder.buses
+    np.testing.assert_array_equal(area.feeder.p_load, case.balanced_feeder.p_load)
 
 
 def test_a_case_that_names_no_areas_is_one_area() -> None:
@@ -151,7 +151,7 @@ def test_a_case_that_names_no_areas_is_one_area() -> None:
 
 def test_an_area_of_a_single_bus_has_the_one_branch_that_leads_to_it() -> None:
     case = read_case("ieee123")
-    leaf = case.feeder.buses[-1]
+    leaf = case.balanced_feeder.buses[-1]
     rows = [AreaRow(bus=row.bus, area="leaf" if row.bus == leaf else "rest") for row in case.buses]
     area = partition(replace(case, areas=tuple(rows))).areas[1]
     assert (owned(area), len(area.feeder.parent)) == ((leaf,), 1)

@@ -145,7 +145,7 @@ def test_one_area_is_reported_without_ties() -> None:
 
 def test_areas_csv_is_read_back_as_the_same_partition(tmp_path: Path) -> None:
     case = read_case(find_case("ieee123"))
-    feeder = case.feeder
+    feeder = case.balanced_feeder
     area_of = cut(Tree(feeder.parent, np.ones(len(feeder.buses)), np.ones(len(feeder.parent))), 6)
     write_areas(tmp_path / "areas.csv", feeder.buses, area_of)
     assert (tmp_path / "areas.csv").read_text().splitlines()[:2] == ["bus,area", f"{feeder.buses[0]},1"]

@@ -130,7 +130,7 @@ def test_pv_shows_real_and_reactive_power_and_what_was_curtailed(small_result: R
 
 
 def test_flexible_loads_are_drawn_beside_their_nominal_where_there_are_any(small_result: Result) -> None:
-    load = FlexibleLoad(bus=small_result.case.feeder.buses[1], p_kw=10, q_kvar=0, down=0.5, up=0.5)
+    load = FlexibleLoad(bus=small_result.case.balanced_feeder.buses[1], p_kw=10, q_kvar=0, down=0.5, up=0.5)
     horizon = replace(small_result.case.horizon, load=np.ones(2))
     flexible = replace(
         small_result,
@@ -176,7 +176,7 @@ def test_distance_is_the_paths_impedance_its_length_or_the_number_of_branches(
     assert away_in == "impedance from the substation, ohm"
     # a; behind it b (0.15 + 0.3j) and d (0.25 + 0.2j); behind b then c (0.25 + 0.4j).
     expected = {"a": 0.05 + 0.1j, "b": 0.15 + 0.3j, "c": 0.25 + 0.4j, "d": 0.25 + 0.2j}
-    buses = small_result.case.feeder.buses[1:]
+    buses = small_result.case.balanced_feeder.buses[1:]
     np.testing.assert_allclose(ohm, [abs(expected[bus]) for bus in buses], rtol=1e-12)
     case = multiphase.case
     names, _ = limited_voltages(case, multiphase.state)
@@ -258,17 +258,20 @@ def test_the_map_uses_coordinates_and_fills_in_a_neighbours(multiphase: Result) 
     case = multiphase.case
     where = feeder_plots.layout(case)
     assert where.from_coordinates
-    known = np.isfinite(case.network.coordinates).all(axis=1)
-    np.testing.assert_array_equal(where.xy[known], case.network.coordinates[known])
-    lost = case.network.coordinates.copy()
+    known = np.isfinite(case.multiphase_feeder.coordinates).all(axis=1)
+    np.testing.assert_array_equal(where.xy[known], case.multiphase_feeder.coordinates[known])
+    lost = case.multiphase_feeder.coordinates.copy()
     lost[5] = np.nan
     gappy = replace(case)
-    gappy.__dict__["network"] = replace(case.network, coordinates=lost)
+    gappy.__dict__["network"] = replace(case.multiphase_feeder, coordinates=lost)
     filled = feeder_plots.layout(gappy).xy
     assert np.isfinite(filled).all()
-    neighbours = [int(case.network.parent[4]), *(np.flatnonzero(case.network.parent == 5) + 1).tolist()]
+    neighbours = [
+        int(case.multiphase_feeder.parent[4]),
+        *(np.flatnonzero(case.multiphase_feeder.parent == 5) + 1).tolist(),
+    ]
     assert any((filled[5] == filled[k]).all() for k in neighbours)
-    gappy.__dict__["network"] = replace(case.network, coordinates=np.full_like(lost, np.nan))
+    gappy.__dict__["network"] = replace(case.multiphase_feeder, coordinates=np.full_like(lost, np.nan))
     assert not feeder_plots.layout(gappy).from_coordinates
 
 

@@ -164,7 +164,7 @@ def test_the_price_at_a_bus_is_what_one_more_kwh_drawn_there_costs(limit: dict[s
 
     drawn = case.horizon.load * case.horizon.dt
     # The solver's accuracy of the two costs, 1e-8 of each, leaves five digits of their difference.
-    assert price[case.feeder.index["66"]] @ drawn == pytest.approx((cost(1.0) - cost(-1.0)) / 2, rel=1e-5)
+    assert price[case.balanced_feeder.index["66"]] @ drawn == pytest.approx((cost(1.0) - cost(-1.0)) / 2, rel=1e-5)
 
 
 def test_areas_that_agree_at_the_optimum_have_its_prices_at_buses() -> None:

@@ -32,7 +32,7 @@ def with_switches(case: Case) -> Case:
 def random_whole(case: Case, seed: int) -> dict[str, Floats]:
     """Per-unit arrays of the whole feeder, some of them impossible; only who owns what matters here."""
     random = np.random.default_rng(seed)
-    periods, branches = len(case.horizon), len(case.feeder.parent)
+    periods, branches = len(case.horizon), len(case.balanced_feeder.parent)
     arrays = {"v": random.uniform(0.8, 1.2, (branches + 1, periods)), "substation": random.normal(size=(2, periods))}
     for name in ("p", "q", "gap"):
         arrays[name] = random.normal(size=(branches, periods))
@@ -47,7 +47,7 @@ def cut(case: Case, parts: Partition, whole: dict[str, Floats]) -> list[AreaSolu
     """Each area's share of the arrays, as its solver would tell it."""
     solutions = []
     for area in parts.areas:
-        buses = [case.feeder.index[bus] for bus in area.feeder.buses]
+        buses = [case.balanced_feeder.index[bus] for bus in area.feeder.buses]
         branches = [bus - 1 for bus in buses[1:]]
         values = {
             "v": whole["v"][buses],
@@ -101,7 +101,7 @@ def test_every_voltage_and_flow_is_told_by_the_area_that_owns_it(case: Case, see
 @given(case=random_cases(), seed=st.integers(0, 2**32 - 1))
 def test_currents_are_in_amperes_and_a_switch_has_that_of_its_flow(case: Case, seed: int) -> None:
     case = with_switches(case)
-    parts, whole, feeder = partition(case), random_whole(case, seed), case.feeder
+    parts, whole, feeder = partition(case), random_whole(case, seed), case.balanced_feeder
     state = join_relaxed_state(case, parts, cut(case, parts, whole))
     base = 1000 / (4.16 / np.sqrt(3))
     np.testing.assert_allclose(state.i_a[~feeder.is_switch], base * np.sqrt(whole["l"][~feeder.is_switch]))
@@ -114,7 +114,7 @@ def test_currents_are_in_amperes_and_a_switch_has_that_of_its_flow(case: Case, s
 @given(case=random_cases(), seed=st.integers(0, 2**32 - 1))
 def test_losses_are_those_of_all_branches_but_the_switches(case: Case, seed: int) -> None:
     case = with_switches(case)
-    parts, whole, feeder = partition(case), random_whole(case, seed), case.feeder
+    parts, whole, feeder = partition(case), random_whole(case, seed), case.balanced_feeder
     state = join_relaxed_state(case, parts, cut(case, parts, whole))
     ohms = feeder.r * 4.16**2 / 3
     np.testing.assert_allclose(state.losses_kw, (ohms[:, None] * state.i_a**2).sum(axis=0) / 1000)

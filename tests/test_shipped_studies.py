@@ -51,7 +51,7 @@ def three_phase_bus_above(feeder: MultiphaseFeeder, bus: str) -> str:
 
 def assert_explained(case: Case, placement: Placement) -> None:
     if placement.named:
-        assert placement.bus == three_phase_bus_above(case.network, placement.named)
+        assert placement.bus == three_phase_bus_above(case.multiphase_feeder, placement.named)
         assert placement.bus == placement.named or placement.named in placement.note
 
 
@@ -125,9 +125,9 @@ def test_the_12_kv_circuit_is_the_shipped_one_at_another_voltage() -> None:
 def test_shipped_feeders_are_drawn_to_scale(name: str) -> None:
     case = read_case(name)
     assert feeder_plots.layout(case).from_coordinates
-    known = np.isfinite(case.network.coordinates).all(axis=1)
-    assert {case.network.buses[bus] for bus in np.flatnonzero(~known)} <= {"(source)", "substation"}
-    assert np.isfinite(path_length(case.network)).all()
+    known = np.isfinite(case.multiphase_feeder.coordinates).all(axis=1)
+    assert {case.multiphase_feeder.buses[bus] for bus in np.flatnonzero(~known)} <= {"(source)", "substation"}
+    assert np.isfinite(path_length(case.multiphase_feeder)).all()
 
 
 def test_full_integration_costs_less_than_the_plain_rule_and_keeps_every_bus_that_the_base_keeps() -> None:

@@ -159,7 +159,7 @@ def test_a_case_of_several_phases_comes_back_with_circuit_shapes_and_places(path
     shapes = {"sun": np.array([0.25, 0.5]), "night": np.zeros(2)}
     case = replace(shipped, pv=pv, horizon=replace(shipped.horizon, shapes=shapes))
     assert case.circuit and case.settings.model == "multiphase"
-    feeder = case.network
+    feeder = case.multiphase_feeder
     result = make_result(case)
     nodes = len(feeder.node_bus) - feeder.roots
     of_nodes = "v_pu", "p_kw", "q_kvar", "i_a", "nodal_price"

@@ -325,7 +325,7 @@ def test_a_voltage_counts_as_newly_outside_only_where_the_base_keeps_it_inside(s
 
     bad = with_v(v)
     (found,) = newly_outside(bad, small_result)
-    assert (found.element, found.hour, found.value) == (small_result.case.feeder.buses[2], 2, 1.2)
+    assert (found.element, found.hour, found.value) == (small_result.case.balanced_feeder.buses[2], 2, 1.2)
     assert newly_outside(bad, bad) == ()
 
 

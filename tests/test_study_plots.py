@@ -135,7 +135,7 @@ def test_the_base_is_the_one_named_and_its_failure_leaves_the_first_to_compare_w
 def test_the_voltage_at_a_bus_is_that_of_its_lowest_phase_with_the_limits(study: StoredStudy) -> None:
     results = optimized(study)
     node = monitored(results, "base", "675")
-    names = list(results["base"].case.network.node_names[results["base"].case.network.roots :])
+    names = list(results["base"].case.multiphase_feeder.node_names[results["base"].case.multiphase_feeder.roots :])
     own = {name: replayed(results["base"]).v_pu[names.index(name)] for name in names if name.startswith("675.")}
     assert node == min(own, key=lambda name: own[name].min())
     (axes,) = study_plots.voltage(results, "base", "675").axes

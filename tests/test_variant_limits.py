@@ -70,12 +70,12 @@ def test_limits_of_a_variant_come_over_the_studys_and_those_over_the_cases(tmp_p
 
 def test_a_limit_of_a_balanced_case_is_that_of_its_table_of_branches(small: Path) -> None:
     case = read_case(str(small))
-    names = [case.feeder.branch_name(k) for k in range(2)]
+    names = [case.balanced_feeder.branch_name(k) for k in range(2)]
     turned = "-".join(reversed(names[1].split("-")))
     found = study(small.parent, "small", {"v": f"{row(names[0], 40)}, {row(turned, 50)}"})["v"].case
     base_kva = case.settings.base_kva
     assert (found.feeder.s_max[:2] * base_kva).tolist() == [40, 50]
-    assert found.feeder.s_max[2:].tolist() == case.feeder.s_max[2:].tolist()
+    assert found.feeder.s_max[2:].tolist() == case.balanced_feeder.s_max[2:].tolist()
     for rows, words in (
         (row("a-z", 3), "unknown branch 'a-z'."),
         (f"{row(names[1], 3)}, {row(turned, 4)}", f"'{turned}' is the same branch as '{names[1]}', which has a limit."),

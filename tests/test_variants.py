@@ -85,8 +85,8 @@ def test_phases_that_a_bus_lacks_are_refused_and_those_it_has_are_told(tmp_path:
 def test_a_factor_scales_every_load_and_the_studys_flexible_ones(small: Path) -> None:
     plain = resolved(small.parent)[2].case
     more = resolved(small.parent, 'name = "full"', 'name = "full"\nload_factor = 1.5')[2]
-    assert more.case.feeder.p_load == pytest.approx(1.5 * plain.feeder.p_load)
-    assert more.case.feeder.q_load == pytest.approx(1.5 * plain.feeder.q_load)
+    assert more.case.balanced_feeder.p_load == pytest.approx(1.5 * plain.feeder.p_load)
+    assert more.case.balanced_feeder.q_load == pytest.approx(1.5 * plain.feeder.q_load)
     assert more.case.flexible_loads[0].p_kw == 15
     assert [p.rated_kw for p in more.placements] == [30, 20, 15]
     assert [p.note.rpartition("; ")[2] for p in more.placements] == [
@@ -99,7 +99,7 @@ def test_a_factor_scales_the_loads_of_an_opendss_circuit_and_nothing_else() -> N
     generator = "new generator.g bus1=680 phases=3 kv=4.16 kw=50 kvar=10 model=1\n"
     case = replace(IEEE13, circuit=IEEE13.circuit + generator)
     more = scaled(case, 1.25)
-    before, after = case.network.legs, more.network.legs
+    before, after = case.multiphase_feeder.legs, more.multiphase_feeder.legs
     assert before.name == after.name
     factor = [1.0 if name == "generator.g" else 1.25 for name in before.name]
     assert after.s == pytest.approx(before.s * factor)
@@ -127,8 +127,8 @@ def test_a_rule_places_at_three_phase_buses_of_the_primary_in_the_order_of_dista
     buses = three_phase_primary(IEEE13)
     # Neither the 115 kV side, nor 634 at 480 V, nor laterals of fewer phases.
     assert set(buses) == {"650", "rg60", "632", "670", "671", "680", "692", "675", "633"}
-    away = np.abs(path_impedance(IEEE13.network))
-    order = [away[IEEE13.network.index[bus]] for bus in buses]
+    away = np.abs(path_impedance(IEEE13.multiphase_feeder))
+    order = [away[IEEE13.multiphase_feeder.index[bus]] for bus in buses]
     assert order == sorted(order)
     ends = [placed_bus(IEEE13, Place(rule="three_phase_primary", distance=d))[0] for d in (0, 0.5, 1)]
     assert ends == [buses[0], buses[4], buses[8]]
@@ -138,7 +138,7 @@ def test_a_rule_places_at_three_phase_buses_of_the_primary_in_the_order_of_dista
 def test_the_impedance_of_a_path_is_that_of_its_lines(small: Path) -> None:
     # 0.05 + 0.1j to a; 0.2 + 0.1j more to d; 0.1 + 0.2j more to b, then 0.1 + 0.1j to c.
     assert three_phase_primary(read_case(str(small))) == ["a", "d", "b", "c"]
-    feeder = IEEE13.network
+    feeder = IEEE13.multiphase_feeder
     z = path_impedance(feeder)
     ohm = (z[feeder.index["680"]] - z[feeder.index["671"]]) * (4.16**2 / 3) / (IEEE13.settings.base_kva / 1000)
     # Line 671680 of circuit.dss: means of the diagonals less those of the rest.
@@ -258,7 +258,7 @@ def test_commands_change_the_circuit_and_those_that_do_nothing_are_refused(tmp_p
         return found
 
     def lifted(case: Case) -> float:
-        return float(abs(case.network.v_no_load[case.network.node_names.index("rg60.1")]))
+        return float(abs(case.multiphase_feeder.v_no_load[case.multiphase_feeder.node_names.index("rg60.1")]))
 
     assert lifted(IEEE13) / lifted(study("edit transformer.reg1 taps=(1 1)").case) == pytest.approx(1.05625, abs=2e-3)
     for commands, message in (

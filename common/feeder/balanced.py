@@ -16,6 +16,7 @@ from pydantic import Field
 
 from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.errors import CaseError
+from tieflow.common.feeder.places import Places
 from tieflow.common.inputs.devices import BusName
 from tieflow.common.inputs.settings import NotNegative, Positive, Settings
 from tieflow.common.inputs.tables import Row
@@ -71,6 +72,44 @@ class Feeder:
     def index(self) -> dict[str, int]:
         """Bus index of each bus name."""
         return {bus: i for i, bus in enumerate(self.buses)}
+
+    @property
+    def own_buses(self) -> tuple[str, ...]:
+        return self.buses
+
+    @property
+    def own_parent(self) -> Ints:
+        return self.parent
+
+    @cached_property
+    def own_branches(self) -> tuple[str, ...]:
+        return tuple(self.branch_name(k) for k in range(len(self.parent)))
+
+    @property
+    def own_phases(self) -> Ints:
+        return np.ones(len(self.parent), np.int64)
+
+    @property
+    def own_switches(self) -> Bools:
+        return self.is_switch
+
+    @property
+    def own_coordinates(self) -> Floats:
+        return np.full((len(self.buses), 2), np.nan)
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        return self.own_branches
+
+    @property
+    def flow_noun(self) -> str:
+        return "branch"
+
+    @cached_property
+    def places(self) -> Places:
+        """Its buses."""
+        every = np.arange(len(self.buses))
+        return Places("bus", self.buses, every, every > 0)
 
     def path_impedance(self) -> tuple[Floats, Floats]:
         """Resistance and reactance from the root to each bus, (bus,) each."""

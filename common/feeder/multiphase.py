@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from tieflow.common.arrays import Bools, Complexes, Floats, Ints
 from tieflow.common.errors import CaseError
+from tieflow.common.feeder.places import Places
 
 GROUND = -1
 """the other end of a leg from a phase to ground"""
@@ -141,6 +142,45 @@ class MultiphaseFeeder:
         limited: Bools = (np.abs(self.v_no_load) > ENERGIZED_PU) & self.grounded
         limited[: self.roots] = False
         return limited
+
+    @property
+    def own_buses(self) -> tuple[str, ...]:
+        return self.buses[1:]
+
+    @property
+    def own_parent(self) -> Ints:
+        return self.parent[1:] - 1
+
+    @cached_property
+    def own_branches(self) -> tuple[str, ...]:
+        return tuple(branch.name for branch in self.branches[1:])
+
+    @cached_property
+    def own_phases(self) -> Ints:
+        ends = [self.node_bus[branch.nodes] != k + 1 for k, branch in enumerate(self.branches)]
+        return np.array([end.sum() for end in ends[1:]], np.int64)
+
+    @cached_property
+    def own_switches(self) -> Bools:
+        return np.array([branch.is_switch for branch in self.branches[1:]], bool)
+
+    @property
+    def own_coordinates(self) -> Floats:
+        return self.coordinates[1:]
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        return self.node_names[self.roots :]
+
+    @property
+    def flow_noun(self) -> str:
+        return "node"
+
+    @cached_property
+    def places(self) -> Places:
+        """Its nodes but those of bus 0."""
+        own = slice(self.roots, None)
+        return Places("node", self.node_names[own], self.node_bus[own] - 1, self.limited[own])
 
     def branch_name(self, k: int) -> str:
         return self.branches[k].name

@@ -71,7 +71,7 @@ def factors(settings: Settings) -> Factors:
     Raises CaseError where a base is missing (``launch.runs.base_run`` computes those that are not given).
     """
     always = {"simultaneous": settings.scd_weight}
-    if settings.model != "balanced":
+    if not settings.hard_limits:
         always["overstep"] = settings.voltage_slack_price
         always["overload"] = settings.overload_price_per_kvah
     if settings.weights is None:

@@ -120,7 +120,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if self.model == "balanced" and not {"voltage_kv", "substation_bus"} <= self.model_fields_set:
+        if self.is_balanced and not {"voltage_kv", "substation_bus"} <= self.model_fields_set:
             missing = "substation_bus" if "voltage_kv" in self.model_fields_set else "voltage_kv"
             raise ValueError(f"{missing}: missing. A balanced case needs it.")
         if self.v_min_pu > self.v_max_pu:
@@ -140,15 +140,25 @@ class Settings(BaseModel):
             raise ValueError(f"dt_hours = {self.dt_hours} does not divide a day. Use 1, 0.5, 0.25 or the like.")
         if self.objective == "peak" and self.substation_peak_kw is None:
             raise ValueError("objective = peak needs the cap. Set substation_peak_kw.")
-        check_weights(self.weights, self.weights_bases, self.objective, self.model == "balanced")
+        check_weights(self.weights, self.weights_bases, self.objective, self.is_balanced)
         return self
+
+    @property
+    def is_balanced(self) -> bool:
+        return self.model == "balanced"
+
+    @property
+    def hard_limits(self) -> bool:
+        """Whether limits of voltages and branches are kept at any price: a multi-phase feeder's have a price, since
+        no device may be able to keep them."""
+        return self.is_balanced
 
     @property
     def default_method(self) -> str:
         """The method that solves the case where nobody asks for another."""
         if self.method is not None:
             return self.method
-        return "admm" if self.model == "balanced" else "newton"
+        return "admm" if self.is_balanced else "newton"
 
 
 def read_settings(path: Path, overrides: Mapping[str, object], set_by: str = "--set") -> Settings:

@@ -50,7 +50,7 @@ def replay(case: Case, schedule: Schedule) -> Replay:
     engine.Basic.AllowForms(False)
     engine.Text.Commands("\n".join(circuit_commands(case)))
 
-    feeder, periods = case.feeder, len(case.horizon)
+    feeder, periods = case.balanced_feeder, len(case.horizon)
     branches, capacity = len(feeder.parent), np.array([battery.energy_kwh for battery in case.batteries])
     v = np.full((len(feeder.buses), periods), np.nan)
     current = np.full((branches, periods), np.nan)
@@ -91,7 +91,7 @@ def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
     Its monitor ``substation`` records the substation power of every hour. To look at an hour, run the file up to its
     ``solve``.
     """
-    feeder = case.feeder
+    feeder = case.balanced_feeder
     lines = [
         f"! {_one_line(case.settings.title or case.name)}: one phase of a balanced feeder, per-phase powers",
         *circuit_commands(case),
@@ -107,7 +107,7 @@ def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
 
 def circuit_commands(case: Case) -> list[str]:
     """The OpenDSS commands that build the circuit at rated load, with idle batteries, ready for its first period."""
-    feeder, settings = case.feeder, case.settings
+    feeder, settings = case.balanced_feeder, case.settings
     kv = settings.voltage_kv / np.sqrt(3)
     stiff_ohm = STIFF_PU * kv**2 / (settings.base_kva / 1000)
     names = _bus_names(feeder)
@@ -140,7 +140,7 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
 
 def _elements(case: Case) -> list[str]:
     """Names of the devices' elements, each that of its bus."""
-    bus_name = dict(zip(case.feeder.buses, _bus_names(case.feeder), strict=True))
+    bus_name = dict(zip(case.balanced_feeder.buses, _bus_names(case.balanced_feeder), strict=True))
     # The bus may have a load already, and no bus has a hyphen here.
     return [bus_name[unit.bus] + "-flexible" * isinstance(unit, FlexibleLoad) for unit in case.devices]
 
@@ -173,7 +173,7 @@ def _shunts(name: str, row: BusRow, kv: float, settings: Settings) -> list[str]:
 
 def _branch_rows(case: Case) -> list[BranchRow]:
     """The rows of branches.csv in the order of the feeder's branches."""
-    feeder = case.feeder
+    feeder = case.balanced_feeder
     rows = {frozenset((row.from_bus, row.to_bus)): row for row in case.branches}
     return [rows[frozenset((feeder.buses[p], feeder.buses[k + 1]))] for k, p in enumerate(feeder.parent)]
 

@@ -52,7 +52,7 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
     not come to rest or a node with voltage limits falls below ``COLLAPSE_PU``. Raises ValueError for a setpoint that
     is not finite.
     """
-    feeder, periods = case.network, len(case.horizon)
+    feeder, periods = case.multiphase_feeder, len(case.horizon)
     commands = [_setpoints(case, schedule, t) for t in range(periods)]
     engine = new_context()
     engine.Text.Commands("\n".join(circuit_commands(case)))
@@ -102,9 +102,9 @@ def replay(case: Case, schedule: Schedule) -> MultiphaseReplay:
 
 
 def outside_range(case: Case, v: Complexes) -> Bools:
-    """(leg, T) whether the voltage across a leg of ``case.network.legs`` has left the load's vminpu..vmaxpu, where it
-    turns into an impedance; ``v`` (node, T) as in :class:`MultiphaseReplay`, False where it is NaN."""
-    feeder, legs = case.network, case.network.legs
+    """(leg, T) whether the voltage across a leg of the feeder has left the load's vminpu..vmaxpu, where it turns into
+    an impedance; ``v`` (node, T) as in :class:`MultiphaseReplay`, False where it is NaN."""
+    feeder, legs = case.multiphase_feeder, case.multiphase_feeder.legs
     known = np.concatenate([np.repeat(feeder.v_no_load[: feeder.roots, None], v.shape[1], axis=1), v])
     r = np.abs(incidence(legs.a, legs.b, len(known)) @ known) / legs.v_rated[:, None]
     outside: Bools = (r < legs.v_min[:, None]) | (r > legs.v_max[:, None])
@@ -117,7 +117,7 @@ def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
     Its monitor ``substation`` records the substation power of every hour by phase. To look at an hour, run the file up
     to its ``solve``. Raises ValueError for a setpoint that is not finite.
     """
-    source = case.network.branches[0].name
+    source = case.multiphase_feeder.branches[0].name
     lines = [
         f"! {' '.join((case.settings.title or case.name).split())}",
         *circuit_commands(case),
@@ -130,7 +130,7 @@ def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
 
 def circuit_commands(case: Case) -> list[str]:
     """The OpenDSS commands that build the circuit with idle devices, ready for its first period."""
-    legs = case.network.legs
+    legs = case.multiphase_feeder.legs
     shape_of = {name: i for i, name in enumerate(_shapes(case))}
     commands = [case.circuit.rstrip("\n"), "", "! tieflow's load shapes: one value, set anew for every period"]
     commands += [f"new loadshape.tieflow{i} npts=1 interval=1 mult=(1)" for i in shape_of.values()]
@@ -167,12 +167,12 @@ def _shapes(case: Case) -> dict[str, Floats]:
     """(T,) multipliers by the shapes that loads and generators follow, as in ``common.feeder.multiphase.Legs``."""
     horizon = case.horizon
     known = {"": horizon.load, FIXED: np.ones(len(horizon)), **horizon.shapes}
-    return {name: known[name] for name in dict.fromkeys(case.network.legs.shape)}
+    return {name: known[name] for name in dict.fromkeys(case.multiphase_feeder.legs.shape)}
 
 
 def _at(case: Case, unit: Device) -> str:
     """Bus, phases and rated voltage of a device."""
-    feeder = case.network
+    feeder = case.multiphase_feeder
     a, b = connection(feeder, unit.bus, unit.phases)
     between = b[0] != GROUND
     nodes = [*feeder.node_phase[a], feeder.node_phase[b[0]] if between else 0]
@@ -223,7 +223,7 @@ class _Layout:
 
 
 def _layout(engine: Any, case: Case) -> _Layout:
-    feeder, active = case.network, engine.CktElement
+    feeder, active = case.multiphase_feeder, engine.CktElement
     engine_at = {name.lower(): i for i, name in enumerate(engine.Circuit.AllNodeNames())}
     node_at = {name: i for i, name in enumerate(feeder.node_names)}
     branches = {(feeder.buses[parent], feeder.buses[k + 1]) for k, parent in enumerate(feeder.parent)}

@@ -24,7 +24,7 @@ SWEEPS = 200
 def balanced_flow(case: Case, device_kva: Complexes) -> NetworkState:
     """The network's state at what the devices feed in, (device, T) kVA in the order of ``Case.devices``. Raises
     SolverError where there is none."""
-    feeder, settings = case.feeder, case.settings
+    feeder, settings = case.balanced_feeder, case.settings
     shape = len(feeder.buses), len(case.horizon)
     drawn = np.outer(feeder.p_load + 1j * feeder.q_load, case.horizon.load)
     for unit, s in zip(case.devices, device_kva, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.feeder.balanced import Feeder
+from tieflow.common.feeder.multiphase import MultiphaseFeeder
 from tieflow.common.inputs.devices import DEVICE_KINDS
 from tieflow.common.results.schedule import NetworkState, Schedule, given, is_decided, told_apart
 from tieflow.common.ties.area_case import AreaCase, AreaSolution, Partition
@@ -56,29 +57,28 @@ def join_prices(case: Case, parts: Partition, solutions: Sequence[AreaSolution])
 def join_voltages(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> Floats:
     """(bus or node, T) voltage magnitudes that the areas tell; a tie's bus is told by the area that owns it."""
     v = _by_node(case, parts, solutions, "v")
-    return np.sqrt(v) if isinstance(parts.areas[0].feeder, Feeder) else v
+    return v if parts.is_exact else np.sqrt(v)
 
 
 def _by_node(case: Case, parts: Partition, solutions: Sequence[AreaSolution], name: str) -> Floats:
-    """A quantity of buses (balanced) or of nodes but those of the source, joined from the areas that own them."""
-    periods = len(case.horizon)
-    if isinstance(parts.areas[0].feeder, Feeder):
-        found = np.zeros((len(case.feeder.buses), periods))
-        for area, solution in zip(parts.areas, solutions, strict=True):
-            buses, _ = _places(case, area)
-            found[buses] = solution.values[name][len(area.feeder.buses) - len(buses) :]
-        return found
-    whole = {name: k for k, name in enumerate(case.feeder.buses if case.is_balanced else case.network.node_names)}
-    size = len(whole) - (0 if case.is_balanced else case.network.roots)
-    first = len(whole) - size
-    found = np.zeros((size, periods))
+    """(place, T) a quantity of the feeder's places, joined from the areas that own them."""
+    places = case.feeder.places
+    found = np.zeros((len(places.names), len(case.horizon)))
     for area, solution in zip(parts.areas, solutions, strict=True):
-        feeder = area.feeder
-        names = [feeder.buses[bus] for bus in feeder.node_bus] if case.is_balanced else feeder.node_names
-        own = feeder.node_bus >= 1
-        rows = [whole[names[node]] - first for node in np.flatnonzero(own)]
-        found[rows] = solution.values[name][own]
+        own = _own_places(area, places.noun)
+        # The copy of the parent's bus comes first.
+        found[[places.index[place] for place in own]] = solution.values[name][-len(own) :]
     return found
+
+
+def _own_places(area: AreaCase[Any], noun: str) -> Sequence[str]:
+    """The places that an area owns, by the names of the feeder's."""
+    feeder: Feeder | MultiphaseFeeder = area.feeder
+    if isinstance(feeder, Feeder):
+        return feeder.buses if area.has_substation else feeder.buses[1:]
+    if noun == "bus":
+        return [feeder.buses[bus] for bus in feeder.node_bus[feeder.roots :]]
+    return feeder.places.names
 
 
 def joined_in_time(spans: Sequence[tuple[int, slice]], solutions: Sequence[AreaSolution]) -> list[AreaSolution]:
@@ -96,7 +96,7 @@ def joined_in_time(spans: Sequence[tuple[int, slice]], solutions: Sequence[AreaS
 def join_relaxed_state(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) -> NetworkState:
     """The voltages and flows of a balanced feeder as the areas' relaxations tell them; a tie's bus is told by the area
     that owns it."""
-    feeder, settings, periods = case.feeder, case.settings, len(case.horizon)
+    feeder, settings, periods = case.balanced_feeder, case.settings, len(case.horizon)
     p, q, squared_current = np.zeros((3, len(feeder.parent), periods))
     for area, solution in zip(parts.areas, solutions, strict=True):
         _, branches = _places(case, area)
@@ -127,9 +127,9 @@ def join_gap(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) ->
 
     Empty where areas have their exact equations, which relax nothing.
     """
-    if not isinstance(parts.areas[0].feeder, Feeder):
+    if parts.is_exact:
         return np.zeros((0, len(case.horizon)))
-    gap = np.zeros((len(case.feeder.parent), len(case.horizon)))
+    gap = np.zeros((len(case.balanced_feeder.parent), len(case.horizon)))
     for area, solution in zip(parts.areas, solutions, strict=True):
         gap[_places(case, area)[1]] = solution.relaxation_gap
     return gap
@@ -137,7 +137,7 @@ def join_gap(case: Case, parts: Partition, solutions: Sequence[AreaSolution]) ->
 
 def _places(case: Case, area: AreaCase[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Positions in the whole feeder of the buses that an area owns, and of its branches."""
-    index = case.feeder.index
+    index = case.balanced_feeder.index
     branches = np.array([index[bus] - 1 for bus in area.feeder.buses[1:]], np.int64)
     owned = branches + 1
     return (np.concatenate([[0], owned]) if area.has_substation else owned), branches

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tieflow.common.arrays import Bools, Complexes, Floats
+from tieflow.common.arrays import Complexes, Floats
 from tieflow.common.case import Case
 from tieflow.common.feeder.multiphase import TRANSFORMERS
 from tieflow.common.inputs.devices import DEVICE_KINDS, PV, Device, FlexibleLoad, Wind
@@ -31,8 +31,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class NetworkState:
-    """Voltages and flows. Balanced: buses and branches in the order of ``case.feeder`` (branch k leads to bus k + 1).
-    Multi-phase: the nodes of ``case.network`` but those of bus 0, for voltages and flows alike."""
+    """Voltages of the feeder's ``places``, powers and currents of its ``flows``: of a balanced feeder its buses and
+    branches (branch k leads to bus k + 1), of a multi-phase one its nodes, for voltages and flows alike."""
 
     v_pu: Floats
     """(bus or node, T) voltage magnitude"""
@@ -63,13 +63,6 @@ class NetworkState:
 def idle_schedule(case: Case) -> Schedule:
     """Devices that nobody controls: at their profile and without reactive power, batteries at rest."""
     return Schedule(**{kind: {name: given(case, kind, name) for name in DEVICE_KINDS[kind]} for kind in DEVICE_KINDS})
-
-
-def limited(case: Case) -> Bools:
-    """(bus or node,) whether voltage limits hold there, in the order of a state's voltages."""
-    if not case.is_balanced:
-        return case.network.limited[case.network.roots :]
-    return np.arange(len(case.feeder.buses)) > 0
 
 
 def completed(case: Case, schedule: Schedule) -> Schedule:

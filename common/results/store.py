@@ -220,11 +220,11 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
     """What stands along each axis, for readers of the file; not read back."""
     case = result.case
     if case.is_balanced:
-        feeder = case.feeder
+        feeder = case.balanced_feeder
         group["bus"] = _array(str, feeder.buses)
         group["branch"] = _array(str, [feeder.branch_name(k) for k in range(len(feeder.parent))])
     else:
-        group["node"] = _array(str, case.network.node_names[case.network.roots :])
+        group["node"] = _array(str, case.multiphase_feeder.node_names[case.multiphase_feeder.roots :])
         group["branch limit"] = _array(str, [row.place for row in case.branch_limits])
     group["pv"] = _array(str, [row.place for row in case.pv])
     group["battery"] = _array(str, [row.place for row in case.batteries])

@@ -8,7 +8,7 @@ from tieflow.common.case import Case
 from tieflow.common.inputs.devices import column
 from tieflow.common.inputs.objective import UNITS, energy, factors, losses, used, voltage_deviation, wasted
 from tieflow.common.inputs.weights import Terms
-from tieflow.common.results.schedule import NetworkState, Schedule, completed, idle_schedule, limited
+from tieflow.common.results.schedule import NetworkState, Schedule, completed, idle_schedule
 
 
 def objective_terms(case: Case, schedule: Schedule, state: NetworkState) -> dict[str, float]:
@@ -21,7 +21,7 @@ def objective_terms(case: Case, schedule: Schedule, state: NetworkState) -> dict
     asked = np.array([unit.cost_per_kwh for unit in case.batteries]) @ battery_kwh
     asked += np.array([unit.cost_per_kwh for unit in case.flexible_loads]) @ moved_kwh
     eta_c, eta_d = (column(case.batteries, field) for field in ("eta_charge", "eta_discharge"))
-    v = state.v_pu[limited(case)]
+    v = state.v_pu[case.feeder.places.limited]
     s_max = np.array([[limit.s_max_kva] for limit in case.branch_limits])
     beyond = np.maximum(np.log(v / settings.v_max_pu), np.log(settings.v_min_pu / v))
     found = {

@@ -60,12 +60,9 @@ def beyond(
 def voltage_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
     """Voltages beyond the case's limits by more than ``slack``, by bus (balanced) or node (multi-phase) and hour."""
     limits = (case.settings.v_min_pu, case.settings.v_max_pu)
-    if case.is_balanced:
-        return beyond("voltage", case.feeder.buses[1:], case.horizon.hour, state.v_pu[1:], limits, slack)
-    feeder = case.network
-    limited = np.flatnonzero(feeder.limited)
-    names = [feeder.node_names[node] for node in limited]
-    return beyond("voltage", names, case.horizon.hour, state.v_pu[limited - feeder.roots], limits, slack)
+    places = case.feeder.places
+    names = [places.names[place] for place in np.flatnonzero(places.limited).tolist()]
+    return beyond("voltage", names, case.horizon.hour, state.v_pu[places.limited], limits, slack)
 
 
 def branch_loads(case: Case, state: NetworkState) -> tuple[list[str], Floats, Floats]:
@@ -74,7 +71,7 @@ def branch_loads(case: Case, state: NetworkState) -> tuple[list[str], Floats, Fl
     if not case.is_balanced:
         s_max = np.array([[limit.s_max_kva] for limit in case.branch_limits]).reshape(-1, 1)
         return [limit.branch for limit in case.branch_limits], state.branch_kva, s_max
-    feeder, base_kva = case.feeder, case.settings.base_kva
+    feeder, base_kva = case.balanced_feeder, case.settings.base_kva
     limited = np.flatnonzero(np.isfinite(feeder.s_max))
     s = (state.p_kw + 1j * state.q_kvar)[limited]
     squared_current = (state.i_a[limited] * case.settings.voltage_kv / np.sqrt(3) / base_kva) ** 2
@@ -94,7 +91,7 @@ def current_violations(case: Case, state: NetworkState, slack: float) -> list[Vi
     multi-phase case has no such limits."""
     if not case.is_balanced:
         return []
-    feeder, settings = case.feeder, case.settings
+    feeder, settings = case.balanced_feeder, case.settings
     names = [feeder.branch_name(k) for k in range(len(feeder.parent))]
     i_max = np.sqrt(feeder.l_max)[:, None] * settings.base_kva / (settings.voltage_kv / np.sqrt(3))
     return beyond("current", names, case.horizon.hour, state.i_a, (0.0, i_max), slack * i_max)

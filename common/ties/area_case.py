@@ -94,6 +94,11 @@ class AreaCase(Generic[AnyFeeder]):
         return devices_of(self)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether it has the exact equations, else the relaxation of a balanced feeder."""
+        return isinstance(self.feeder, MultiphaseFeeder)
+
+    @property
     def tie_nodes(self) -> Ints:
         """(conductor,) nodes of the ties to the area's children, one tie after the other."""
         return np.concatenate([np.zeros(0, np.int64), *(end.nodes for end in self.tie_ends if end.side == "parent")])
@@ -107,6 +112,11 @@ class Partition:
     ties: tuple[Tie, ...]
     forecast: Floats | None = None
     """(conductor, quantity, T) the boundary with idle devices, where the whole feeder's power flow is known"""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether areas have their exact equations, else the relaxation of a balanced feeder."""
+        return self.areas[0].is_exact
 
 
 @dataclass(frozen=True)

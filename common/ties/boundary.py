@@ -216,7 +216,7 @@ def join(boundary: Boundary, responses: Sequence[AreaResponse]) -> Response:
 def make_boundary(parts: Partition) -> Boundary:
     """The boundary of a partition, with the forecast that every method starts from."""
     area = parts.areas[0]
-    balanced = isinstance(area.feeder, Feeder)
+    balanced = not parts.is_exact
     counts = [len(tie.phases) for tie in parts.ties]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     horizon, settings = area.horizon, area.settings

@@ -15,7 +15,7 @@ from tieflow.common.arrays import Ints
 from tieflow.common.case import Case
 from tieflow.common.errors import CaseError, did_you_mean
 from tieflow.common.feeder.balanced import Feeder
-from tieflow.common.feeder.multiphase import MultiphaseFeeder
+from tieflow.common.feeder.places import AnyFeeder
 from tieflow.common.inputs.devices import DEVICE_KINDS, devices_at
 from tieflow.common.ties.area_case import AreaCase, Partition, Tie, TieEnd
 from tieflow.common.ties.multiphase_partition import cut_multiphase
@@ -23,8 +23,7 @@ from tieflow.common.ties.multiphase_partition import cut_multiphase
 
 def one_area(case: Case, exact: bool = False) -> Partition:
     """The whole feeder as a single area without ties: the centralized problem."""
-    feeder = case.feeder if case.is_balanced else case.network
-    return _cut(case, np.zeros(len(feeder.buses), np.int64), ["all"], exact)
+    return _cut(case, np.zeros(len(case.feeder.own_buses), np.int64), ["all"], exact)
 
 
 def partition(case: Case, exact: bool = False) -> Partition:
@@ -43,9 +42,7 @@ def area_numbers(case: Case) -> tuple[Ints, list[str]]:
     """(bus,) area of each bus of the feeder as areas.csv says, numbered in the order of their first bus, and their
     names. Raises CaseError when a bus has no area or two, or an area is not connected."""
     area_of: dict[str, str] = {}
-    feeder = case.feeder if case.is_balanced else case.network
-    # The ideal source of a multi-phase feeder is no bus of the user's: it goes with the bus that it feeds.
-    buses = feeder.buses if case.is_balanced else feeder.buses[1:]
+    buses = case.feeder.own_buses
     for row in case.areas:
         if row.bus not in buses:
             raise CaseError(f"areas.csv: unknown bus '{row.bus}'.{did_you_mean(row.bus, buses)}")
@@ -58,9 +55,8 @@ def area_numbers(case: Case) -> tuple[Ints, list[str]]:
             f"areas.csv: no area for {len(missing)} bus(es): {', '.join(missing[:10])}. Add a line for each bus."
         )
     names = list(dict.fromkeys(area_of[bus] for bus in buses))
-    area_of = {feeder.buses[0]: area_of[buses[0]]} | area_of
-    _check_connected(feeder, area_of)
-    return np.array([names.index(area_of[bus]) for bus in feeder.buses]), names
+    _check_connected(case.feeder, area_of)
+    return np.array([names.index(area_of[bus]) for bus in buses]), names
 
 
 def without_thevenin(parts: Partition) -> Partition:
@@ -71,13 +67,13 @@ def without_thevenin(parts: Partition) -> Partition:
     return replace(parts, areas=areas, ties=tuple(replace(tie, z=0 * tie.z) for tie in parts.ties))
 
 
-def _check_connected(feeder: Feeder | MultiphaseFeeder, area_of: Mapping[str, str]) -> None:
+def _check_connected(feeder: AnyFeeder, area_of: Mapping[str, str]) -> None:
     """In a tree, an area is connected if and only if one bus only has its parent in another area."""
-    head: dict[str, str] = {area_of[feeder.buses[0]]: feeder.buses[0]}
-    for k, parent in enumerate(feeder.parent):
-        bus = feeder.buses[k + 1]
+    head: dict[str, str] = {area_of[feeder.own_buses[0]]: feeder.own_buses[0]}
+    for k, parent in enumerate(feeder.own_parent):
+        bus = feeder.own_buses[k + 1]
         area = area_of[bus]
-        if area == area_of[feeder.buses[parent]]:
+        if area == area_of[feeder.own_buses[parent]]:
             continue
         if area in head:
             raise CaseError(
@@ -89,10 +85,9 @@ def _check_connected(feeder: Feeder | MultiphaseFeeder, area_of: Mapping[str, st
 
 def _cut(case: Case, area_of: Ints, names: list[str], exact: bool) -> Partition:
     if exact or not case.is_balanced:
-        # The source of a balanced feeder's one conductor goes with the substation.
-        area_of = np.concatenate([area_of[:1], area_of]) if case.is_balanced else area_of
-        return cut_multiphase(case, case.exact_feeder, area_of, names)
-    feeder = case.feeder
+        # The ideal source goes with the substation.
+        return cut_multiphase(case, case.exact_feeder, np.concatenate([area_of[:1], area_of]), names)
+    feeder = case.balanced_feeder
     r_path, x_path = feeder.path_impedance()
     crossing = [k for k, parent in enumerate(feeder.parent) if area_of[parent] != area_of[k + 1]]
     ties = tuple(
@@ -111,7 +106,7 @@ def _cut(case: Case, area_of: Ints, names: list[str], exact: bool) -> Partition:
 def _area(
     case: Case, area_of: np.ndarray, ties: tuple[Tie, ...], crossing: list[int], number: int, name: str
 ) -> AreaCase[Feeder]:
-    feeder = case.feeder
+    feeder = case.balanced_feeder
     own = np.flatnonzero(area_of == number)
     root_tie = next((i for i, tie in enumerate(ties) if tie.child == number), None)
     root_copy = [] if root_tie is None else [int(feeder.parent[crossing[root_tie]])]

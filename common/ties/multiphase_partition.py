@@ -107,7 +107,7 @@ def _ratings(case: Case, own: Ints) -> tuple[Rating, ...]:
         return ()
     # Branch k of the whole leads to bus k + 1; the first branch of an area leads to its first bus but bus 0.
     number = {bus - 1: k for k, bus in enumerate(own[own > 0].tolist())}
-    currents, powers = current_limits(case.feeder), power_limits(case.feeder)
+    currents, powers = current_limits(case.balanced_feeder), power_limits(case.balanced_feeder)
     i_max, s_max = (dict(zip(k.tolist(), most.tolist(), strict=True)) for k, most in (currents, powers))
     return tuple(Rating(number[k], i_max.get(k), s_max.get(k)) for k in sorted({*i_max, *s_max}) if k in number)
 

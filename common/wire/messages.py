@@ -18,7 +18,6 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from tieflow.common.arrays import Floats
-from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.inputs.devices import stored
 from tieflow.common.ties.area_case import AreaCase
 from tieflow.common.ties.boundary import BALANCED, MULTIPHASE, AreaProposal, AreaResponse
@@ -129,7 +128,7 @@ class Layout:
 
     @classmethod
     def of(cls, area: AreaCase[Any], span: slice | None = None) -> Layout:
-        balanced = isinstance(area.feeder, Feeder)
+        balanced = not area.is_exact
         periods = len(area.horizon)
         return cls(
             ends=sum(len(end.nodes) for end in area.tie_ends),

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import EXIT_CONVERGED, EXIT_ERROR, CaseError, TieflowError
+from tieflow.common.replay import write_circuit as save_circuit
 from tieflow.common.results.store import check_writable, write_result
 from tieflow.common.results.study_store import read_run
 from tieflow.common.ties.cutting import area_numbers
@@ -179,8 +180,7 @@ def partition_command(case_name: str, areas: str, out: Path | None, force: bool,
     if areas.isdecimal():
         folder = Path(case_name)
         path = out or (folder if (folder / "case.toml").is_file() else Path()) / "areas.csv"
-        skip = 0 if case.is_balanced else 1
-        write_areas(path, found.buses[skip:], found.area_of[skip:], overwrite=force)
+        write_areas(path, found.buses, found.area_of, overwrite=force)
         console.print(f"Areas: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
         print_json(area_summary(found))
@@ -229,12 +229,7 @@ def check(file: Path, variant: str | None, rule: bool, write_circuit: Path | Non
     result = checked(read_run(file, variant, rule))
     assert result.check is not None
     if write_circuit is not None:
-        # Loads OpenDSS, which most commands do without.
-        from tieflow.common.replay import balanced as opendss
-        from tieflow.common.replay import multiphase as multiphase_opendss
-
-        writer = opendss if result.case.is_balanced else multiphase_opendss
-        writer.write_circuit(result.case, result.schedule, write_circuit)
+        save_circuit(result.case, result.schedule, write_circuit)
     if as_json:
         print_json(summary(result))
     else:

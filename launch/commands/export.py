@@ -9,6 +9,7 @@ from pathlib import Path
 from tieflow.common.case import Case
 from tieflow.common.errors import TieflowError, way_out
 from tieflow.common.inputs.devices import DEVICE_KINDS
+from tieflow.common.replay import write_circuit
 from tieflow.common.results.schedule import NetworkState, Schedule
 
 MASTER = "Master.dss"
@@ -30,7 +31,7 @@ def export(case: Case, schedule: Schedule, state: NetworkState, folder: Path) ->
         elif any(folder.iterdir()):
             raise TieflowError(f"{folder}: not empty. Name a new folder, or empty this one first.")
         made.append(folder / MASTER)
-        _write_circuit(case, schedule, folder / MASTER)
+        write_circuit(case, schedule, folder / MASTER)
         for name, lines in _tables(case, schedule, state).items():
             made.append(folder / name)
             with made[-1].open("w", encoding="utf-8", newline="") as stream:
@@ -46,25 +47,16 @@ def export(case: Case, schedule: Schedule, state: NetworkState, folder: Path) ->
         raise
 
 
-def _write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
-    # Loads OpenDSS, which most commands do without.
-    if case.is_balanced:
-        from tieflow.common.replay.balanced import write_circuit
-    else:
-        from tieflow.common.replay.multiphase import write_circuit
-    write_circuit(case, schedule, path)
-
-
 def _tables(case: Case, schedule: Schedule, state: NetworkState) -> dict[str, Iterable[Sequence[object]]]:
     """The lines of each CSV file, its header first."""
     hours = case.horizon.hour
-    places = case.feeder.buses if case.is_balanced else case.network.node_names[case.network.roots :]
+    places = case.feeder.places
     substation = (state.substation_p_kw, state.substation_q_kvar, state.losses_kw)
     return {
         **{f"{kind}.csv": _devices(case, schedule, kind) for kind in DEVICE_KINDS},
         "voltages.csv": [
-            ("bus" if case.is_balanced else "node", *hours),
-            *((place, *v.tolist()) for place, v in zip(places, state.v_pu, strict=True)),
+            (places.noun, *hours),
+            *((place, *v.tolist()) for place, v in zip(places.names, state.v_pu, strict=True)),
         ],
         "substation.csv": [
             ("hour", "p_kw", "q_kvar", "losses_kw"),

@@ -15,7 +15,7 @@ from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.inputs.devices import Device
 from tieflow.common.results.result import Result
-from tieflow.common.results.schedule import NetworkState, Schedule, completed, limited
+from tieflow.common.results.schedule import NetworkState, Schedule, completed
 from tieflow.common.results.terms import objective_terms, objective_value
 from tieflow.common.results.violations import branch_loads, overstepped
 
@@ -178,9 +178,9 @@ def _largest_load(case: Case, state: NetworkState) -> Extreme | None:
 
 def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats]:
     """Names and voltages, (place, T) pu, of the buses (balanced) or nodes (multi-phase) where limits hold."""
-    chosen = limited(case)
-    names = case.feeder.buses if case.is_balanced else case.network.node_names[case.network.roots :]
-    return [name for name, is_chosen in zip(names, chosen, strict=True) if is_chosen], state.v_pu[chosen]
+    places = case.feeder.places
+    chosen = places.limited
+    return [name for name, is_chosen in zip(places.names, chosen, strict=True) if is_chosen], state.v_pu[chosen]
 
 
 def weather_power(case: Case, schedule: Schedule, kind: str) -> tuple[Floats, Floats]:

@@ -128,7 +128,7 @@ def voltage_range(result: Result) -> tuple[float, float]:
     """Least and greatest voltage where limits hold, pu."""
     case, v = result.case, result.state.v_pu
     if not case.is_balanced:
-        v = v[case.network.limited[case.network.roots :]]
+        v = v[case.multiphase_feeder.limited[case.multiphase_feeder.roots :]]
     return float(v.min()), float(v.max())
 
 

@@ -13,7 +13,6 @@ from tieflow.common.errors import counted
 from tieflow.common.feeder.multiphase import path_length
 from tieflow.common.inputs.settings import COSTS
 from tieflow.common.results.result import Result
-from tieflow.common.results.schedule import limited
 from tieflow.common.results.violations import OVERSTEP_PU
 from tieflow.common.ties.cutting import area_numbers
 from tieflow.launch.figures.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
@@ -51,7 +50,7 @@ _AREA_COLOURS = PALETTE[:-1]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where buses are drawn. Of a multi-phase feeder bus 0, the ideal source, lies where the bus that it feeds lies."""
+    """Where buses are drawn."""
 
     xy: Floats
     """(bus, 2)"""
@@ -88,17 +87,17 @@ def distance(case: Case) -> tuple[Floats, Ints, str]:
     Balanced: magnitude of the path's impedance. Multi-phase: length of the path's lines, or where the circuit does not
     tell that of all lines, number of branches; the phases of a bus side by side.
     """
-    chosen = limited(case)
+    chosen = case.feeder.places.limited
     if case.is_balanced:
-        r, x = case.feeder.path_impedance()
+        r, x = case.balanced_feeder.path_impedance()
         ohm = (case.settings.voltage_kv / np.sqrt(3)) ** 2 * 1000 / case.settings.base_kva
         return np.hypot(r, x)[chosen] * ohm, np.zeros(int(chosen.sum()), np.int64), IMPEDANCE
-    feeder = case.network
-    bus, phase = (array[feeder.roots :][chosen] for array in (feeder.node_bus, feeder.node_phase))
-    km = path_length(feeder)
+    feeder = case.multiphase_feeder
+    bus, phase = feeder.places.bus[chosen], feeder.node_phase[feeder.roots :][chosen]
+    km = path_length(feeder)[1:]
     if np.isfinite(km).all() and km.any():
         return km[bus] + _PHASE_APART_OF_ALL * km.max() * (phase - 2.0), phase, LENGTH
-    return hops(feeder.parent)[bus] + _PHASE_APART * (phase - 2.0), phase, BRANCHES
+    return hops(feeder.own_parent)[bus] + _PHASE_APART * (phase - 2.0), phase, BRANCHES
 
 
 def hops(parent: Ints) -> Ints:
@@ -115,8 +114,7 @@ def read_profile(result: Result) -> str:
     found = kpis(case, result.schedule, state, 0)
     _, v = limited_voltages(case, state)
     beyond = ((v < settings.v_min_pu - slack) | (v > settings.v_max_pu + slack)).any(axis=1).sum()
-    noun = "bus" if case.is_balanced else "node"
-    kept = f"passed at {beyond} of {len(v)} {noun}{'es' if case.is_balanced else 's'}" if beyond else "kept everywhere"
+    kept = f"passed at {beyond} of {len(v)} {case.feeder.places.plural}" if beyond else "kept everywhere"
     return (
         f"Voltages lie between {_at(found.lowest_voltage_pu)} and {_at(found.highest_voltage_pu)}; the limits "
         f"{settings.v_min_pu:g} and {settings.v_max_pu:g} pu are {kept}."
@@ -145,7 +143,7 @@ def heat_map(result: Result) -> Figure:
     )
     every = max(1, -(-len(names) // _NAMED_ROWS))
     axes.set_yticks(np.arange(0, len(names), every), names[::every], fontsize=7 if every == 1 else 6)
-    axes.set_ylabel("bus" if case.is_balanced else "node")
+    axes.set_ylabel(case.feeder.places.noun)
     axes.grid(False)
     over_the_day(axes, case)
     figure.colorbar(shown, ax=axes, label="voltage, pu", pad=0.02)
@@ -156,10 +154,10 @@ def read_heat_map(result: Result) -> str:
     case = result.case
     names, v = limited_voltages(case, shown_state(result)[0])
     mean = v.mean(axis=0)
-    noun = "buses" if case.is_balanced else "nodes"
+    hour = case.horizon.hour
     return (
-        f"The mean over {len(names)} {noun} is lowest in hour {case.horizon.hour[mean.argmin()]} ({mean.min():.4f} pu) "
-        f"and highest in hour {case.horizon.hour[mean.argmax()]} ({mean.max():.4f} pu)."
+        f"The mean over {len(names)} {case.feeder.places.plural} is lowest in hour {hour[mean.argmin()]} "
+        f"({mean.min():.4f} pu) and highest in hour {hour[mean.argmax()]} ({mean.max():.4f} pu)."
     )
 
 
@@ -183,14 +181,14 @@ def areas(result: Result) -> tuple[Ints, list[str]]:
     """(bus,) area of each bus as the run had them, and their names."""
     case = result.case
     if len(result.areas) == 1 or not case.areas:
-        return np.zeros(len(_buses(case)), np.int64), ["one area"]
+        return np.zeros(len(case.feeder.own_buses), np.int64), ["one area"]
     of_bus, names = area_numbers(case)
     return of_bus, [f"area {name}" if name.isdecimal() else name for name in names]
 
 
 def read_area_map(result: Result) -> str:
     of_bus, names = areas(result)
-    sizes = np.bincount(of_bus[_first_bus(result.case) :], minlength=len(names))
+    sizes = np.bincount(of_bus, minlength=len(names))
     if len(names) == 1:
         return f"The feeder is one area of {sizes[0]} buses."
     largest, smallest = int(sizes.argmax()), int(sizes.argmin())
@@ -209,8 +207,8 @@ def farthest(result: Result) -> tuple[Ints, Floats]:
     """The buses with limits, and of each the voltage farthest from 1 pu over its phases and the day."""
     case = result.case
     _, v = limited_voltages(case, shown_state(result)[0])
-    chosen = limited(case)
-    of_row = _of_row(case, chosen)
+    chosen = case.feeder.places.limited
+    of_row = case.feeder.places.bus[chosen]
     worst = v[np.arange(len(v)), np.abs(v - V_REFERENCE_PU).argmax(axis=1)]
     order = np.lexsort((-np.abs(worst - V_REFERENCE_PU), of_row))
     buses, first = np.unique(of_row[order], return_index=True)
@@ -222,7 +220,7 @@ def read_voltage_map(result: Result) -> str:
     worst = int(np.abs(v - V_REFERENCE_PU).argmax())
     low = int((v < V_REFERENCE_PU).sum())
     return (
-        f"Bus {_buses(result.case)[buses[worst]]} is farthest from 1 pu, with {v[worst]:.4f} pu; the farthest "
+        f"Bus {result.case.feeder.own_buses[buses[worst]]} is farthest from 1 pu, with {v[worst]:.4f} pu; the farthest "
         f"voltage is below 1 pu at {low} of {len(v)} buses."
     )
 
@@ -235,15 +233,15 @@ def price_map(result: Result) -> Figure:
 
 def mean_prices(result: Result) -> tuple[Ints, Floats]:
     """The buses with limits, and of each the mean price over its phases and the day, in what is minimized per kWh."""
-    price, chosen = result.state.nodal_price, limited(result.case)
+    price, chosen = result.state.nodal_price, result.case.feeder.places.limited
     assert price is not None
-    buses, of_bus = np.unique(_of_row(result.case, chosen), return_inverse=True)
+    buses, of_bus = np.unique(result.case.feeder.places.bus[chosen], return_inverse=True)
     return buses, np.bincount(of_bus, price[chosen].mean(axis=1)) / np.bincount(of_bus)
 
 
 def read_price_map(result: Result) -> str:
     buses, price = mean_prices(result)
-    names = _buses(result.case)
+    names = result.case.feeder.own_buses
     dear, cheap = int(price.argmax()), int(price.argmin())
     if _minimizes_cost(result.case):
         return (
@@ -266,21 +264,18 @@ def _minimizes_cost(case: Case) -> bool:
 
 def layout(case: Case) -> Layout:
     """Bus coordinates where the case knows most of them, the others beside their neighbours; else a tree."""
-    feeder = case.feeder if case.is_balanced else case.network
-    parent = feeder.parent
-    if not case.is_balanced:
-        xy = case.network.coordinates.copy()
-        known: Bools = np.isfinite(xy[:, 0]) & np.isfinite(xy[:, 1])
-        if known.mean() > 0.5 and len(np.unique(xy[known], axis=0)) > 2:
-            # Twice, towards the substation and away from it, each unknown bus takes the place of a known neighbour.
-            for k in range(len(parent) - 1, -1, -1):
-                if not known[parent[k]] and known[k + 1]:
-                    xy[parent[k]], known[parent[k]] = xy[k + 1], True
-            for k, bus in enumerate(parent):
-                if not known[k + 1]:
-                    xy[k + 1], known[k + 1] = xy[bus], True
-            return Layout(xy, True)
-    return Layout(tree_layout(parent), False)
+    parent, xy = case.feeder.own_parent, case.feeder.own_coordinates.copy()
+    known: Bools = np.isfinite(xy[:, 0]) & np.isfinite(xy[:, 1])
+    if known.mean() <= 0.5 or len(np.unique(xy[known], axis=0)) <= 2:
+        return Layout(tree_layout(parent), False)
+    # Twice, towards the substation and away from it, each unknown bus takes the place of a known neighbour.
+    for k in range(len(parent) - 1, -1, -1):
+        if not known[parent[k]] and known[k + 1]:
+            xy[parent[k]], known[parent[k]] = xy[k + 1], True
+    for k, bus in enumerate(parent):
+        if not known[k + 1]:
+            xy[k + 1], known[k + 1] = xy[bus], True
+    return Layout(xy, True)
 
 
 def tree_layout(parent: Ints) -> Floats:
@@ -306,7 +301,7 @@ def _map(result: Result, title: str) -> tuple[Figure, Axes, Floats]:
     from matplotlib.collections import LineCollection
 
     case, where = result.case, layout(result.case)
-    parent = (case.feeder if case.is_balanced else case.network).parent
+    parent = case.feeder.own_parent
     figure = new_figure(result, title + ("" if where.from_coordinates else " (not to scale)"), 4.8)
     axes = figure.subplots()
     segments = np.stack([where.xy[parent], where.xy[1:]], axis=1)
@@ -335,26 +330,12 @@ def _coloured_map(result: Result, title: str, buses: Ints, values: Floats, label
 
 def _ties(case: Case, of_bus: Ints) -> Ints:
     """Branches that join two areas."""
-    parent = (case.feeder if case.is_balanced else case.network).parent
+    parent = case.feeder.own_parent
     return np.flatnonzero(of_bus[parent] != of_bus[1:])
 
 
-def _buses(case: Case) -> tuple[str, ...]:
-    return case.feeder.buses if case.is_balanced else case.network.buses
-
-
-def _of_row(case: Case, chosen: Bools) -> Ints:
-    """The bus of each chosen row of a state's voltages."""
-    return np.flatnonzero(chosen) if case.is_balanced else case.network.node_bus[case.network.roots :][chosen]
-
-
-def _first_bus(case: Case) -> int:
-    """The first bus of the user's: that of a multi-phase feeder stands behind the ideal source."""
-    return 0 if case.is_balanced else 1
-
-
 def _name_buses(axes: Axes, case: Case, xy: Floats) -> None:
-    names = _buses(case)
+    names = case.feeder.own_buses
     if len(names) <= _NAMED_BUSES:
-        for bus in range(_first_bus(case), len(names)):
+        for bus in range(len(names)):
             axes.annotate(names[bus], xy[bus], xytext=(4, 4), textcoords="offset points", fontsize=7)

@@ -20,8 +20,8 @@ def with_limits(case: Case, limits: Sequence[BranchLimit], where: str) -> Case:
         return case
     if case.is_balanced:
         return _balanced(case, limits, where)
-    check_branch_limits(case.network, limits, where)
-    known = branch_numbers(case.network)
+    check_branch_limits(case.multiphase_feeder, limits, where)
+    known = branch_numbers(case.multiphase_feeder)
     replaced = {known[limit.place] for limit in limits}
     kept = (limit for limit in case.branch_limits if known.get(limit.place) not in replaced)
     return replace(case, branch_limits=(*kept, *limits))

@@ -21,7 +21,6 @@ from rich.tree import Tree as Drawing
 from tieflow.common.arrays import Floats, Ints
 from tieflow.common.case import AreaRow, Case
 from tieflow.common.errors import CaseError, TieflowError, counted
-from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.inputs.tables import read_table
 from tieflow.common.results.store import beside
 from tieflow.common.ties.cuts import Tree, cut, smallest_largest
@@ -108,8 +107,7 @@ def in_areas(case: Case, count: int) -> Case:
     """The case cut into so many areas of even work, whatever areas it has. Raises CaseError for too many."""
     found = describe(replace(case, areas=()), areas=count)
     rows = [AreaRow(bus=bus, area=str(area + 1)) for bus, area in zip(found.buses, found.area_of.tolist(), strict=True)]
-    # The ideal source of a multi-phase feeder is no bus of the user's.
-    return replace(case, areas=tuple(rows if case.is_balanced else rows[1:]))
+    return replace(case, areas=tuple(rows))
 
 
 def in_areas_of(case: Case, areas: str | None, folder: Path | None = None) -> Case:
@@ -132,37 +130,25 @@ def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
     Work is counted in nodes and in the variables of devices; a tie costs its conductors, and less at a switch. Raises
     CaseError when the feeder cannot be cut into as many.
     """
-    feeder = case.feeder if case.is_balanced else case.network
-    size = len(feeder.buses)
-    devices, work = np.zeros(size, np.int64), np.ones(size)
-    nodes, phases, branches = None, None, None
-    is_switch = np.zeros(size - 1, bool)
-    conductors = np.ones(size - 1)
-    if isinstance(feeder, Feeder):
-        is_switch = feeder.is_switch
-    else:
-        nodes = np.bincount(feeder.node_bus, minlength=size)
-        phases = np.array([(feeder.node_bus[b.nodes] != k + 1).sum() for k, b in enumerate(feeder.branches)])
-        is_switch = np.array([branch.is_switch for branch in feeder.branches])
-        branches = [branch.name for branch in feeder.branches]
-        work, conductors = nodes.astype(float), phases.astype(float)
+    feeder, places = case.feeder, case.feeder.places
+    index = {bus: i for i, bus in enumerate(feeder.own_buses)}
+    nodes = np.bincount(places.bus, minlength=len(index))
+    devices, work = np.zeros(len(index), np.int64), nodes.astype(np.float64)
     for units, variables in (
         (case.pv, PV_WORK),
         (case.batteries, BATTERY_WORK),
         (case.flexible_loads, FLEXIBLE_WORK),
         (case.wind, PV_WORK),
     ):
-        at = [feeder.index[unit.bus] for unit in units]
+        at = [index[unit.bus] for unit in units]
         np.add.at(devices, at, 1)
         np.add.at(work, at, variables)
-    cost = CONDUCTOR_WORK * conductors * np.where(is_switch, SWITCH_DISCOUNT, 1.0)
-    if not case.is_balanced:
-        # The source impedance belongs to the bus that it feeds.
-        cost[0] = np.inf
-    tree = Tree(feeder.parent, work, cost)
+    cost = CONDUCTOR_WORK * np.where(feeder.own_switches, SWITCH_DISCOUNT, 1.0) * feeder.own_phases
+    tree = Tree(feeder.own_parent, work, cost)
     area_of = cut(tree, areas) if area_of is None else area_of
     allowed = smallest_largest(tree, int(area_of.max()) + 1)
-    return Areas(feeder.buses, feeder.parent, area_of, work, allowed, devices, is_switch, nodes, phases, branches)
+    told = (nodes, feeder.own_phases, feeder.own_branches) if places.noun == "node" else (None, None, None)
+    return Areas(feeder.own_buses, feeder.own_parent, area_of, work, allowed, devices, feeder.own_switches, *told)
 
 
 def summary(areas: Areas) -> dict[str, Any]:

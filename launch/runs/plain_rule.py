@@ -73,7 +73,7 @@ def run_rule(case: Case, rule: Rule) -> Result:
         ranks=1,
         check=None,
         versions=library_versions(),
-        oversteps=() if case.is_balanced else tuple(overstepped(case, state)),
+        oversteps=() if case.settings.hard_limits else tuple(overstepped(case, state)),
         notes=tuple(_at_rest(case, rule)),
     )
     return checked(replace(result, total_s=time.perf_counter() - started))

@@ -14,7 +14,6 @@ import numpy as np
 from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.errors import CaseError, InfeasibleError, SolverError
-from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.inputs.objective import energy
 from tieflow.common.results.joining import (
     join_gap,
@@ -25,7 +24,7 @@ from tieflow.common.results.joining import (
     joined_in_time,
 )
 from tieflow.common.results.result import Result, Tolerances, Violation
-from tieflow.common.results.schedule import NetworkState, Schedule, limited
+from tieflow.common.results.schedule import NetworkState, Schedule
 from tieflow.common.results.state import flow_state
 from tieflow.common.results.violations import overstepped
 from tieflow.common.ties.area_case import AreaCase, AreaSolution, Partition
@@ -160,13 +159,13 @@ def solve(
         ranks=1 if ranks is None else ranks.size,
         check=None,
         versions=library_versions(),
-        model_error_pu=float(np.abs(told - state.v_pu)[limited(case)].max(initial=0.0)),
+        model_error_pu=float(np.abs(told - state.v_pu)[case.feeder.places.limited].max(initial=0.0)),
         optimality=outcome.optimality,
         relaxed_objective=outcome.relaxed,
-        oversteps=tuple(overstepped(case, state)) if _is_exact(parts) else (),
+        oversteps=tuple(overstepped(case, state)) if parts.is_exact else (),
         notes=(*notes, *impossible, *(_loose_branches(case, gap) if outcome.converged else ())),
     )
-    if case.is_balanced and result.oversteps and outcome.converged:
+    if case.settings.hard_limits and result.oversteps and outcome.converged:
         _refuse_overstep(result.oversteps)
     return checked(result) if options.check else replace(result, notes=(*result.notes, "the OpenDSS check was skipped"))
 
@@ -204,12 +203,12 @@ def _by_method(
                 runs.append((other, joined_in_time(cut, transport.solutions())))
             outcome, solutions = _best(runs)
         bound, doubt = None, []
-        if options.certify and not _is_exact(parts) and outcome.prices is not None:
+        if options.certify and not parts.is_exact and outcome.prices is not None:
             try:
                 bound = lower_bound(boundary, transport, outcome.prices)
             except SolverError as error:
                 doubt = [str(error)]
-    if options.certify and _is_exact(parts):
+    if options.certify and parts.is_exact:
         bound, doubt = _bound(case)
     return _Solved(parts, outcome, solutions, bound, doubt)
 
@@ -235,10 +234,6 @@ def _below_bound(outcome: Outcome, bound: float | None) -> list[str]:
     ]
 
 
-def _is_exact(parts: Partition) -> bool:
-    return not isinstance(parts.areas[0].feeder, Feeder)
-
-
 def _bound(case: Case) -> tuple[float | None, list[str]]:
     """A lower bound on any schedule's objective: of a balanced feeder by its cone relaxation, as one area."""
     if not case.is_balanced:
@@ -254,7 +249,7 @@ def _bound(case: Case) -> tuple[float | None, list[str]]:
 
 def _state(case: Case, parts: Partition, solutions: list[AreaSolution], schedule: Schedule) -> NetworkState:
     """The network as its relaxation tells it, or where equations are exact, the AC power flow of the schedule."""
-    if _is_exact(parts):
+    if parts.is_exact:
         return flow_state(case, schedule)
     return join_relaxed_state(case, parts, solutions)
 
@@ -318,7 +313,7 @@ def checked(result: Result) -> Result:
 
 def make_solver(area: AreaCase[Any], span: slice) -> Solver:
     """An area's worker. cvxpy or Numba is loaded here, on the ranks that have an area."""
-    if isinstance(area.feeder, Feeder):
+    if not area.is_exact:
         from tieflow.areas.relaxed_area import RelaxedArea
 
         return RelaxedArea(area)
@@ -342,7 +337,7 @@ def _loose_branches(case: Case, gap: Floats) -> list[str]:
     loose = np.flatnonzero(gap.max(axis=1, initial=0.0) > LOOSE_PU)
     if not len(loose):
         return []
-    shown = ", ".join(f"{case.feeder.branch_name(k)} ({gap[k].max():.1e})" for k in loose[:10])
+    shown = ", ".join(f"{case.balanced_feeder.branch_name(k)} ({gap[k].max():.1e})" for k in loose[:10])
     return [
         f"the cone relaxation is loose on {len(loose)} branch(es), so flows and losses there are not physical: "
         f"{shown}. Losses must cost something in every hour: check prices, voltage limits and the objective."

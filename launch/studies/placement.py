@@ -15,7 +15,7 @@ from tieflow.launch.studies.file import Place
 
 def check_bus(case: Case, bus: str, where: str) -> str:
     """The bus, if the feeder has it. Raises CaseError saying ``where`` in the study file it was asked for."""
-    known = case.feeder.buses if case.is_balanced else case.network.buses[1:]
+    known = case.feeder.own_buses
     if bus in known:
         return bus
     lower = {name.lower(): name for name in known}
@@ -31,9 +31,9 @@ def three_phase_primary(case: Case) -> list[str]:
     the first along the feeder comes first.
     """
     if case.is_balanced:
-        away = np.hypot(*case.feeder.path_impedance())
-        return [case.feeder.buses[i] for i in np.argsort(away[1:], kind="stable") + 1]
-    feeder = case.network
+        away = np.hypot(*case.balanced_feeder.path_impedance())
+        return [case.balanced_feeder.buses[i] for i in np.argsort(away[1:], kind="stable") + 1]
+    feeder = case.multiphase_feeder
     away = np.abs(path_impedance(feeder))
     volts: dict[int, float] = {}
     for bus in range(1, len(feeder.buses)):
@@ -59,8 +59,8 @@ def shown_phases(case: Case, unit: Device, where: str) -> str:
     if case.is_balanced:
         return ""
     try:
-        a, b = connection(case.network, unit.bus, unit.phases)
+        a, b = connection(case.multiphase_feeder, unit.bus, unit.phases)
     except CaseError as error:
         raise CaseError(f"{where}: {error}") from None
-    phase = case.network.node_phase
+    phase = case.multiphase_feeder.node_phase
     return f"{phase[a[0]]}-{phase[b[0]]}" if b[0] != GROUND else ".".join(str(phase[i]) for i in a)

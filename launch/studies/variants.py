@@ -152,7 +152,7 @@ def peak_load_kw(case: Case) -> float:
     horizon = case.horizon
     if case.is_balanced:
         return sum(row.p_load_kw for row in case.buses) * float(horizon.load.max())
-    legs = case.network.legs
+    legs = case.multiphase_feeder.legs
     power = legs.s.real[:, None] * multipliers(legs, horizon.load, horizon.shapes) * case.settings.base_kva
     is_load = np.array([name.startswith("load.") for name in legs.name], bool)
     return float(power[is_load].sum(axis=0).max(initial=0.0))
@@ -212,7 +212,7 @@ def _check_shapes(study: StudyFile, case: Case, own: Path) -> None:
     """Raises CaseError for a column that nothing follows: most likely a profile's name with a slip in it."""
     followed = {str(fields.get("profile", "")) for v in study.variants for fields in _entries(study, v)}
     followed |= {getattr(unit, "profile", "") for unit in case.devices}
-    followed |= set() if case.is_balanced else set(case.network.legs.shape)
+    followed |= set() if case.is_balanced else set(case.multiphase_feeder.legs.shape)
     for name in read_header(own):
         if name not in ProfileRow.model_fields and name not in followed:
             near = did_you_mean(name, ProfileRow.model_fields)

@@ -267,7 +267,7 @@ def _with_horizon(case: Case, recipe: Recipe, rng: np.random.Generator) -> Case:
     price = PRICE[hours.astype(int)]
     load = load * rng.uniform(0.95, 1.05, count)
     wind = np.clip(0.5 + 0.4 * np.sin(hours / 5) + rng.normal(0, 0.1, count), 0, 1)
-    shapes = {name: load for name in sorted({*case.network.legs.shape} - {"", FIXED})}
+    shapes = {name: load for name in sorted({*case.multiphase_feeder.legs.shape} - {"", FIXED})}
     changed: dict[Prices, Callable[[], Floats]] = {
         "day": lambda: price,
         "negative": lambda: -price,
@@ -285,7 +285,7 @@ def _with_horizon(case: Case, recipe: Recipe, rng: np.random.Generator) -> Case:
 
 def _with_devices(case: Case, recipe: Recipe, rng: np.random.Generator) -> Case:
     """Devices where loads are, of uneven sizes."""
-    feeder = case.network
+    feeder = case.multiphase_feeder
     places = sorted({place_of(feeder, leg) for leg in range(len(feeder.legs))})
     total = float(feeder.legs.s.real.clip(0).sum()) * case.settings.base_kva
 
@@ -329,7 +329,7 @@ def _with_limits(case: Case, recipe: Recipe, rng: np.random.Generator) -> Case:
     count, share = recipe.branch_limits
     if not count and recipe.peak is None:
         return case
-    feeder, base = case.network, case.settings.base_kva
+    feeder, base = case.multiphase_feeder, case.settings.base_kva
     found = _idle(case)
     if found is None:
         raise SolverError(f"{case.name}: no power flow with idle devices, so nothing tells its limits.")
@@ -360,7 +360,7 @@ def _loaded(case: Case, lowest_pu: float) -> Case:
 
     def fits(by: float) -> bool:
         found = _idle(scaled(by, bare))
-        return found is not None and np.abs(found[0][case.network.limited]).min() > lowest_pu
+        return found is not None and np.abs(found[0][case.multiphase_feeder.limited]).min() > lowest_pu
 
     return scaled(_largest(fits), case)
 
@@ -375,7 +375,7 @@ def _lifted(case: Case, highest_pu: float) -> Case:
 
     def fits(by: float) -> bool:
         found = _idle(scaled(by))
-        return found is not None and np.abs(found[0][case.network.limited]).max() < highest_pu
+        return found is not None and np.abs(found[0][case.multiphase_feeder.limited]).max() < highest_pu
 
     return scaled(_largest(fits))
 
@@ -391,7 +391,7 @@ def _largest(fits: Callable[[float], bool]) -> float:
 
 def _idle(case: Case) -> tuple[Complexes, Complexes] | None:
     """(node, T) voltages and currents with idle devices; None where there is no power flow."""
-    feeder, horizon = case.network, case.horizon
+    feeder, horizon = case.multiphase_feeder, case.horizon
     flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
     try:
         return idle_power_flow(case, flow)

@@ -129,7 +129,7 @@ class PeerModel(LinDistMP):  # type: ignore[misc]
 
 def peer_case(case: Case) -> tuple[distopf.Case, dict[int, float], dict[tuple[int, str], float]]:
     """The case as distopf reads it; with what :class:`PeerModel` wants."""
-    feeder, horizon, settings = case.network, case.horizon, case.settings
+    feeder, horizon, settings = case.multiphase_feeder, case.horizon, case.settings
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "circuit.dss"
         path.write_text(f"{case.circuit}\nsolve\n", encoding="utf-8")
@@ -195,7 +195,7 @@ def peer_case(case: Case) -> tuple[distopf.Case, dict[int, float], dict[tuple[in
 def _loads(case: Case, bus: pd.DataFrame, number: dict[str, int]) -> None:
     """Nominal loads by phase and their dependence on voltage. Of a load between phases each carries the share that it
     does at the voltages without load."""
-    feeder, legs = case.network, case.network.legs
+    feeder, legs = case.multiphase_feeder, case.multiphase_feeder.legs
     if set(legs.shape) != {""}:
         raise SystemExit("distopf's table takes one shape for all loads here.")
     weight = pd.DataFrame(0.0, index=bus.index, columns=["cvr_p", "cvr_q", "s"])
@@ -295,7 +295,7 @@ def _taken_over(case: Case, model: PeerModel, x: Floats) -> tuple[Schedule, Netw
             "energy_kwh": by_bus(model.get_soc(x), ["value"], stored),
         },
     )
-    feeder, periods = case.network, len(case.horizon)
+    feeder, periods = case.multiphase_feeder, len(case.horizon)
     volts = model.get_voltages(x).set_index(["name", "t"])
     v = np.array(
         [
@@ -364,7 +364,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     case = read_case(CASE)
     # Extracted once, before any clock runs.
-    case.network  # noqa: B018
+    case.multiphase_feeder  # noqa: B018
     rows = [
         solve_ours(case, "tieflow centralized", "centralized"),
         solve_ours(case, "tieflow newton, 4 areas in one process", "newton"),

@@ -28,7 +28,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def volts(result: Result, bus: str) -> Floats:
     """(phase, T) magnitudes to neutral, V."""
-    feeder = result.case.network
+    feeder = result.case.multiphase_feeder
     nodes = np.flatnonzero(feeder.node_bus == feeder.buses.index(bus))
     state, _ = shown_state(result)
     return np.asarray(state.v_pu[nodes - feeder.roots] * feeder.v_base[nodes, None])
@@ -100,7 +100,7 @@ def table_2(result: Result) -> None:
 
 def phase_1(result: Result, state: NetworkState) -> Floats:
     """(T,) apparent power out of the substation in phase 1, kVA."""
-    feeder = result.case.network
+    feeder = result.case.multiphase_feeder
     node = np.flatnonzero(feeder.node_bus == feeder.buses.index("150"))[0] - feeder.roots
     return np.asarray(np.hypot(state.p_kw[node], state.q_kvar[node]))
 
