@@ -185,7 +185,7 @@ def test_distance_is_the_paths_impedance_its_length_or_the_number_of_branches(
     assert km[names.index("652.1")] == pytest.approx(5100 * 0.3048e-3, rel=0.005), "phases stand side by side"
     assert {int(name.rpartition(".")[2]) for name in names} == set(phase.tolist())
     away, _, away_in = feeder_plots.distance(replace(case, circuit=case.circuit.replace("units=ft", "")))
-    assert (round(away[names.index("650.2")]), away_in) == (2, "branches from the substation"), "source, transformer"
+    assert (round(away[names.index("650.2")]), away_in) == (1, "branches from the substation"), "the transformer"
 
 
 def test_the_heat_map_has_every_place_and_hour(result: Result) -> None:
@@ -258,20 +258,19 @@ def test_the_map_uses_coordinates_and_fills_in_a_neighbours(multiphase: Result) 
     case = multiphase.case
     where = feeder_plots.layout(case)
     assert where.from_coordinates
-    known = np.isfinite(case.multiphase_feeder.coordinates).all(axis=1)
-    np.testing.assert_array_equal(where.xy[known], case.multiphase_feeder.coordinates[known])
-    lost = case.multiphase_feeder.coordinates.copy()
-    lost[5] = np.nan
+    feeder = case.multiphase_feeder
+    given, parent = feeder.own_coordinates, feeder.own_parent
+    known = np.isfinite(given).all(axis=1)
+    np.testing.assert_array_equal(where.xy[known], given[known])
+    lost = feeder.coordinates.copy()
+    lost[5 + 1] = np.nan
     gappy = replace(case)
-    gappy.__dict__["network"] = replace(case.multiphase_feeder, coordinates=lost)
+    gappy.__dict__["multiphase_feeder"] = replace(feeder, coordinates=lost)
     filled = feeder_plots.layout(gappy).xy
     assert np.isfinite(filled).all()
-    neighbours = [
-        int(case.multiphase_feeder.parent[4]),
-        *(np.flatnonzero(case.multiphase_feeder.parent == 5) + 1).tolist(),
-    ]
+    neighbours = [int(parent[4]), *(np.flatnonzero(parent == 5) + 1).tolist()]
     assert any((filled[5] == filled[k]).all() for k in neighbours)
-    gappy.__dict__["network"] = replace(case.multiphase_feeder, coordinates=np.full_like(lost, np.nan))
+    gappy.__dict__["multiphase_feeder"] = replace(feeder, coordinates=np.full_like(lost, np.nan))
     assert not feeder_plots.layout(gappy).from_coordinates
 
 
