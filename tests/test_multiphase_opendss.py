@@ -223,7 +223,7 @@ def test_loads_outside_their_voltage_range_are_told() -> None:
         case.multiphase_feeder, legs=replace(legs, v_min=np.where(np.arange(len(legs)) == index, 1.2, legs.v_min))
     )
     other = replace(case)
-    vars(other)["network"] = feeder
+    vars(other)["multiphase_feeder"] = feeder
     assert np.flatnonzero(outside_range(other, found.v).all(axis=1)).tolist() == [index]
 
 
