@@ -30,6 +30,7 @@ from tieflow.common.inputs.devices import (
     FlexibleLoad,
     Wind,
     devices_of,
+    labelled,
 )
 from tieflow.common.inputs.horizon import Horizon, read_horizon
 from tieflow.common.inputs.settings import Settings, read_settings
@@ -146,9 +147,10 @@ def read_case(
     loads = [row for row in buses if row.p_load_kw > 0]
     devices = _devices(folder, with_devices)
     if with_devices and settings.der_fraction > 0:
-        devices["pv"] += tuple(_default_pv(row, settings) for row in pick_evenly(loads, settings.pv_percent))
+        added = [_default_pv(row, settings) for row in pick_evenly(loads, settings.pv_percent)]
+        devices["pv"] = labelled([*devices["pv"], *added])
         chosen = pick_evenly(loads, settings.battery_percent)
-        devices["batteries"] += tuple(_default_battery(row, settings) for row in chosen)
+        devices["batteries"] = labelled([*devices["batteries"], *(_default_battery(row, settings) for row in chosen)])
     case = Case(
         name=folder.resolve().name,
         settings=settings,
@@ -167,7 +169,8 @@ def read_case(
 def _devices(folder: Path, with_devices: bool) -> dict[str, Any]:
     """The devices that the case's tables tell, by kind."""
     return {
-        kind: tuple(_optional(folder / f"{kind}.csv", row)) if with_devices else () for kind, row in DEVICE_ROWS.items()
+        kind: labelled(_optional(folder / f"{kind}.csv", row)) if with_devices else ()
+        for kind, row in DEVICE_ROWS.items()
     }
 
 
@@ -258,21 +261,18 @@ def check_devices(case: Case) -> None:
         least = float(case.horizon.profile(load).min())
         if least < 0:
             raise CaseError(
-                f"flexible_loads.csv: {load.profile or 'load_pu'} of the load at bus '{load.place}' falls to "
+                f"flexible_loads.csv: {load.profile or 'load_pu'} of the load '{load.label}' falls to "
                 f"{least:g}. A flexible load only draws power: give it a profile that is never below 0."
             )
 
 
 def _check_places(table: str, units: Sequence[Device], known: set[str]) -> None:
-    counts = Counter(unit.place for unit in units)
+    counts = Counter(unit.label for unit in units)
     for unit in units:
         if unit.bus not in known:
             raise CaseError(f"{table}: unknown bus '{unit.bus}'.{did_you_mean(unit.bus, known)}")
-        if counts[unit.place] > 1:
-            raise CaseError(
-                f"{table}: duplicate device at bus '{unit.place}'. Add the ratings up in one line (the percentage "
-                "settings of case.toml place devices too; set them to 0 to place all by file)."
-            )
+        if counts[unit.label] > 1:
+            raise CaseError(f"{table}: two devices are called '{unit.label}'. Give each a name of its own.")
 
 
 def _check_branch_limits(case: Case) -> None:

@@ -6,7 +6,6 @@ user are TieflowErrors; CaseError, InfeasibleError and SolverError of ``common.e
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import ValidationError
 from tieflow.common.case import AreaRow, Case, check_devices, read_case
 from tieflow.common.errors import CaseError, TieflowError, did_you_mean
 from tieflow.common.feeder.branch_limits import BranchLimit
-from tieflow.common.inputs.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind
+from tieflow.common.inputs.devices import DEVICE_KINDS, PV, Battery, Device, FlexibleLoad, Wind, labelled
 from tieflow.common.inputs.tables import Row, explain
 from tieflow.common.results.result import Result
 from tieflow.common.results.store import write_result
@@ -77,23 +76,23 @@ def load(name_or_folder: str | Path, /, **settings: object) -> Case:
 
 
 def with_pv(case: Case, *systems: PV) -> Case:
-    """The case with PV systems added or, at the same bus and phases, replaced. Raises CaseError for one that does not
-    fit: unknown bus, phase or profile, or in some hour more kW than its inverter's kVA."""
+    """The case with PV systems added or, of the same label (name, else bus and phases), replaced. Raises CaseError for
+    one that does not fit: unknown bus, phase or profile, or in some hour more kW than its inverter's kVA."""
     return _with(case, "pv", PV, systems)
 
 
 def with_batteries(case: Case, *batteries: Battery) -> Case:
-    """The case with batteries added or, at the same bus and phases, replaced. Raises CaseError as ``with_pv`` does."""
+    """The case with batteries added or, of the same label, replaced. Raises CaseError as ``with_pv`` does."""
     return _with(case, "batteries", Battery, batteries)
 
 
 def with_flexible_loads(case: Case, *loads: FlexibleLoad) -> Case:
-    """The case with flexible loads added or, at the same bus and phases, replaced. Raises CaseError as ``with_pv``."""
+    """The case with flexible loads added or, of the same label, replaced. Raises CaseError as ``with_pv``."""
     return _with(case, "flexible_loads", FlexibleLoad, loads)
 
 
 def with_wind(case: Case, *turbines: Wind) -> Case:
-    """The case with wind turbines added or, at the same bus and phases, replaced. Raises CaseError as ``with_pv``."""
+    """The case with wind turbines added or, of the same label, replaced. Raises CaseError as ``with_pv``."""
     return _with(case, "wind", Wind, turbines)
 
 
@@ -260,21 +259,27 @@ def _coordinated(comm: Comm | None, act: Callable[[Comm | None], Answer]) -> Ans
 def _places(case: Case, what: str) -> tuple[str, Sequence[str]]:
     """What stands along the columns of a table, and its names."""
     if what in DEVICE_KINDS:
-        return "place", [unit.place for unit in getattr(case, what)]
+        return "place", [unit.label for unit in getattr(case, what)]
     feeder = case.feeder
     return (feeder.flow_noun, feeder.flows) if what == "flows" else (feeder.places.noun, feeder.places.names)
 
 
 def _with(case: Case, kind: str, row: type[AnyDevice], units: Sequence[AnyDevice]) -> Case:
     # Checked again, for model_copy(update=...), the easy way to change a device, checks nothing.
-    units = [_row(row, unit.model_dump()) for unit in units]
-    twice = [place for place, count in Counter(unit.place for unit in units).items() if count > 1]
-    if twice:
-        raise CaseError(f"{kind}: duplicate device at bus '{twice[0]}'. Add the ratings up in one.")
-    placed: Any = tuple({unit.place: unit for unit in (*getattr(case, kind), *units)}.values())
+    checked: Any = [_row(row, unit.model_dump()) for unit in units]
+    given = labelled(checked)
+    placed: Any = _in_place(getattr(case, kind), given)
     changed = replace(case, **{kind: placed})
     check_devices(changed)
     return changed
+
+
+def _in_place(units: Sequence[Device], given: Sequence[Device]) -> tuple[Device, ...]:
+    """The units, each replaced by a given one of its label, and the other given ones."""
+    known, new = {unit.label for unit in units}, {unit.label: unit for unit in given}
+    # Two given ones of one name are both kept, to be refused.
+    more = (unit for unit in given if unit.label not in known or unit is not new[unit.label])
+    return (*(new.get(unit.label, unit) for unit in units), *more)
 
 
 def _row(kind: type[AnyRow], values: Mapping[str, object]) -> AnyRow:

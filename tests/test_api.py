@@ -113,9 +113,14 @@ def test_pv_with_more_power_than_its_inverter_in_an_hour_is_refused(small: Path)
         tieflow.with_pv(tieflow.load(small), pv("b", 12))
 
 
-def test_two_devices_for_one_place_in_one_call_are_refused(small: Path) -> None:
-    with pytest.raises(tieflow.CaseError, match="duplicate device at bus 'b'"):
-        tieflow.with_batteries(tieflow.load(small), battery("b"), battery("b", 50))
+def test_two_devices_for_one_place_in_one_call_are_two_and_each_is_replaced_by_its_name(small: Path) -> None:
+    case = tieflow.with_batteries(tieflow.load(small), battery("b"), battery("b", 50))
+    assert [unit.label for unit in case.batteries] == ["d", "b", "b (2)"]
+    second = case.batteries[2].model_copy(update={"energy_kwh": 70.0})
+    changed = tieflow.with_batteries(case, second)
+    assert [unit.energy_kwh for unit in changed.batteries][1:] == [case.batteries[1].energy_kwh, 70.0]
+    with pytest.raises(tieflow.CaseError, match="two devices are called 'b'"):
+        tieflow.with_batteries(case, *[unit.model_copy(update={"name": "b"}) for unit in (second, second)])
 
 
 @pytest.mark.parametrize(

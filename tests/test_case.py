@@ -240,16 +240,27 @@ def test_a_device_at_an_unknown_bus_is_named_with_its_table(small: Path, edit: E
 
 
 @pytest.mark.parametrize("name", ["pv.csv", "batteries.csv"])
-def test_two_devices_of_a_kind_at_a_bus_are_a_duplicate(small: Path, name: str) -> None:
+def test_any_number_of_devices_of_a_kind_stand_at_a_bus_and_are_told_apart(small: Path, name: str) -> None:
     lines = (small / name).read_text().splitlines()
-    (small / name).write_text("\n".join([*lines, lines[1]]) + "\n")
-    assert f"{name}: duplicate device at bus '{lines[1][0]}'" in complaint(small)
+    bus = lines[1][0]
+    (small / name).write_text("\n".join([*lines, lines[1], lines[1]]) + "\n")
+    units = getattr(read_case(str(small)), name.removesuffix(".csv"))
+    assert [unit.label for unit in units] == [bus, f"{bus} (2)", f"{bus} (3)"]
 
 
-def test_a_device_by_file_and_by_percentage_at_one_bus_is_a_duplicate(small: Path) -> None:
-    message = complaint(small, pv_percent=100)
-    assert "pv.csv: duplicate device at bus 'c'" in message
-    assert "percentage" in message
+@pytest.mark.parametrize("name", ["pv.csv", "batteries.csv"])
+def test_a_device_may_have_a_name_which_no_other_of_its_kind_has(small: Path, name: str) -> None:
+    lines = (small / name).read_text().splitlines()
+    named = [f"{lines[0]},name", f"{lines[1]},roof", f"{lines[1]},"]
+    (small / name).write_text("\n".join(named) + "\n")
+    units = getattr(read_case(str(small)), name.removesuffix(".csv"))
+    assert [unit.label for unit in units] == ["roof", lines[1][0]]
+    (small / name).write_text("\n".join([*named, f"{lines[1]},roof"]) + "\n")
+    assert f"{name}: two devices are called 'roof'. Give each a name of its own." in complaint(small)
+
+
+def test_a_device_by_file_and_one_by_percentage_may_share_a_bus(small: Path) -> None:
+    assert "c (2)" in [unit.label for unit in read_case(str(small), {"pv_percent": 100}).pv]
 
 
 @pytest.mark.parametrize(

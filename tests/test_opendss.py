@@ -221,7 +221,7 @@ def test_a_setpoint_that_is_not_a_number_is_refused() -> None:
     case = random_case(seed=5, bus_count=8)
     schedule = random_schedule(case)
     schedule.batteries["q_kvar"][0, 1] = np.nan
-    with pytest.raises(ValueError, match="battery at bus 'n1' is nan"):
+    with pytest.raises(ValueError, match="battery 'n1' is nan"):
         replay(case, schedule)
 
 

@@ -30,6 +30,7 @@ def pv_row(record: Record, notes: list[str]) -> PV | None:
         notes.append(f"{name}: its temperature and efficiency curves are left out; it is rated as at 1 pu of both.")
     try:
         return PV(
+            name=record["Name"],
             bus=bus_of(record["Bus1"]),
             p_rated_kw=rated,
             s_rated_kva=record["kVA"],
@@ -57,6 +58,7 @@ def battery_row(record: Record, notes: list[str]) -> Battery | None:
         notes.append(f"{name}: its idling losses of {record['pctIdlingkW']:g} % are left out.")
     try:
         return Battery(
+            name=record["Name"],
             bus=bus_of(record["Bus1"]),
             p_rated_kw=min(rated, kva),
             s_rated_kva=kva,

@@ -4,8 +4,9 @@ does stands in ``areas.devices``; how it looks to OpenDSS in ``common.replay.ele
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
-from typing import Annotated, Any, Self
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,26 @@ Phases = Annotated[str, Field(pattern=r"^(\d+(\.\d+)*|\d+-\d+)?$")]
 ground, ``1-2`` between two phases; empty for all phases of its bus, and on a balanced feeder"""
 
 
-def place(bus: str, phases: str) -> str:
-    return f"{bus}.{phases}" if phases else bus
+DeviceName = Annotated[str, Field(pattern=r"^(\S([^\x00-\x1f\x7f]*\S)?)?$")]
+
+
+class Placed(Row):
+    """A device at a bus."""
+
+    bus: BusName
+    phases: Phases = ""
+    name: DeviceName = ""
+    """by which results call it; not given: its place"""
+
+    @property
+    def place(self) -> str:
+        """Its bus, with its phases where they are given."""
+        return f"{self.bus}.{self.phases}" if self.phases else self.bus
+
+    @property
+    def label(self) -> str:
+        """What it is called: no two devices of a kind have the same."""
+        return self.name or self.place
 
 
 def check_inverter(p_rated_kw: float, s_rated_kva: float) -> None:
@@ -30,22 +49,15 @@ def check_inverter(p_rated_kw: float, s_rated_kva: float) -> None:
         raise ValueError(f"s_rated_kva = {s_rated_kva} is below p_rated_kw = {p_rated_kw}. Raise it.")
 
 
-class Weathered(Row):
+class Weathered(Placed):
     """A device behind an inverter whose real power is the weather's, and where it may be curtailed, a decision up to
     that; its reactive power is a decision."""
 
-    bus: BusName
     p_rated_kw: Positive
     s_rated_kva: Positive
-    phases: Phases = ""
     profile: str = ""
     """load shape of the circuit that it follows instead of the case's profile"""
     curtailable: bool = False
-
-    @property
-    def place(self) -> str:
-        """Its bus, with its phases where they are given: no two devices of a kind share one."""
-        return place(self.bus, self.phases)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -61,10 +73,9 @@ class Wind(Weathered):
     """A wind turbine. It follows the case's ``wind_pu`` profile."""
 
 
-class Battery(Row):
+class Battery(Placed):
     """A battery: charge, discharge and reactive power are decisions; it ends the horizon as full as it began."""
 
-    bus: BusName
     p_rated_kw: Positive
     s_rated_kva: Positive
     energy_kwh: Positive
@@ -73,14 +84,8 @@ class Battery(Row):
     soc_min: Share = 0.30
     soc_max: Share = 0.95
     soc_initial: Share = 0.625
-    phases: Phases = ""
     cost_per_kwh: NotNegative = 0.0
     """$ per kWh that it charges or discharges"""
-
-    @property
-    def place(self) -> str:
-        """Its bus, with its phases where they are given: no two devices of a kind share one."""
-        return place(self.bus, self.phases)
 
     @property
     def q_max_kvar(self) -> float:
@@ -103,11 +108,10 @@ class Battery(Row):
         return self
 
 
-class FlexibleLoad(Row):
+class FlexibleLoad(Placed):
     """A load that may draw more or less than its profile within a band, but draws its energy over the horizon. An
     addition to the feeder's own loads; its power factor is constant."""
 
-    bus: BusName
     p_kw: Positive
     """rated"""
     q_kvar: float
@@ -115,16 +119,10 @@ class FlexibleLoad(Row):
     down: Share
     up: NotNegative
     """shares of the profile that it may draw less and more"""
-    phases: Phases = ""
     profile: str = ""
     """load shape of the circuit that it follows instead of ``load_pu``"""
     cost_per_kwh: NotNegative = 0.0
     """$ per kWh that it draws more or less than its profile"""
-
-    @property
-    def place(self) -> str:
-        """Its bus, with its phases where they are given: no two devices of a kind share one."""
-        return place(self.bus, self.phases)
 
     @property
     def s_rated_kva(self) -> float:
@@ -133,6 +131,7 @@ class FlexibleLoad(Row):
 
 
 Device = PV | Battery | FlexibleLoad | Wind
+AnyDevice = TypeVar("AnyDevice", PV, Battery, FlexibleLoad, Wind)
 DEVICE_KINDS = {
     "pv": ("p_kw", "q_kvar"),
     "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh"),
@@ -142,6 +141,18 @@ DEVICE_KINDS = {
 """what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 
 DEVICE_ROWS: dict[str, type[Device]] = {"pv": PV, "batteries": Battery, "flexible_loads": FlexibleLoad, "wind": Wind}
+
+
+def labelled(units: Iterable[AnyDevice]) -> tuple[AnyDevice, ...]:
+    """The devices of a kind, those without a name that share a place named by it and a number: ``675``, ``675 (2)``."""
+    found: list[AnyDevice] = []
+    counts: Counter[str] = Counter()
+    for unit in units:
+        counts[unit.label] += not unit.name
+        number = counts[unit.label]
+        is_more = not unit.name and number > 1
+        found.append(unit.model_copy(update={"name": f"{unit.place} ({number})"}) if is_more else unit)
+    return tuple(found)
 
 
 def column(units: Sequence[Device], field: str) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ same commands build the live circuit and the ``.dss`` file. Importing this modul
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from opendssdirect import dss
 from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder
-from tieflow.common.inputs.devices import FlexibleLoad
+from tieflow.common.inputs.devices import Device, FlexibleLoad
 from tieflow.common.inputs.settings import Settings
 from tieflow.common.replay.elements import COLLAPSE_PU, SPAN, device_commands, setpoint_commands
 from tieflow.common.results.schedule import NetworkState, Schedule, told_apart
@@ -141,8 +142,15 @@ def period_commands(case: Case, schedule: Schedule, t: int) -> list[str]:
 def _elements(case: Case) -> list[str]:
     """Names of the devices' elements, each that of its bus."""
     bus_name = dict(zip(case.balanced_feeder.buses, _bus_names(case.balanced_feeder), strict=True))
-    # The bus may have a load already, and no bus has a hyphen here.
-    return [bus_name[unit.bus] + "-flexible" * isinstance(unit, FlexibleLoad) for unit in case.devices]
+    at_bus: Counter[tuple[type[Device], str]] = Counter()
+    names = []
+    for unit in case.devices:
+        at_bus[type(unit), unit.bus] += 1
+        number = at_bus[type(unit), unit.bus]
+        # The bus may have a load already, and no bus has a hyphen here.
+        more = "-flexible" * isinstance(unit, FlexibleLoad) + f"-{number}" * (number > 1)
+        names.append(bus_name[unit.bus] + more)
+    return names
 
 
 def _line(parent: str, child: str, row: BranchRow, stiff_ohm: float) -> str:

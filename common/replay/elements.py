@@ -73,7 +73,7 @@ def setpoint_commands(case: Case, schedule: Schedule, t: int, names: Sequence[st
         element, device, _ = _KINDS[type(unit)]
         # OpenDSS reads 'nan' as 0 without a word.
         if not np.isfinite(p + q):
-            raise ValueError(f"the setpoint of the {device} at bus '{unit.place}' is {p + q}")
+            raise ValueError(f"the setpoint of the {device} '{unit.label}' is {p + q}")
         # The panel is as large as the inverter. A new kw takes kvar with it, so kvar comes after it.
         power = f"irradiance={p / unit.s_rated_kva}" if isinstance(unit, PV) else f"kw={p}"
         commands.append(f"edit {element}.{name} {power} kvar={q}")

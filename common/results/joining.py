@@ -20,7 +20,7 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
     """The areas' setpoints as one schedule."""
     scheduled: dict[str, dict[str, Floats]] = {}
     for kind, names in DEVICE_KINDS.items():
-        position = {unit.place: i for i, unit in enumerate(getattr(case, kind))}
+        position = {unit.label: i for i, unit in enumerate(getattr(case, kind))}
         scheduled[kind] = {name: given(case, kind, name) for name in names}
         for area, solution in zip(parts.areas, solutions, strict=True):
             units = getattr(area, kind)
@@ -30,7 +30,7 @@ def join_schedule(case: Case, parts: Partition, solutions: Sequence[AreaSolution
                 decided = [i for i, unit in enumerate(units) if is_decided(unit, name)]
                 # Without sun or wind in any hour there is nothing to curtail.
                 if decided and (name != "p_kw" or f"{kind}.{name}" in solution.values):
-                    rows = [position[units[i].place] for i in decided]
+                    rows = [position[units[i].label] for i in decided]
                     array[rows] = solution.values[f"{kind}.{name}"][decided] * case.settings.base_kva
     if case.batteries:
         battery = scheduled["batteries"]

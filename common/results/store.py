@@ -226,10 +226,10 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
     else:
         group["node"] = _array(str, case.multiphase_feeder.node_names[case.multiphase_feeder.roots :])
         group["branch limit"] = _array(str, [row.place for row in case.branch_limits])
-    group["pv"] = _array(str, [row.place for row in case.pv])
-    group["battery"] = _array(str, [row.place for row in case.batteries])
-    group["flexible load"] = _array(str, [row.place for row in case.flexible_loads])
-    group["wind"] = _array(str, [row.place for row in case.wind])
+    group["pv"] = _array(str, [row.label for row in case.pv])
+    group["battery"] = _array(str, [row.label for row in case.batteries])
+    group["flexible load"] = _array(str, [row.label for row in case.flexible_loads])
+    group["wind"] = _array(str, [row.label for row in case.wind])
     group["area"] = _array(str, result.areas)
     group["period"] = _array(int, case.horizon.hour)
 

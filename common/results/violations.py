@@ -120,7 +120,7 @@ def device_violations(case: Case, schedule: Schedule, soc: Floats, tolerances: T
         kind: str, units: Sequence[Device], value: Floats, low: ArrayLike, high: ArrayLike, slack: float = slack
     ) -> list[Violation]:
         hours = horizon.hour[-value.shape[1] :]
-        return beyond(kind, [unit.place for unit in units], hours, value, (low, high), slack)
+        return beyond(kind, [unit.label for unit in units], hours, value, (low, high), slack)
 
     units, told = case.batteries, schedule.batteries
     charge, discharge, p_rated = told["charge_kw"], told["discharge_kw"], column(units, "p_rated_kw")

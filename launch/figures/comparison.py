@@ -56,7 +56,7 @@ def compare(a: Result, b: Result) -> Comparison:
     schedules = [completed(result.case, result.schedule) for result in (a, b)]
     setpoints = {}
     for kind, quantities in DEVICE_KINDS.items():
-        places = [[unit.place for unit in getattr(result.case, kind)] for result in (a, b)]
+        places = [[unit.label for unit in getattr(result.case, kind)] for result in (a, b)]
         for quantity in quantities:
             arrays = [getattr(schedule, kind)[quantity] for schedule in schedules]
             apart = _farthest((places[0], arrays[0]), (places[1], arrays[1]), hours)

@@ -295,7 +295,7 @@ def _at_once(case: Case, schedule: Schedule) -> list[str]:
     found = np.flatnonzero(both > AT_ONCE_KW)
     if not len(found):
         return []
-    shown = ", ".join(f"{case.batteries[i].place} ({both[i]:.3g} kW)" for i in found[:5])
+    shown = ", ".join(f"{case.batteries[i].label} ({both[i]:.3g} kW)" for i in found[:5])
     return [
         f"{len(found)} battery(ies) charge and discharge at once, which none can: {shown}. Wasting energy pays where "
         "its price is negative, a limit is overstepped at its price, or a lower voltage is worth more. --method newton "

@@ -13,7 +13,7 @@ from tieflow.common.case import Case, check_devices, find_case, read_case
 from tieflow.common.circuit.text import quoted
 from tieflow.common.errors import CaseError, TieflowError, did_you_mean
 from tieflow.common.feeder.multiphase import multipliers
-from tieflow.common.inputs.devices import Device, FlexibleLoad
+from tieflow.common.inputs.devices import Device, FlexibleLoad, labelled
 from tieflow.common.inputs.horizon import PRICE, ProfileRow
 from tieflow.common.inputs.tables import read_header
 from tieflow.common.results.study import Placement, digest
@@ -109,7 +109,8 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
     placed = [_placed(study, variant, case, name) for name in variant.devices]
     units: dict[str, Any] = {field: getattr(case, field) for field, _ in KINDS.values()}
     for unit, placement in placed:
-        units[KINDS[placement.kind][0]] += (_factored(unit, variant.load_factor),)
+        kind = KINDS[placement.kind][0]
+        units[kind] = labelled([*units[kind], _factored(unit, variant.load_factor)])
     scale, scaled_by = 1.0, ""
     if variant.pv_penetration is not None:
         rated = sum(unit.p_rated_kw for unit in units["pv"])
