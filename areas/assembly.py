@@ -116,7 +116,7 @@ def build(
         np.concatenate([own, -np.ones(drawn) * of_p, -np.ones(drawn) * (1 - of_p)])
         for own, of_p in ((controls.p, 1), (controls.q, 0))
     ]
-    ends = None if joint else area_ends(area, layout, first_root_meter)
+    ends = area_ends(area, layout, first_root_meter)
     return Problem(
         layout=layout,
         network=network,

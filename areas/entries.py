@@ -26,7 +26,7 @@ CONTROL_CURVATURE = 1e-6
 
 
 def linear_equations(
-    layout: Layout, network: Network, tie_nodes: Ints, stores: Sequence[Store], ends: Ends | None
+    layout: Layout, network: Network, tie_nodes: Ints, stores: Sequence[Store], ends: Ends
 ) -> sp.csr_array:
     """(multiplier, row) the linear part of all equations: the network's; what is drawn at the own root, less what the
     coordinator knows is drawn; the voltages given to children, less those that the coordinator knows, and the currents
@@ -56,16 +56,15 @@ def linear_equations(
     for name in ("p", "q"):
         each = np.arange(layout.meters)
         found.add(equation[name].start + each, x[name].start + each, 1.0)
-    if ends is not None:
-        each, z = np.arange(layout.ends), ends.z.tocoo()
-        of_w, of_a = equation["w"].start, equation["a"].start
-        found.add(of_w + each, ends.rows[:, W], 1.0)
-        found.add(of_a + each, ends.rows[:, ANGLE], 1.0)
-        p, q = ends.rows[z.col, P], ends.rows[z.col, Q]
-        found.add(of_w + z.row, p, -z.data.real)
-        found.add(of_w + z.row, q, -z.data.imag)
-        found.add(of_a + z.row, p, -z.data.imag)
-        found.add(of_a + z.row, q, z.data.real)
+    each, z = np.arange(layout.ends), ends.z.tocoo()
+    of_w, of_a = equation["w"].start, equation["a"].start
+    found.add(of_w + each, ends.rows[:, W], 1.0)
+    found.add(of_a + each, ends.rows[:, ANGLE], 1.0)
+    p, q = ends.rows[z.col, P], ends.rows[z.col, Q]
+    found.add(of_w + z.row, p, -z.data.real)
+    found.add(of_w + z.row, q, -z.data.imag)
+    found.add(of_a + z.row, p, -z.data.imag)
+    found.add(of_a + z.row, q, z.data.real)
     return found.matrix_of(layout.multipliers, layout.rows)
 
 
@@ -90,8 +89,7 @@ def entries(problem: Problem) -> Entries:
     corrected = np.concatenate([at[problem.control_rows], at[:n], at[2 * n : 3 * n]])
     found.varying(corrected, corrected, tables["delta"].start)
     found.constant(at[problem.control_rows], at[problem.control_rows], CONTROL_CURVATURE)
-    if problem.ends is not None:
-        end_entries(problem, found)
+    end_entries(problem, found)
     found.constant(layout.dummies, layout.dummies, 1.0)
     return found.entries()
 

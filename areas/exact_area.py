@@ -10,7 +10,7 @@ import numpy as np
 
 from areas.devices import setpoints
 from areas.joint_area import JointArea
-from areas.own_ends import offer_cost, offered, own_slopes
+from areas.own_ends import asked, offered
 from areas.values import values
 from common.area_case import AreaCase
 from common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
@@ -75,8 +75,7 @@ class ExactArea:
         started = time.perf_counter()
         if self._alone is None:
             self._alone = JointArea(self.area, self.span, joint=False)
-        alone, ends = self._alone, self._alone.problem.ends
-        assert ends is not None
+        alone, rows = self._alone, self._alone.problem.ends.rows
         offer = offered(proposal, alone.problem.scale)
         try:
             alone.begin(proposal.target, SETTINGS.first_barrier, offer)
@@ -91,14 +90,16 @@ class ExactArea:
         n, at = alone.problem.periods, alone.point
         found = values(alone.problem, at.x, at.multiplier, result.width, offer)
         pull = alone.problem.limits.gradient(at.slacks.z, found.magnitude[1:3], alone.problem.layout.rows)
-        own = system.objective() - alone.problem.scale * offer_cost(alone.problem, offer, at.x)
+        slope, cost = asked(alone.problem, offer, at.x)
+        own = system.objective() - alone.problem.scale * cost
         spent = time.perf_counter() - started
         # No dual objective: an optimum of equations that are not convex bounds nothing.
         report = AreaReport(
             status, spent, spent, system.energy_cost(), objective=own, iterations=float(result.iterations)
         )
-        slope = own_slopes(alone.problem, offer, at.x, found.gradient - pull)[..., :n]
-        return AreaResponse(at.x[ends.rows][..., :n], slope, np.zeros((0, 0)), report)
+        # The gradient of the Lagrangian without what the proposal adds.
+        own_slope = alone.problem.scale * ((found.gradient - pull)[rows] - slope)
+        return AreaResponse(at.x[rows][..., :n], own_slope[..., :n], np.zeros((0, 0)), report)
 
     def solution(self) -> AreaSolution:
         """The setpoints of the present point, the voltages and what power costs there, per unit."""

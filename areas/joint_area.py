@@ -10,11 +10,11 @@ from areas.assembly import build
 from areas.devices import AT_ONCE, random_controls
 from areas.entries import entries
 from areas.layout import Layout
-from areas.own_ends import HELD, Offer, place_ends
+from areas.own_ends import HELD, place_ends
 from areas.problem import Problem
 from areas.values import Values, values
 from common.area_case import AreaCase
-from common.boundary import ANGLE, P, Q, W
+from common.boundary import ANGLE, AreaProposal, P, Q, W
 from common.feeder import Bools, Floats, Ints
 from common.interior_point.block_ldl import Factors, Pattern
 from common.interior_point.lanes import padded
@@ -76,7 +76,11 @@ class Point:
 
 
 def first_point(
-    area: AreaCase[MultiphaseFeeder], problem: Problem, forecast: Floats, barrier: float, offer: Offer | None = None
+    area: AreaCase[MultiphaseFeeder],
+    problem: Problem,
+    forecast: Floats,
+    barrier: float,
+    offer: AreaProposal | None = None,
 ) -> Point:
     """The power flow with first controls, at boundary quantities (end, quantity, T)."""
     layout, network, feeder = problem.layout, problem.network, area.feeder
@@ -144,7 +148,7 @@ class JointArea:
     ) -> None:
         self.area, self.problem, self._span = area, build(area, span, joint, direction), span
         layout = self.problem.layout
-        self.offer: Offer | None = None
+        self.offer: AreaProposal | None = None
         """what an area by itself is asked"""
         pattern = Pattern(layout.blocks, layout.border, entries(self.problem))
         self._factors = Factors(pattern, self.problem.periods)
@@ -166,7 +170,7 @@ class JointArea:
         self._origin: Point | None = None
         """where the last step begins"""
 
-    def begin(self, forecast: Floats, barrier: float, offer: Offer | None = None, start: int = 0) -> None:
+    def begin(self, forecast: Floats, barrier: float, offer: AreaProposal | None = None, start: int = 0) -> None:
         """At the power flow of a forecast of the boundary (end, quantity, T), with the first controls that are usual,
         or at another ``start`` random ones."""
         self.offer, self._here, self._step = offer, None, None
@@ -319,10 +323,9 @@ class JointArea:
     @property
     def _free_x(self) -> Ints:
         """Rows of inner unknowns that nothing holds."""
-        if self.offer is None or not self.offer.held.any():
+        if self.offer is None or not self.offer.fixed.any():
             return self._inner_x
-        assert self.problem.ends is not None
-        return np.setdiff1d(self._inner_x, self.problem.ends.rows[self.offer.held])
+        return np.setdiff1d(self._inner_x, self.problem.ends.rows[self.offer.fixed])
 
     def _energy_cost(self, point: Point) -> float:
         """$ of substation power, as the user pays it."""

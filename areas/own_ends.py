@@ -6,7 +6,7 @@ root's metered power, those of a parent's ties unknown powers that it gives. Wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,23 +26,11 @@ FREE = 1e-6
 """added to the second derivative by every boundary quantity: one that costs nothing has no other"""
 
 
-@dataclass(frozen=True)
-class Offer:
-    """What a proposal asks, over the scale; (end, quantity, T) in lanes."""
-
-    price: Floats
-    curvature: Floats
-    target: Floats
-    upstream: Floats
-    """(T,)"""
-    held: np.ndarray
-    """(end, quantity)"""
-
-
 def area_ends(area: AreaCase[MultiphaseFeeder], layout: Layout, first_meter: int) -> Ends:
-    """``first_meter`` is that of the own root's first conductor."""
-    nodes = np.concatenate([np.zeros(0, np.int64), *(end.nodes for end in area.tie_ends)])
-    x, r, k = layout.x, layout.roots, layout.ties
+    """``first_meter`` is that of the own root's first conductor. An area that is part of a larger problem has none."""
+    tie_ends = () if layout.joint else area.tie_ends
+    nodes = np.concatenate([np.zeros(0, np.int64), *(end.nodes for end in tie_ends)])
+    x, r, k = layout.x, *((0, 0) if layout.joint else (layout.roots, layout.ties))
     root, tie = first_meter + np.arange(r), np.arange(k)
     rows = np.zeros((r + k, 4), np.int64)
     rows[:, W] = x["w"].start + np.arange(r + k)
@@ -51,54 +39,52 @@ def area_ends(area: AreaCase[MultiphaseFeeder], layout: Layout, first_meter: int
     rows[:, Q] = np.concatenate([x["q"].start + root, x["tie"].start + k + tie])
     losses = np.zeros((2 * r, 2 * r))
     if r:
-        z = area.tie_ends[0].z
+        z = tie_ends[0].z
         hermitian = (z + z.conj().T) / 2
         losses = np.block([[hermitian.real, hermitian.imag], [-hermitian.imag, hermitian.real]])
     return Ends(
         voltage=layout.voltage(nodes),
         no_load=area.feeder.v_no_load[nodes],
         rows=rows,
-        z=sp.csr_array(sp.block_diag([end.z for end in area.tie_ends])) if len(nodes) else sp.csr_array((0, 0)),
+        z=sp.csr_array(sp.block_diag([end.z for end in tie_ends])) if len(nodes) else sp.csr_array((0, 0)),
         losses=losses,
     )
 
 
-def offered(proposal: AreaProposal, scale: float) -> Offer:
-    """A proposal in lanes."""
+def offered(proposal: AreaProposal, scale: float) -> AreaProposal:
+    """A proposal in lanes, its costs over the scale."""
     shape = proposal.price.shape
 
     def lanes(array: Floats) -> Floats:
         found = padded(np.ascontiguousarray(array.reshape(-1, shape[-1])))
         return found.reshape(*shape[:2], found.shape[1])
 
-    return Offer(
-        lanes(proposal.price) / scale,
-        lanes(proposal.curvature) / scale,
-        lanes(proposal.target),
-        padded(proposal.upstream[None])[0] / scale,
-        proposal.fixed,
+    return replace(
+        proposal,
+        price=lanes(proposal.price) / scale,
+        curvature=lanes(proposal.curvature) / scale,
+        target=lanes(proposal.target),
+        upstream=padded(proposal.upstream[None])[0] / scale,
     )
 
 
-def place_ends(problem: Problem, offer: Offer, x: Floats) -> None:
+def place_ends(problem: Problem, offer: AreaProposal, x: Floats) -> None:
     """Give x the boundary's quantities at its voltages and powers; those that are held, their values."""
     ends = problem.ends
-    assert ends is not None
     re, im = ends.voltage
     p, q = x[ends.rows[:, P]], x[ends.rows[:, Q]]
     w = np.log((x[re] + 1j * x[im]) / ends.no_load[:, None]) + ends.z @ (p - 1j * q)
     x[ends.rows[:, W]], x[ends.rows[:, ANGLE]] = w.real, w.imag
-    end, quantity = np.nonzero(offer.held)
+    end, quantity = np.nonzero(offer.fixed)
     x[ends.rows[end, quantity]] = offer.target[end, quantity]
 
 
 def end_values(
-    problem: Problem, offer: Offer, x: Floats, multiplier: Floats, found: Floats, gradient: Floats, table: Floats
+    problem: Problem, offer: AreaProposal, x: Floats, multiplier: Floats, found: Floats, gradient: Floats, table: Floats
 ) -> float:
     """Add what is not linear in the equations, its part of the gradient and what the proposal adds to it; what the
     proposal costs."""
     ends, layout = problem.ends, problem.layout
-    assert ends is not None
     re, im = ends.voltage
     a, b = x[re], x[im]
     square = a * a + b * b
@@ -118,51 +104,33 @@ def end_values(
     own[4] = -(by_w * (b * b - a * a) + 2 * by_a * a * b) / fourth
     own[5] = -(by_w * (a * a - b * b) - 2 * by_a * a * b) / fourth
     own[6] = -(-2 * by_w * a * b + by_a * (b * b - a * a)) / fourth
-    table[problem.tables["curvature"]] = np.where(offer.held[..., None], HELD, offer.curvature + FREE).reshape(
-        4 * len(re), x.shape[1]
-    )
-    if layout.roots:
-        table[problem.tables["upstream"]] = offer.upstream
-    np.add.at(gradient, ends.rows, _asked(problem, offer, x)[0])
-    return offer_cost(problem, offer, x)
+    curvature = np.where(offer.fixed[..., None], HELD, offer.curvature + FREE)
+    table[problem.tables["curvature"]] = curvature.reshape(4 * len(re), x.shape[1])
+    table[problem.tables["upstream"]] = offer.upstream
+    slope, cost = asked(problem, offer, x)
+    np.add.at(gradient, ends.rows, slope)
+    return cost
 
 
-def offer_cost(problem: Problem, offer: Offer, x: Floats) -> float:
-    """What the proposal adds to the area's cost, over the scale."""
-    return float(_asked(problem, offer, x)[1][..., : problem.periods].sum())
-
-
-def _asked(problem: Problem, offer: Offer, x: Floats) -> tuple[Floats, Floats]:
-    """(end, quantity, T) slopes and costs of what the proposal adds."""
+def asked(problem: Problem, offer: AreaProposal, x: Floats) -> tuple[Floats, float]:
+    """What the proposal adds to the area's cost, over the scale: its slopes (end, quantity, T), and all of it."""
     ends, r = problem.ends, problem.layout.roots
-    assert ends is not None
     value = x[ends.rows]
     moved = value - offer.target
     slope = offer.price + offer.curvature * moved
     cost = offer.price * value + 0.5 * offer.curvature * moved**2
-    if r:
-        power = np.concatenate([moved[:r, P], moved[:r, Q]])
-        lost = 2 * offer.upstream * (ends.losses @ power)
-        slope[:r, P] += lost[:r]
-        slope[:r, Q] += lost[r:]
-        cost[:r, P] += 0.5 * (lost * power)[:r]
-        cost[:r, Q] += 0.5 * (lost * power)[r:]
-    slope[offer.held], cost[offer.held] = 0.0, 0.0
-    return slope, cost
-
-
-def own_slopes(problem: Problem, offer: Offer, x: Floats, gradient: Floats) -> Floats:
-    """(end, quantity, T) derivative of the area's own cost by its boundary quantities, $: the gradient of the
-    Lagrangian without what the proposal adds."""
-    assert problem.ends is not None
-    slopes: Floats = problem.scale * (gradient[problem.ends.rows] - _asked(problem, offer, x)[0])
-    return slopes
+    power = np.concatenate([moved[:r, P], moved[:r, Q]])
+    lost = 2 * offer.upstream * (ends.losses @ power)
+    for quantity, of_quantity in ((P, slice(r)), (Q, slice(r, None))):
+        slope[:r, quantity] += lost[of_quantity]
+        cost[:r, quantity] += 0.5 * (lost * power)[of_quantity]
+    slope[offer.fixed], cost[offer.fixed] = 0.0, 0.0
+    return slope, float(cost[..., : problem.periods].sum())
 
 
 def end_entries(problem: Problem, found: Collector) -> None:
     """Of what is not linear in the equations, of their curvature and of what a proposal adds."""
     ends, layout, tables = problem.ends, problem.layout, problem.tables
-    assert ends is not None
     at, of = layout.at_x, layout.at_multiplier
     (re, im), count = ends.voltage, len(ends.no_load)
     w_eq, a_eq = of[layout.multiplier["w"]], of[layout.multiplier["a"]]
@@ -175,7 +143,6 @@ def end_entries(problem: Problem, found: Collector) -> None:
     found.varying(at[re], at[im], row[6])
     places = at[ends.rows].ravel()
     found.varying(places, places, tables["curvature"].start + np.arange(4 * count))
-    if layout.roots:
-        power = at[np.concatenate([ends.rows[: layout.roots, P], ends.rows[: layout.roots, Q]])]
-        i, j = np.triu_indices(len(power))
-        found.varying(power[i], power[j], tables["upstream"].start, 2 * ends.losses[i, j])
+    power = at[np.concatenate([ends.rows[: layout.roots, P], ends.rows[: layout.roots, Q]])]
+    i, j = np.triu_indices(len(power))
+    found.varying(power[i], power[j], tables["upstream"].start, 2 * ends.losses[i, j])

@@ -79,5 +79,5 @@ class Problem:
     """(control, T) where to begin"""
     fixed: Bools
     """(control, T) whether it stays there"""
-    ends: Ends | None
-    """the boundary, of an area that is solved by itself"""
+    ends: Ends
+    """the boundary, of an area that is solved by itself; of others none"""

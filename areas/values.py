@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from areas.leg_kernel import leg_values
-from areas.own_ends import Offer, end_values
+from areas.own_ends import end_values
 from areas.problem import Problem
+from common.boundary import AreaProposal
 from common.feeder import Floats
 from common.interior_point.row_kernels import add_product, add_transposed
 from common.load_law import leg_powers
@@ -34,7 +35,7 @@ class Values:
     """over ``scale``, oversteps left out"""
 
 
-def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer: Offer | None = None) -> Values:
+def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer: AreaProposal | None = None) -> Values:
     """The problem at unknowns (row, T) and multipliers, the loads' laws blended over ``width``; ``offer`` is what an
     area that is solved by itself is asked."""
     layout, network, linear = problem.layout, problem.network, problem.linear

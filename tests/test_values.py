@@ -13,7 +13,7 @@ from joint_parts import BARRIER, begun, everything
 
 from areas.entries import entries
 from areas.joint_area import JointArea, Point
-from areas.own_ends import FREE, HELD, Offer, offered
+from areas.own_ends import FREE, HELD, offered
 from areas.values import Values, values
 from common.area_case import Partition
 from common.boundary import AreaProposal, make_boundary
@@ -55,10 +55,9 @@ class Probe:
         """Rows that do not move, whose slopes are nobody's."""
         if self.offer is None:
             return np.zeros(0, np.int64)
-        assert self.problem.ends is not None
-        return self.problem.ends.rows[self.offer.held]
+        return self.problem.ends.rows[self.offer.fixed]
 
-    def _offer(self, forecast: Floats) -> Offer:
+    def _offer(self, forecast: Floats) -> AreaProposal:
         """Prices, curvatures and losses upstream at random, a third of the quantities held."""
         shape = forecast.shape
         return offered(
