@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,9 @@ from areas.values import values
 from common.area_case import AreaCase
 from common.boundary import FAILED, SOLVED, AreaProposal, AreaReport, AreaResponse
 from common.errors import SolverError
-from common.feeder import Floats
 from common.interior_point.algorithm import Settings, minimize
 from common.interior_point.joint_system import JointSystem
-from common.joint_step import (
-    Expand,
-    Expanded,
-    Opened,
-    Predict,
-    Predicted,
-    Reduce,
-    Reduced,
-    StoresTold,
-    TellStores,
-    Trial,
-    Tried,
-)
+from common.joint_step import Opened
 from common.messages import Command, Open
 from common.multiphase import MultiphaseFeeder
 from common.objective import prices
@@ -40,8 +27,15 @@ SETTINGS = Settings()
 """of an area by itself"""
 
 
+def _at_work(step: str) -> Callable[[ExactArea, Any], Any]:
+    """A step's part, by the area at work."""
+    return lambda area, ask: getattr(area.at_work, step)(ask)
+
+
 class ExactArea:
     """An area in a span of its periods."""
+
+    reduce, predict, expand, trial, stores = map(_at_work, ("reduce", "predict", "expand", "trial", "stores"))
 
     def __init__(self, area: AreaCase[MultiphaseFeeder], span: slice) -> None:
         self.area, self.span = area, span
@@ -54,21 +48,6 @@ class ExactArea:
         self._joint = JointArea(self.area, self.span, direction=direction)
         self._joint.begin(ask.forecast[:, :, self.span], ask.barrier, start=int(ask.start))
         return self._joint.opened()
-
-    def reduce(self, ask: Reduce) -> Reduced:
-        return self._at_work.reduce(ask)
-
-    def predict(self, ask: Predict) -> Predicted:
-        return self._at_work.predict(ask)
-
-    def expand(self, ask: Expand) -> Expanded:
-        return self._at_work.expand(ask)
-
-    def trial(self, ask: Trial) -> Tried:
-        return self._at_work.trial(ask)
-
-    def stores(self, ask: TellStores) -> StoresTold:
-        return self._at_work.stores_told()
 
     def optimum(self, proposal: AreaProposal) -> AreaResponse:
         """The area's own optimum at a proposal, by the interior point that joint steps are those of."""
@@ -103,14 +82,28 @@ class ExactArea:
 
     def solution(self) -> AreaSolution:
         """The setpoints of the present point, the voltages and what power costs there, per unit."""
-        return solution(self._at_work, self.span)
+        solved = self.at_work
+        problem, layout, x = solved.problem, solved.problem.layout, solved.point.x
+        n, periods = layout.nodes, problem.periods
+        v = x[:n, :periods] + 1j * x[2 * n : 3 * n, :periods]
+        multiplier = solved.point.multiplier[layout.multiplier["network"], :periods]
+        # Of current drawn, then of power: a unit of it draws v / |v|^2.
+        of_current = -(multiplier[n : 2 * n] + 1j * multiplier[3 * n :])
+        lost = prices(self.area.settings, self.area.horizon).losses[self.span]
+        price = problem.scale * (np.conj(of_current) * v).real / np.abs(v) ** 2 - lost
+        # The feeder's first nodes are no unknowns.
+        first = ((layout.given_nodes, 0), (0, 0))
+        told = {"v": np.pad(np.abs(v), first), "price": np.pad(price, first)}
+        # What holds a fixed control leaves it a rounding error.
+        controls = np.where(problem.fixed, problem.first_control, x[layout.x["control"]])[:, :periods]
+        return AreaSolution({**setpoints(self.area, controls, self.span), **told}, np.zeros((0, periods)))
 
     def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
         """Nothing: limits of the network are elastic, and those of devices leave them a schedule each."""
         return {}
 
     @property
-    def _at_work(self) -> JointArea:
+    def at_work(self) -> JointArea:
         solved = self._joint or self._alone
         assert solved is not None
         return solved
@@ -124,25 +117,3 @@ def alone_system(area: JointArea, barrier: float) -> JointSystem:
         return [getattr(area, command.name.lower())(ask) for ask in asks]
 
     return JointSystem([(none, none)], periods, exchange, [(0, slice(0, periods))], [area.opened()], barrier)
-
-
-def solution(solved: JointArea, span: slice) -> AreaSolution:
-    """Of an area at its present point; see ``common.schedule.AreaSolution``."""
-    problem, point, layout = solved.problem, solved.point, solved.problem.layout
-    n, periods = layout.nodes, problem.periods
-    x = point.x[:, :periods]
-    v = x[:n] + 1j * x[2 * n : 3 * n]
-    multiplier = point.multiplier[layout.multiplier["network"], :periods]
-    # Of current drawn, then of power: a unit of it draws v / |v|^2.
-    of_current = -(multiplier[n : 2 * n] + 1j * multiplier[3 * n :])
-    lost = prices(solved.area.settings, solved.area.horizon).losses[span]
-    price = problem.scale * (np.conj(of_current) * v).real / np.abs(v) ** 2 - lost
-    first = layout.given_nodes
-    voltages: Floats = np.zeros((first + n, periods))
-    voltages[first:] = np.abs(v)
-    priced = np.zeros_like(voltages)
-    priced[first:] = price
-    # What holds a fixed control leaves it a rounding error.
-    controls = np.where(problem.fixed, problem.first_control, point.x[layout.x["control"]])[:, :periods]
-    named = setpoints(solved.area, controls, span)
-    return AreaSolution({**named, "v": voltages, "price": priced}, np.zeros((0, periods)))

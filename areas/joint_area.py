@@ -48,6 +48,7 @@ from common.joint_step import (
     Reduce,
     Reduced,
     StoresTold,
+    TellStores,
     Trial,
     Tried,
 )
@@ -288,15 +289,16 @@ class JointArea:
 
     def trial(self, ask: Trial) -> Tried:
         assert self._step is not None
-        point = self.point.moved(self._step, ask.primal, 0.0, 0.0)
+        point, limits, n = self.point.moved(self._step, ask.primal, 0.0, 0.0), self.problem.limits, self.problem.periods
         found = values(self.problem, point.x, point.multiplier, ask.width, self.offer)
-        point = replace(point, slacks=settled(self.problem.limits, point.slacks, found.margin))
-        at = condensed(self.problem.limits, point.slacks, found.margin)
-        measures = self._measures(found, at, point)
-        return Tried(measures.infeasibility, measures.objective, measures.logs)
+        slacks = settled(limits, point.slacks, found.margin)
+        residual = condensed(limits, slacks, found.margin).residual
+        missing = absolute(found.equations, self._inner_equations, n)[0]
+        outside = absolute(residual, np.arange(len(residual)), n)[0]
+        objective = found.objective + float((limits.price * slacks.t)[:, :n].sum())
+        return Tried(missing + outside, objective, Products.of(slacks, n).logs)
 
-    def stores_told(self) -> StoresTold:
-        """Of the present point."""
+    def stores(self, _: TellStores) -> StoresTold:
         problem, n = self.problem, self.problem.periods
         stores, row = problem.controls.stores, problem.layout.x["control"].start
         nu = self.point.multiplier[problem.layout.multiplier["store"], :n]
@@ -329,10 +331,8 @@ class JointArea:
 
     def _energy_cost(self, point: Point) -> float:
         """$ of substation power, as the user pays it."""
-        area, problem = self.area, self.problem
-        if not area.has_substation:
-            return 0.0
-        p = point.x[problem.layout.x["p"].start, : problem.periods] * area.settings.base_kva
+        area, first = self.area, self.problem.layout.x["p"].start
+        p = point.x[first : first + area.has_substation, : self.problem.periods].sum(axis=0) * area.settings.base_kva
         return float(energy(area.horizon.part(self._span), p, area.settings.export_price_per_kwh))
 
     def _fill(self, found: Values, at: Condensed, delta: Floats, convex: Bools) -> None:
@@ -382,10 +382,9 @@ class JointArea:
             expanded(limits, self.point.slacks, self._at.condensed, change, k, k_t),
         )
 
-    def _measures(self, found: Values, at: Condensed, point: Point | None = None) -> Measures:
-        point = self.point if point is None else point
+    def _measures(self, found: Values, at: Condensed) -> Measures:
         problem, limits, n = self.problem, self.problem.limits, self.problem.periods
-        slacks = point.slacks
+        point, slacks = self.point, self.point.slacks
         missing, most_missing = absolute(found.equations, self._inner_equations, n)
         outside, most_outside = absolute(at.residual, np.arange(len(at.residual)), n)
         pull = limits.gradient(slacks.z, found.magnitude[1:3], problem.layout.rows)
