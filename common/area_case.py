@@ -88,7 +88,7 @@ class AreaCase(Generic[AnyFeeder]):
 
 @dataclass(frozen=True)
 class Partition:
-    """A case in areas. Area 0 holds the substation."""
+    """A case in areas. Area 0 holds the substation, and every area comes after its parent."""
 
     areas: tuple[AreaCase[Any], ...]
     ties: tuple[Tie, ...]

@@ -25,7 +25,7 @@ class Anderson:
 
 
 def accelerate(history: Anderson, point: Floats, image: Floats) -> tuple[Anderson, Floats]:
-    """Add a point and its image; return the longer history and the next point to try.
+    """Add a point and its image, of one shape; return the longer history and the next point to try.
 
     The next point is the combination of the remembered images whose residuals cancel best.
     """
@@ -37,9 +37,10 @@ def accelerate(history: Anderson, point: Floats, image: Floats) -> tuple[Anderso
     residuals = _differences([g - u for g, u in zip(images, points, strict=True)])
     gram = residuals.T @ residuals
     ridge = REGULARIZATION * np.trace(gram) * np.eye(len(gram))
-    weights = np.linalg.lstsq(gram + ridge, residuals.T @ (image - point), rcond=None)[0]
-    return longer, image - _differences(images) @ weights
+    weights = np.linalg.lstsq(gram + ridge, residuals.T @ (image - point).ravel(), rcond=None)[0]
+    return longer, image - (_differences(images) @ weights).reshape(image.shape)
 
 
 def _differences(columns: Sequence[Floats]) -> Floats:
-    return np.diff(np.array(columns).T, axis=1)
+    """(number, difference)"""
+    return np.diff(np.array(columns).reshape(len(columns), -1).T, axis=1)

@@ -42,11 +42,6 @@ def change(proposal: Proposal, response: Response, before: Response | None) -> f
     return float((np.abs(response.value - before.value) * answered).max())
 
 
-def progress(best: tuple[float, int], now: float) -> tuple[float, int]:
-    """The smallest mismatch that counted as progress, half of the one before, and rounds since."""
-    return (now, 0) if now <= best[0] / 2 else (best[0], best[1] + 1)
-
-
 def middle(response: Response) -> Floats:
     """(conductor, quantity, T) mean of the two copies."""
     mean: Floats = response.value.mean(axis=1)

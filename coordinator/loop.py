@@ -31,8 +31,6 @@ class State:
 
     boundary: Boundary
     proposal: Proposal
-    failing: str | None = None
-    """why the method gives up, if it does"""
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,19 @@ class Task:
 
 
 def agree(
-    name: str, start: Callable[[Boundary], Any], update: Callable[[Any, Response], Any], task: Task, refuses: bool
+    name: str,
+    start: Callable[[Boundary], Any],
+    update: Callable[[Any, Response], Any],
+    task: Task,
+    patience: float = np.inf,
+    refuses: bool = False,
 ) -> Outcome:
     """Exchange rounds until mismatch and change are within the tolerance, ``max_rounds`` are spent, or the method gives
-    up.
+    up: in the first round in which an area is infeasible, or after ``patience`` rounds in which the smallest mismatch
+    has not halved.
 
-    ``refuses`` tells whether an area that is infeasible by itself ends the run. Raises InfeasibleError when it has no
-    schedule whatever its neighbours do, SolverError when a solver leaves no usable numbers.
+    ``refuses`` tells whether such an area ends the run instead, as one that has no schedule whatever its neighbours do.
+    Raises InfeasibleError when it does, SolverError when a solver leaves no usable numbers.
     """
     boundary, transport, names = task.boundary, task.transport, task.names
     exchanges = Exchanges(transport)
@@ -66,6 +70,7 @@ def agree(
     best: tuple[float, Response] | None = None
     rounds: list[Round] = []
     notes: list[str] = []
+    halved, stalled = np.inf, 0
     repeated, converged, gave_up = 0, False, ""
     while not converged and not gave_up and len(rounds) < task.max_rounds:
         exchanges.clear()
@@ -82,12 +87,15 @@ def agree(
         if not solved and not boundary.ties:
             raise SolverError(f"area {names[0]}: its solver failed, and there is no other round to try.")
         converged = solved and found.within(task.tolerance)
-        if not converged:
+        halved, stalled = (found.mismatch, 0) if found.mismatch <= halved / 2 else (halved, stalled + 1)
+        if infeasible:
+            gave_up = "an area cannot live with the voltage that its parent offers"
+        elif not converged:
             state = update(state, response)
-            if not infeasible and (best is None or found.mismatch < best[0]):
+            if best is None or found.mismatch < best[0]:
                 best = (found.mismatch, response)
-            if state.failing:
-                gave_up = f"{name} gave up in round {len(rounds) + 1}: {state.failing}"
+            if stalled >= patience:
+                gave_up = f"the mismatch has not halved in {patience} rounds"
         before = None if infeasible else response
         cost = sum(report.energy_cost for report in response.reports)
         solve_s = [report.solve_s for report in response.reports]
@@ -104,8 +112,8 @@ def agree(
         objective=sum(report.objective for report in response.reports),
         rounds=tuple(rounds),
         notes=tuple(notes),
-        gave_up=gave_up,
-        infeasible=bool(gave_up and infeasible),
+        gave_up=gave_up and f"{name} gave up in round {len(rounds)}: {gave_up}",
+        infeasible=bool(infeasible),
         reached=None if best is None else _onward(boundary, best[1]),
         prices=response.prices(),
         gap=max(report.relaxation_gap for report in response.reports),

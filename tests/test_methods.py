@@ -200,7 +200,6 @@ def test_a_method_starts_from_the_forecast(method: ModuleType) -> None:
     boundary, *_ = quadratic_chain(0)
     state = method.start(boundary)
     assert np.all(state.proposal.target == 0)
-    assert state.failing is None
 
 
 def test_newton_starts_from_the_forecast() -> None:

@@ -32,7 +32,9 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "newton": Method(newton.solve, exact=True, sliced=True, starts=True),
-    "admm": Method(partial(agree, "admm", admm.start, admm.update, refuses=True), successor="newton"),
-    "dlmp": Method(partial(agree, "dlmp", dlmp.start, dlmp.update, refuses=False), successor="admm"),
-    "enapp": Method(partial(agree, "enapp", enapp.start, enapp.update, refuses=False), thevenin=False, optimal=False),
+    "admm": Method(
+        partial(agree, "admm", admm.start, admm.update, patience=admm.PATIENCE, refuses=True), successor="newton"
+    ),
+    "dlmp": Method(partial(agree, "dlmp", dlmp.start, dlmp.update, patience=dlmp.PATIENCE), successor="admm"),
+    "enapp": Method(partial(agree, "enapp", enapp.start, enapp.update), thevenin=False, optimal=False),
 }

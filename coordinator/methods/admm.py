@@ -12,15 +12,14 @@ penalties down again. Where they do not tell, ADMM's own steps are combined (``c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Response
+from common.boundary import CHILD, PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats, Ints
 from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import middle, mismatch, progress
+from coordinator.convergence import middle
 from coordinator.loop import State
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
@@ -48,16 +47,6 @@ PATIENCE = 40
 """rounds without halving the best residual after which the method gives up"""
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The last good point, and where ADMM itself would go from it."""
-
-    residual: Floats
-    """(T,) squared norm of the ADMM step in each hour"""
-    z: Floats
-    price: Floats
-
-
 @dataclass(frozen=True, kw_only=True)
 class Consensus(State):
     """What the method carries from round to round."""
@@ -75,10 +64,10 @@ class Consensus(State):
     round: int = 1
     trial: bool = False
     """whether the proposal is a Newton step that has yet to prove itself"""
-    reference: Reference | None = None
+    reference: tuple[Floats, Floats, Floats] | None = None
+    """of the last good point: (T,) squared norm of the ADMM step in each hour, and z and price where ADMM itself would
+    go from it"""
     history: Anderson = field(default_factory=lambda: Anderson(MEMORY))
-    best: tuple[float, int] = (np.inf, 0)
-    """smallest residual that counted as progress, and rounds since"""
 
 
 def start(boundary: Boundary) -> Consensus:
@@ -96,25 +85,21 @@ def update(state: Consensus, response: Response) -> Consensus:
     gap = response.value[:, PARENT] - response.value[:, CHILD]
     step_z, step_price = middle(response) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
-    best = progress(state.best, mismatch(state.boundary, response))
-    failing = f"the mismatch has not halved in {PATIENCE} rounds" if best[1] >= PATIENCE else None
-    state = replace(state, round=state.round + 1, best=best, failing=failing)
+    state = replace(state, round=state.round + 1)
     if not state.proposal.sensitivities:
         return _combined(state, penalty, step_z, step_price)
-    reference = state.reference
-    unsolved = any(report.status == INFEASIBLE for report in response.reports)
-    if reference is not None and (state.trial or unsolved):
-        before = reference.residual
-        if unsolved or residual.sum() > DECREASE**2 * before.sum():
+    if state.reference is not None and state.trial:
+        before, *back = state.reference
+        if residual.sum() > DECREASE**2 * before.sum():
             worse = (residual > DECREASE**2 * before) & (residual >= WORSE_SHARE * residual.max())
             raised = np.where(worse, np.minimum(state.raised * RAISE, MAX_RAISE), state.raised)
             state = replace(state, raised=raised, good=np.where(worse, 0, state.good), trial=False)
-            return _at(state, reference.z, reference.price)
+            return _at(state, *back)
         state = replace(state, good=state.good + 1)
-    reference = Reference(residual, state.z + RELAXATION * step_z, state.price + RELAXATION * step_price)
-    state = replace(state, reference=reference)
+    onward = state.z + RELAXATION * step_z, state.price + RELAXATION * step_price
+    state = replace(state, reference=(residual, *onward))
     if state.round <= FIRST_NEWTON:
-        return _at(state, reference.z, reference.price)
+        return _at(state, *onward)
     newton_z, newton_price = _newton(state, response, penalty, step_z, step_price)
     ready = (state.raised > 1) & (state.good >= GOOD_STEPS) & (state.lowered < LOWERINGS)
     raised = np.where(ready, np.maximum(state.raised / RAISE, 1.0), state.raised)
@@ -132,10 +117,8 @@ def update(state: Consensus, response: Response) -> Consensus:
 def _combined(state: Consensus, penalty: Floats, step_z: Floats, step_price: Floats) -> Consensus:
     """The next point by Anderson's combination of ADMM steps, all quantities scaled by the penalty's root."""
     root = np.sqrt(penalty)
-    point = np.concatenate([(root * state.z).ravel(), (state.price / root).ravel()])
-    moved = np.concatenate([(root * step_z).ravel(), (step_price / root).ravel()])
-    history, following = accelerate(state.history, point, point + moved)
-    z, price = following.reshape(2, *root.shape)
+    point, moved = np.stack([root * state.z, state.price / root]), np.stack([root * step_z, step_price / root])
+    history, (z, price) = accelerate(state.history, point, point + moved)
     return _at(replace(state, history=history), z / root, price * root)
 
 
@@ -153,49 +136,32 @@ def _newton(
     coupling = 0.5 + DAMPING
     right_z, right_price = root * step_z, step_price / root
     found = np.zeros((2, *root.shape))
-    reduced: dict[int, tuple[Floats, Floats, Floats]] = {}
-    children_first = _children_first(boundary)
-    for area in children_first:
-        conductors, sides = boundary.ends[area]
-        sign = np.where(sides == CHILD, 1.0, -1.0)[:, None, None]
+    reduced: dict[int, tuple[Floats, Ints]] = {}
+    # Every area comes after its parent.
+    for area, (conductors, sides) in reversed(list(enumerate(boundary.ends))):
+        roots = sides == CHILD
+        sign = np.where(roots, 1.0, -1.0)[:, None, None]
         scale = root[conductors].ravel()
         matrix = scale[:, None] * response.sensitivities[area] * scale + 0.5 * np.eye(len(scale))
         right = (right_z[conductors] + sign * right_price[conductors]).ravel()
-        first = int((sides == CHILD).sum()) * root[0].size
+        first = int(roots.sum()) * root[0].size
         # What is left of the equations of its children once they are eliminated.
-        for child, block in _blocks(boundary, area, root[0].size):
-            schur, value, _ = reduced[child]
-            matrix[block, block] -= coupling**2 * schur
-            right[block] -= coupling * value
+        for child in (tie.child for tie in boundary.ties if tie.parent == area):
+            solved, own = reduced[child]
+            size = solved.shape[1] - 1
+            start = int(np.flatnonzero(conductors == own[0])[0]) * root[0].size
+            block = slice(start, start + size)
+            matrix[block, block] -= coupling**2 * solved[:size, :-1]
+            right[block] -= coupling * solved[:size, -1]
         columns = np.concatenate([np.eye(len(scale))[:, :first], right[:, None]], axis=1)
-        solved = np.linalg.solve(matrix, columns)
-        reduced[area] = solved[:first, :first], solved[:first, -1], solved
-    for area in reversed(children_first):
-        conductors, sides = boundary.ends[area]
-        solved = reduced[area][2]
-        roots = sides == CHILD
+        reduced[area] = np.linalg.solve(matrix, columns), conductors[roots]
+    for area, (conductors, sides) in enumerate(boundary.ends):
+        solved, roots = reduced[area][0], sides == CHILD
         above = found[PARENT][conductors[roots]].ravel()
         x = (solved[:, -1] - coupling * solved[:, :-1] @ above).reshape(len(conductors), *root.shape[1:])
         found[CHILD][conductors[roots]], found[PARENT][conductors[~roots]] = x[roots], x[~roots]
     dz, dprice = (found[PARENT] + found[CHILD]) / 2, (found[PARENT] - found[CHILD]) / 2
     return dz / root, dprice * root
-
-
-def _children_first(boundary: Boundary) -> list[int]:
-    """All areas, each after those below it."""
-    order = [0]
-    for area in order:
-        order += [tie.child for tie in boundary.ties if tie.parent == area]
-    return order[::-1]
-
-
-def _blocks(boundary: Boundary, area: int, per_conductor: int) -> Iterator[tuple[int, slice]]:
-    """Each child of an area, and where its tie stands in the area's unknowns."""
-    conductors, sides = boundary.ends[area]
-    ties = np.array([boundary.conductors[conductor][0] for conductor in conductors], np.int64)
-    for tie in np.unique(ties[sides == PARENT]):
-        at = np.flatnonzero((ties == tie) & (sides == PARENT))
-        yield boundary.ties[tie].child, slice(at[0] * per_conductor, (at[-1] + 1) * per_conductor)
 
 
 def _penalty(state: Consensus) -> Floats:

@@ -8,16 +8,15 @@ fixed point both sides' prices agree, so the point is the optimum. Anderson acce
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from common.boundary import INFEASIBLE, PARENT, Boundary, P, Proposal, Response
+from common.boundary import PARENT, Boundary, P, Proposal, Response
 from common.feeder import Floats
 from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import mismatch, progress
 from coordinator.loop import State
-from coordinator.methods.enapp import CANNOT_LIVE, answered, held
+from coordinator.methods.enapp import answered, held
 
 CURVATURE = 2.0
 """h: how much more than the path's own losses a change of power costs upstream"""
@@ -31,8 +30,6 @@ class Accelerated(State):
     """What the method carries from round to round."""
 
     history: Anderson = field(default_factory=lambda: Anderson(MEMORY))
-    best: tuple[float, int] = (np.inf, 0)
-    """smallest mismatch that counted as progress, and rounds since"""
 
 
 def start(boundary: Boundary) -> Accelerated:
@@ -43,27 +40,15 @@ def start(boundary: Boundary) -> Accelerated:
 
 
 def update(state: Accelerated, response: Response) -> Accelerated:
-    """Hand values and prices over, accelerated; give up on an infeasible area or when the mismatch stops falling."""
+    """Hand values and prices over, accelerated."""
     boundary = state.boundary
-    if any(report.status == INFEASIBLE for report in response.reports):
-        return replace(state, failing=CANNOT_LIVE)
-    best = progress(state.best, mismatch(boundary, response))
-    if best[1] >= PATIENCE:
-        return replace(state, failing=f"the mismatch has not halved in {PATIENCE} rounds")
-    value = answered(boundary, response.value)
-    prices = prices_told(boundary, response)
     price = answered(boundary, state.proposal.price)
-    point = np.concatenate([state.proposal.target[:, PARENT].ravel(), (price / boundary.loss_price).ravel()])
-    image = np.concatenate([value.ravel(), (prices / boundary.loss_price).ravel()])
-    history, following = accelerate(state.history, point, image)
-    value, prices = following.reshape(2, *value.shape)
-    proposal = propose(boundary, value, prices * boundary.loss_price)
-    return Accelerated(boundary, proposal, history=history, best=best)
-
-
-def prices_told(boundary: Boundary, response: Response) -> Floats:
-    """(conductor, quantity, T) what each quantity is worth to the side that holds it."""
-    return answered(boundary, response.slope[:, ::-1])
+    # What each quantity is worth to the side that holds it.
+    worth = answered(boundary, response.slope[:, ::-1])
+    point = np.stack([state.proposal.target[:, PARENT], price / boundary.loss_price])
+    image = np.stack([answered(boundary, response.value), worth / boundary.loss_price])
+    history, (value, price) = accelerate(state.history, point, image)
+    return Accelerated(boundary, propose(boundary, value, price * boundary.loss_price), history)
 
 
 def propose(boundary: Boundary, value: Floats, prices: Floats) -> Proposal:

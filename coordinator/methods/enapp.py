@@ -7,15 +7,11 @@ its reactive power costs upstream. The algorithm of the multi-period case study 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from common.boundary import CHILD, INFEASIBLE, PARENT, Boundary, P, Proposal, Q, Response
+from common.boundary import CHILD, PARENT, Boundary, P, Proposal, Q, Response
 from common.feeder import Floats
 from coordinator.loop import State
-
-CANNOT_LIVE = "an area cannot live with the voltage that its parent offers"
 
 
 def start(boundary: Boundary) -> State:
@@ -24,9 +20,7 @@ def start(boundary: Boundary) -> State:
 
 
 def update(state: State, response: Response) -> State:
-    """Hand each side's answer to the other; give up on an infeasible area."""
-    if any(report.status == INFEASIBLE for report in response.reports):
-        return replace(state, failing=CANNOT_LIVE)
+    """Hand each side's answer to the other."""
     return State(state.boundary, _propose(state.boundary, answered(state.boundary, response.value)))
 
 
