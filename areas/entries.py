@@ -86,9 +86,10 @@ def entries(problem: Problem) -> Entries:
     found.varying(first, second, row + 2)
     bounded = at[problem.limits.bounded]
     found.varying(bounded, bounded, tables["bounds"].start + np.arange(len(bounded)))
-    corrected = np.concatenate([at[problem.control_rows], at[:n], at[2 * n : 3 * n]])
+    controls = at[problem.power[0].indices]
+    corrected = np.concatenate([controls, at[:n], at[2 * n : 3 * n]])
     found.varying(corrected, corrected, tables["delta"].start)
-    found.constant(at[problem.control_rows], at[problem.control_rows], CONTROL_CURVATURE)
+    found.constant(controls, controls, CONTROL_CURVATURE)
     end_entries(problem, found)
     found.constant(layout.dummies, layout.dummies, 1.0)
     return found.entries()
@@ -118,21 +119,21 @@ def _leg_entries(problem: Problem, found: Collector) -> None:
         found.varying(at[a + part], at[b + by_part], rows + k, -1.0)
     # By the controls that move a device's leg.
     loads, legs = len(network.laws), len(network.a)
-    control, leg = np.nonzero(problem.control_unit[:, None] == network.owner)
+    of_p, of_q = (power.tocoo() for power in problem.power)
+    control, leg = np.nonzero(of_p.row[:, None] == network.owner)
     first = LEG_ROWS * legs + DEVICE_ROWS * leg
-    column = at[problem.control_rows[control]]
-    by_p, by_q = problem.control_p[control], problem.control_q[control]
+    column, by_p, by_q = at[of_p.col[control]], of_p.data[control], of_q.data[control]
     for nodes, sign in ((network.a[loads:][leg], 1.0), (network.b[loads:][leg], -1.0)):
         kept = np.flatnonzero(nodes >= 0)
         node, by, rows = nodes[kept], column[kept], first[kept]
-        for target, of_p, of_q, minus in (
+        for target, row_p, row_q, minus in (
             (of[node + n], 0, 1, 1.0),
             (of[node + n + im], 1, 0, -1.0),
             (at[node], 2, 3, 1.0),
             (at[node + im], 3, 2, -1.0),
         ):
-            found.varying(target, by, rows + of_p, sign * by_p[kept])
-            found.varying(target, by, rows + of_q, sign * minus * by_q[kept])
+            found.varying(target, by, rows + row_p, sign * by_p[kept])
+            found.varying(target, by, rows + row_q, sign * minus * by_q[kept])
 
 
 def _meter_entries(problem: Problem, found: Collector) -> None:
