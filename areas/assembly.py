@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from areas.devices import Controls, area_controls, one_way
 from areas.entries import linear_equations
-from areas.layout import Layout
+from areas.layout import Layout, slices
 from areas.leg_kernel import DEVICE_ROWS, LEG_ROWS
 from areas.network import (
     Network,
@@ -281,5 +281,4 @@ def _tables(layout: Layout, network: Network, limits: Limits) -> dict[str, slice
         "upstream": int(layout.ends > 0),
         "delta": 1,
     }
-    ends = np.cumsum(list(sizes.values())).tolist()
-    return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+    return slices(sizes)

@@ -54,26 +54,17 @@ class Layout:
     @cached_property
     def x(self) -> dict[str, slice]:
         """Rows of unknowns, by name."""
-        n, m, r, k, e = self.nodes, self.meters, self.roots, self.ties, self.ends
-        sizes = {
-            "network": 4 * n,
-            "control": self.controls,
-            "p": m,
-            "q": m,
-            "root": 2 * r,
-            "tie": 2 * k,
-            "w": e,
-            "a": e,
-        }
-        return _slices(sizes)
+        m, e = self.meters, self.ends
+        shared = {"root": 2 * self.roots, "tie": 2 * self.ties, "w": e, "a": e}
+        return slices({"network": 4 * self.nodes, "control": self.controls, "p": m, "q": m, **shared})
 
     @cached_property
     def multiplier(self) -> dict[str, slice]:
         """Rows of multipliers, by name."""
-        n, m, e = self.nodes, self.meters, self.ends
+        m, e = self.meters, self.ends
         r, k = (self.roots, self.ties) if self.joint else (0, 0)
-        sizes = {"network": 4 * n, "p": m, "q": m, "draw": 2 * r, "given": 2 * k, "store": self.stores, "w": e, "a": e}
-        return _slices(sizes)
+        shared = {"draw": 2 * r, "given": 2 * k, "store": self.stores, "w": e, "a": e}
+        return slices({"network": 4 * self.nodes, "p": m, "q": m, **shared})
 
     @property
     def rows(self) -> int:
@@ -92,14 +83,10 @@ class Layout:
         return self._parts(node, self.nodes)
 
     def _parts(self, node: Ints, first: int) -> tuple[Ints, Ints]:
-        own = node - self.given_nodes
-        at_root = own < 0
-        root = self.x["root"].start
-        if not self.roots:
-            return np.where(at_root, -1, first + own), np.where(at_root, -1, 2 * self.nodes + first + own)
-        re = np.where(at_root, root + node, first + own)
-        im = np.where(at_root, root + self.roots + node, 2 * self.nodes + first + own)
-        return re, im
+        re, root = first + node - self.given_nodes, self.x["root"].start
+        of_root = (root + node, root + self.roots + node) if self.roots else (-1, -1)
+        at_root = node < self.given_nodes
+        return np.where(at_root, of_root[0], re), np.where(at_root, of_root[1], 2 * self.nodes + re)
 
     @property
     def blocks(self) -> int:
@@ -161,7 +148,8 @@ class Layout:
             network[drop], network[balance] = of["network"][balance], of["network"][drop]
         control = np.append(x["control"], -1)
         pairs = control[np.array([(*pair, -1)[:2] for pair in self.pairs], np.int64).reshape(-1, 2)]
-        inner = [_beside(x["network"], network), pairs, _beside(x["p"], of["p"]), _beside(x["q"], of["q"])]
+        meters = [np.column_stack([x[name], of[name]]) for name in "pq"]
+        inner = [np.column_stack([x["network"], network]), pairs, *meters]
         border = []
         if self.joint:
             border += [_halves(x["root"]), _halves(of["draw"]), _halves(x["tie"]), _halves(of["given"])]
@@ -177,14 +165,10 @@ class Layout:
         return np.concatenate([*inner, *border]).astype(np.int64).ravel(), sum(map(len, inner))
 
 
-def _slices(sizes: dict[str, int]) -> dict[str, slice]:
+def slices(sizes: dict[str, int]) -> dict[str, slice]:
+    """Rows by name, so many of each, one after the other."""
     ends = np.cumsum(list(sizes.values())).tolist()
     return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-
-
-def _beside(one: Ints, other: Ints) -> Ints:
-    """(block, 2) each of one with its own of the other."""
-    return np.column_stack([one, other])
 
 
 def _halves(rows: Ints) -> Ints:
