@@ -7,6 +7,7 @@ relaxed to a rotated second-order cone as in Farivar and Low, "Branch flow model
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +66,8 @@ def branch_flow(
         constraints.append(v[0] == v_root**2)
     if branch_count:
         into = sp.eye_array(bus_count, branch_count, k=-1, format="csr")
-        out_of = _selection(feeder.parent, bus_count).T
-        spread = _selection(has_current, branch_count).T
+        out_of = incidence(feeder.parent, bus_count)
+        spread = incidence(has_current, branch_count)
         r, x = sp.diags_array(feeder.r) @ spread, sp.diags_array(feeder.x) @ spread
         z2 = sp.diags_array(feeder.r**2 + feeder.x**2) @ spread
         balance = into @ (p - r @ squared_current) - out_of @ p + p_injected == 0
@@ -128,6 +129,6 @@ def rotated_cone(p: Any, q: Any, product_a: Any, product_b: Any) -> list[cp.Cons
     return [cp.SOC(a + b, rows, axis=0)]
 
 
-def _selection(index: Ints, size: int) -> sp.csr_array:
-    """(len(index), size) matrix that picks the rows ``index``."""
-    return sp.csr_array((np.ones(len(index)), (np.arange(len(index)), index)), shape=(len(index), size))
+def incidence(index: Sequence[int] | Ints, size: int) -> sp.csr_array:
+    """(size, len(index)) matrix that adds column k to row index[k]."""
+    return sp.csr_array((np.ones(len(index)), (index, np.arange(len(index)))), shape=(size, len(index)))

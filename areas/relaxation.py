@@ -3,15 +3,13 @@ solved every round at new boundary terms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
-from areas.branch_flow import branch_flow, rotated_cone
+from areas.branch_flow import branch_flow, incidence, rotated_cone
 from areas.conic import ConicProblem, compile_problem
 from areas.devices import Controls, area_controls
 from common.area_case import AreaCase
@@ -19,20 +17,10 @@ from common.feeder import Feeder
 from common.objective import energy, factors, forgone, losses, voltage_deviation
 
 
-@dataclass(frozen=True)
-class AreaModel:
-    """An area's problem in cvxpy, all per unit."""
-
-    problem: cp.Problem
-    variables: dict[str, cp.Variable]
-    """v, p, q and l as in ``BranchFlow``; ``decided`` (free control,); ``boundary`` (3 * tie end, T): w, p, q of the
-    first end, then of the next; ``substation`` (2, T): real and reactive power, where the area has it"""
-    balance: cp.Constraint
-    """(bus, T) of real power"""
-
-
-def model(area: AreaCase[Feeder]) -> AreaModel:
-    """Write the area's problem.
+def model(area: AreaCase[Feeder]) -> tuple[cp.Problem, dict[str, cp.Variable], dict[str, cp.Constraint]]:
+    """The area's problem in cvxpy, all per unit, its variables and equalities by name: v, p, q, l and ``balance`` as in
+    ``BranchFlow``; ``decided`` (free control,); ``boundary`` (3 * tie end, T): w, p, q of the first end, then of the
+    next; ``substation`` (2, T): real and reactive power, where the area has it.
 
     Each tie end has the boundary variables w = v + 2 r p + 2 x q, p and q, where v is the squared voltage of the split
     bus, p and q flow from the parent area into the child, and r + jx is the tie's impedance as the tie end gives it.
@@ -44,8 +32,8 @@ def model(area: AreaCase[Feeder]) -> AreaModel:
     decided = cp.Variable(int(free.sum()), name="decided")
     value = _spread(controls, decided)
     constraints = _device_limits(controls, value, decided)
-    at = _incidence([feeder.index[unit.bus] for unit in area.devices], bus_count)
-    by_control = at @ _incidence(controls.unit, len(controls.given))
+    at = incidence([feeder.index[unit.bus] for unit in area.devices], bus_count)
+    by_control = at @ incidence(controls.unit, len(controls.given))
     given = at @ controls.given
     p: Any = given.real - np.outer(feeder.p_load, area.horizon.load) + by_control @ sp.diags_array(controls.p) @ value
     q: Any = given.imag - np.outer(feeder.q_load, area.horizon.load) + by_control @ sp.diags_array(controls.q) @ value
@@ -55,13 +43,13 @@ def model(area: AreaCase[Feeder]) -> AreaModel:
     shunt = np.zeros(bus_count) if constant_power else feeder.q_cap
     boundary = cp.Variable((3 * len(ends), periods), name="boundary")
     if ends:
-        into = _incidence([int(end.nodes[0]) for end in ends], bus_count)
+        into = incidence([int(end.nodes[0]) for end in ends], bus_count)
         into = into @ sp.diags_array([1.0 if end.side == "child" else -1.0 for end in ends])
         p, q = p + into @ boundary[1::3], q + into @ boundary[2::3]
     variables = {"decided": decided, "boundary": boundary}
     if area.has_substation:
         substation = variables["substation"] = cp.Variable((2, periods), name="substation")
-        root = _incidence([0], bus_count)
+        root = incidence([0], bus_count)
         p, q = p + root @ substation[:1], q + root @ substation[1:]
     v_root = settings.substation_v_pu if area.has_substation else None
     network = branch_flow(feeder, p, q, shunt, settings.v_min_pu, settings.v_max_pu, v_root)
@@ -83,13 +71,12 @@ def model(area: AreaCase[Feeder]) -> AreaModel:
         cost = cost + counts.voltage_deviation * voltage_deviation(network.v[1:])
     problem = cp.Problem(cp.Minimize(cost), network.constraints + constraints)
     variables |= {"v": network.v, "p": network.p, "q": network.q, "l": network.l}
-    return AreaModel(problem, variables, network.balance)
+    return problem, variables, {"balance": network.balance}
 
 
 def build(area: AreaCase[Feeder]) -> ConicProblem:
     """Write the area's problem and compile it."""
-    written = model(area)
-    return compile_problem(written.problem, written.variables, {"balance": written.balance})
+    return compile_problem(*model(area))
 
 
 def _spread(controls: Controls, decided: cp.Variable) -> cp.Expression:
@@ -97,7 +84,7 @@ def _spread(controls: Controls, decided: cp.Variable) -> cp.Expression:
     given, free = np.where(controls.fixed, controls.low, 0.0), np.flatnonzero(~controls.fixed)
     if not len(free):
         return cp.Constant(given)
-    return given + cp.reshape(_incidence(free, controls.low.size) @ decided, controls.low.shape, order="C")
+    return given + cp.reshape(incidence(free, controls.low.size) @ decided, controls.low.shape, order="C")
 
 
 def _device_limits(controls: Controls, value: cp.Expression, decided: cp.Variable) -> list[cp.Constraint]:
@@ -142,12 +129,7 @@ def _substation(area: AreaCase[Feeder], p: cp.Expression) -> tuple[cp.Expression
     dearer = np.flatnonzero(horizon.price > (np.inf if export_price is None else export_price))
     if export_price is not None and len(dearer):
         exported = cp.Variable(len(dearer), name="exported")
-        in_all = _incidence(dearer, len(horizon)) @ exported
+        in_all = incidence(dearer, len(horizon)) @ exported
         cost = cost + counts * forgone(horizon, base * in_all, export_price)
         limits += [exported >= -p[dearer], exported >= 0]
     return cost, limits
-
-
-def _incidence(index: Sequence[int] | np.ndarray, size: int) -> sp.csr_array:
-    """(size, len(index)) matrix that adds column k to row index[k]."""
-    return sp.csr_array((np.ones(len(index)), (index, np.arange(len(index)))), shape=(size, len(index)))

@@ -58,16 +58,17 @@ class RelaxedArea:
     def optimum(self, proposal: AreaProposal) -> AreaResponse:
         """Solve the area at a proposal, at the second attempt if need be."""
         started = time.perf_counter()
-        answer, status = _attempt(self.area, self._conic, proposal), SOLVED
+        proposal = _with_losses(self.area, proposal)
+        answer, status = _attempt(self._conic, proposal), SOLVED
         if answer.status not in ACCEPTED:
             # Of infeasibility too the solver is to be sure before it is believed.
-            again = _attempt(self.area, self._conic, proposal, careful=True)
+            again = _attempt(self._conic, proposal, careful=True)
             answer = replace(again, seconds=again.seconds + answer.seconds)
             failed = INFEASIBLE if answer.status == "PrimalInfeasible" else FAILED
             status = SOLVED_AGAIN if answer.status in ACCEPTED else failed
         self._x, self._dual = answer.x, answer.dual
         value = self._value("boundary").reshape(proposal.price.shape)
-        slope = _slope(self.area, proposal, answer, value)
+        slope = _slope(proposal, answer, value)
         report = AreaReport(
             status=status,
             energy_cost=self._energy_cost(),
@@ -97,7 +98,8 @@ class RelaxedArea:
     def diagnosis(self, proposal: AreaProposal) -> dict[str, float]:
         """The least cost at a proposal without each kind of limit: inf where even that is infeasible, NaN where
         the solver cannot tell."""
-        return {kind: _least_cost(lift(self.area), proposal) for kind, lift in LIMITS.items()}
+        proposal = _with_losses(self.area, proposal)
+        return {kind: _least_cost(build(lift(self.area)), proposal) for kind, lift in LIMITS.items()}
 
     def _energy_cost(self) -> float:
         area = self.area
@@ -113,38 +115,35 @@ class RelaxedArea:
         return self._x[self._conic.columns[name]]
 
 
-def _least_cost(area: AreaCase[Feeder], proposal: AreaProposal) -> float:
-    answer = _attempt(area, build(area), proposal, careful=True)
+def _least_cost(conic: ConicProblem, proposal: AreaProposal) -> float:
+    answer = _attempt(conic, proposal, careful=True)
     if answer.status in ACCEPTED:
         return answer.dual_objective
     return np.inf if answer.status == "PrimalInfeasible" else np.nan
 
 
-def _attempt(
-    area: AreaCase[Feeder], conic: ConicProblem, proposal: AreaProposal, careful: bool = False
-) -> ConicSolution:
+def _attempt(conic: ConicProblem, proposal: AreaProposal, careful: bool = False) -> ConicSolution:
     """The problem with what a proposal adds to its cost."""
     columns = conic.columns["boundary"].reshape(proposal.price.shape)
-    curvature, size = _curvature(area, proposal), len(conic.c)
+    places, size = columns.ravel(), len(conic.c)
     linear = np.zeros(size)
-    linear[columns] = proposal.price - curvature * proposal.target
-    places = columns.ravel()
-    quadratic = sp.csc_matrix((curvature.ravel(), (places, places)), (size, size))
+    linear[columns] = proposal.price - proposal.curvature * proposal.target
+    quadratic = sp.csc_matrix((proposal.curvature.ravel(), (places, places)), (size, size))
     fixed = np.broadcast_to(proposal.fixed[..., None], columns.shape)
     wanted = places if proposal.sensitivities else None
     return solve_conic(conic, linear, quadratic, columns[fixed], proposal.target[fixed], wanted, careful)
 
 
-def _slope(area: AreaCase[Feeder], proposal: AreaProposal, answer: ConicSolution, value: Floats) -> Floats:
+def _slope(proposal: AreaProposal, answer: ConicSolution, value: Floats) -> Floats:
     """(end, quantity, T) derivative of the area's own optimal cost with respect to each boundary quantity."""
-    slope: Floats = -(proposal.price + _curvature(area, proposal) * (value - proposal.target))
+    slope: Floats = -(proposal.price + proposal.curvature * (value - proposal.target))
     fixed = np.broadcast_to(proposal.fixed[..., None], value.shape)
     slope[fixed] = answer.fixed_dual - proposal.price[fixed]
     return slope
 
 
-def _curvature(area: AreaCase[Feeder], proposal: AreaProposal) -> Floats:
-    """(end, quantity, T) second derivative of what the proposal adds to the cost.
+def _with_losses(area: AreaCase[Feeder], proposal: AreaProposal) -> AreaProposal:
+    """The proposal with the losses upstream in its curvature.
 
     A power p + jq that is drawn at the area's own root, one conductor, loses r (p^2 + q^2) upstream.
     """
@@ -152,4 +151,4 @@ def _curvature(area: AreaCase[Feeder], proposal: AreaProposal) -> Floats:
     for k, end in enumerate(area.tie_ends):
         if end.side == "child":
             curvature[k, P : Q + 1] += 2 * end.z[0, 0].real * proposal.upstream
-    return curvature
+    return replace(proposal, curvature=curvature)

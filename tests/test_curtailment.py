@@ -71,11 +71,11 @@ def test_pv_that_may_be_curtailed_gives_nothing_at_night(model: str) -> None:
 def test_an_inverter_gives_all_of_its_circle_in_the_relaxation_too() -> None:
     unit = PV(bus="b", p_rated_kw=100, s_rated_kva=100, curtailable=True)
     case = feeder("balanced", sun=(1.0,), price=(0.1,), pv=(unit,))
-    written = model(one_area(case).areas[0])
-    p, q = written.variables["decided"]
+    written, variables, _ = model(one_area(case).areas[0])
+    p, q = variables["decided"]
     for angle in np.linspace(-np.pi / 2, np.pi / 2, 17):
         along = np.cos(angle) * p + np.sin(angle) * q
-        problem = cp.Problem(cp.Maximize(along), written.problem.constraints)
+        problem = cp.Problem(cp.Maximize(along), written.constraints)
         problem.solve(solver=cp.CLARABEL)
         assert 10 * float(problem.value) == pytest.approx(1, abs=1e-6)
 

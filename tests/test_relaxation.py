@@ -36,7 +36,7 @@ def test_the_energy_cost_is_the_published_optimum(cheapest: Result) -> None:
 
 def test_cvxpy_itself_finds_the_same_optimum() -> None:
     case = read_case("ieee123", {"der_fraction": 0.35})
-    problem = model(one_area(case).areas[0]).problem
+    problem, *_ = model(one_area(case).areas[0])
     problem.solve(solver=cp.CLARABEL)
     assert optimum(case) == pytest.approx(problem.value, rel=1e-6)
 
@@ -45,13 +45,13 @@ def test_areas_held_together_are_the_whole_feeder() -> None:
     case = read_case("ieee123", {"der_fraction": 0.35})
     parts = partition(case)
     models = [model(area) for area in parts.areas]
-    constraints = [constraint for part in models for constraint in part.problem.constraints]
+    constraints = [constraint for problem, *_ in models for constraint in problem.constraints]
     copies: dict[int, list[cp.Expression]] = {}
-    for area, part in zip(parts.areas, models, strict=True):
+    for area, (_, variables, _) in zip(parts.areas, models, strict=True):
         for i, end in enumerate(area.tie_ends):
-            copies.setdefault(end.tie, []).append(part.variables["boundary"][3 * i : 3 * i + 3])
+            copies.setdefault(end.tie, []).append(variables["boundary"][3 * i : 3 * i + 3])
     constraints += [one == other for one, other in copies.values()]
-    whole = cp.Problem(cp.Minimize(sum(part.problem.objective.expr for part in models)), constraints)
+    whole = cp.Problem(cp.Minimize(sum(problem.objective.expr for problem, *_ in models)), constraints)
     whole.solve(solver=cp.CLARABEL)
     assert whole.value == pytest.approx(optimum(case), rel=1e-6)
 
