@@ -73,6 +73,12 @@ class Boundary:
             found[:, :, ANGLE] -= drop.imag
         return found
 
+    def energy_prices(self) -> Floats:
+        """(conductor, quantity, T) real power at what it costs at the substation, all else for nothing."""
+        found = np.zeros_like(self.forecast)
+        found[:, P] = self.energy_price
+        return found
+
     @property
     def tells_sensitivities(self) -> bool:
         """Whether areas can tell how their answers move with prices: those of a balanced feeder's relaxation can."""

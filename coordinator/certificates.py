@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.boundary import INFEASIBLE, STATUSES, AreaReport, Boundary, P, Proposal
+from common.boundary import INFEASIBLE, STATUSES, AreaReport, Boundary, Proposal
 from common.errors import InfeasibleError, SolverError
 from common.feeder import Floats
 from common.messages import Command
@@ -37,8 +37,7 @@ def refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence[
     Where none exists, prices climb without end in a direction in which the lower bound climbs too, so the way that they
     have gone is also followed further.
     """
-    start = np.zeros_like(boundary.forecast)
-    start[:, P] = boundary.energy_price
+    start = boundary.energy_prices()
     for further in PROOF_STRETCH:
         price = start + further * (prices - start)
         reports = _at_prices(boundary, transport, price)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +13,6 @@ from common.objective import energy
 from common.result import Check, Tolerances, Violation
 from common.schedule import NetworkState, Schedule
 from common.violations import device_violations, load_violations, network_violations, voltage_violations
-
-if TYPE_CHECKING:
-    from common.opendss import Replay
 
 BALANCED, MULTIPHASE = Tolerances(), Tolerances(voltage_pu=1e-4, power_kw=0.5)
 """multi-phase feeders are larger, and their model is exact only where its corrections have settled"""
@@ -32,7 +28,10 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
     """
     if tolerances is None:
         tolerances = BALANCED if case.is_balanced else MULTIPHASE
-    replayed = _replay(case, schedule)
+    # Loads OpenDSS.
+    from common import multiphase_opendss, opendss
+
+    replayed: opendss.Replay = (opendss if case.is_balanced else multiphase_opendss).replay(case, schedule)
     found, stored = replayed.state, replayed.battery_energy_kwh
     solved = ~np.isin(case.horizon.hour, replayed.failed_hours)
     capacity = column(case.batteries, "energy_kwh")
@@ -62,17 +61,6 @@ def check(case: Case, schedule: Schedule, state: NetworkState, tolerances: Toler
         battery_energy_kwh=stored,
         failed_hours=replayed.failed_hours,
     )
-
-
-def _replay(case: Case, schedule: Schedule) -> Replay:
-    # Loads OpenDSS.
-    if case.is_balanced:
-        from common.opendss import replay
-
-        return replay(case, schedule)
-    from common.multiphase_opendss import replay as replay_multiphase
-
-    return replay_multiphase(case, schedule)
 
 
 def _unexpected(

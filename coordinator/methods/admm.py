@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.boundary import CHILD, PARENT, Boundary, P, Proposal, Response
+from common.boundary import CHILD, PARENT, Boundary, Proposal, Response
 from common.feeder import Floats, Ints
 from coordinator.anderson import Anderson, accelerate
 from coordinator.convergence import middle
@@ -72,8 +72,7 @@ class Consensus(State):
 
 def start(boundary: Boundary) -> Consensus:
     """Begin with the substation's energy price and the forecast."""
-    price = np.zeros_like(boundary.forecast)
-    price[:, P] = boundary.energy_price
+    price = boundary.energy_prices()
     z, never, raised = boundary.forecast, np.zeros(boundary.periods, np.int64), np.ones(boundary.periods)
     nothing = Proposal.alone(boundary, price)
     return _at(Consensus(boundary, nothing, z=z, price=price, raised=raised, good=never, lowered=never), z, price)

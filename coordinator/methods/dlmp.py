@@ -8,15 +8,15 @@ fixed point both sides' prices agree, so the point is the optimum. Anderson acce
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.boundary import PARENT, Boundary, P, Proposal, Response
+from common.boundary import PARENT, Boundary, Proposal, Response
 from common.feeder import Floats
 from coordinator.anderson import Anderson, accelerate
 from coordinator.loop import State
-from coordinator.methods.enapp import answered, held
+from coordinator.methods.enapp import answered, told
 
 CURVATURE = 2.0
 """h: how much more than the path's own losses a change of power costs upstream"""
@@ -34,9 +34,7 @@ class Accelerated(State):
 
 def start(boundary: Boundary) -> Accelerated:
     """Begin with the forecast and the substation's energy price."""
-    prices = np.zeros_like(boundary.forecast)
-    prices[:, P] = boundary.energy_price
-    return Accelerated(boundary, propose(boundary, boundary.forecast, prices))
+    return Accelerated(boundary, _propose(boundary, boundary.forecast, boundary.energy_prices()))
 
 
 def update(state: Accelerated, response: Response) -> Accelerated:
@@ -48,12 +46,8 @@ def update(state: Accelerated, response: Response) -> Accelerated:
     point = np.stack([state.proposal.target[:, PARENT], price / boundary.loss_price])
     image = np.stack([answered(boundary, response.value), worth / boundary.loss_price])
     history, (value, price) = accelerate(state.history, point, image)
-    return Accelerated(boundary, propose(boundary, value, price * boundary.loss_price), history)
+    return Accelerated(boundary, _propose(boundary, value, price * boundary.loss_price), history)
 
 
-def propose(boundary: Boundary, value: Floats, prices: Floats) -> Proposal:
-    """Values and prices of a round, (conductor, quantity, T) each, to both sides."""
-    fixed = held(boundary)
-    price = np.where(fixed[..., None], 0.0, np.stack([prices, prices], axis=1))
-    target = np.stack([value, value], axis=1)
-    return Proposal(price, target, boundary.zeros(), fixed, upstream=CURVATURE * boundary.loss_price)
+def _propose(boundary: Boundary, value: Floats, price: Floats) -> Proposal:
+    return replace(told(boundary, value, price), upstream=CURVATURE * boundary.loss_price)

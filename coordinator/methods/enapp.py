@@ -16,19 +16,13 @@ from coordinator.loop import State
 
 def start(boundary: Boundary) -> State:
     """Begin with the forecast of all boundary values. The boundary's impedances must be zero, so that w is v."""
-    return State(boundary, _propose(boundary, boundary.forecast))
+    return State(boundary, told(boundary, boundary.forecast, boundary.energy_prices()))
 
 
 def update(state: State, response: Response) -> State:
     """Hand each side's answer to the other."""
-    return State(state.boundary, _propose(state.boundary, answered(state.boundary, response.value)))
-
-
-def _propose(boundary: Boundary, value: Floats) -> Proposal:
-    price = boundary.zeros()
-    price[:, CHILD, P] = boundary.energy_price
-    target = np.stack([value, value], axis=1)
-    return Proposal(price, target, boundary.zeros(), held(boundary))
+    boundary = state.boundary
+    return State(boundary, told(boundary, answered(boundary, response.value), boundary.energy_prices()))
 
 
 def answered(boundary: Boundary, two_sided: Floats) -> Floats:
@@ -39,9 +33,11 @@ def answered(boundary: Boundary, two_sided: Floats) -> Floats:
     return found
 
 
-def held(boundary: Boundary) -> np.ndarray:
-    """(conductor, side, quantity): each side holds what the other answers."""
+def told(boundary: Boundary, value: Floats, price: Floats) -> Proposal:
+    """Values and prices of a round, (conductor, quantity, T) each, to both sides: each holds what the other answers,
+    and is told the prices of what it answers itself."""
     fixed = np.zeros(boundary.zeros().shape[:3], bool)
     fixed[:, PARENT, [P, Q]] = True
     fixed[:, CHILD, boundary.voltages] = True
-    return fixed
+    prices = np.where(fixed[..., None], 0.0, price[:, None])
+    return Proposal(prices, np.stack([value, value], axis=1), boundary.zeros(), fixed)
