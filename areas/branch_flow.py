@@ -61,27 +61,22 @@ def branch_flow(
     if shunt.any():
         q_injected = q_injected + sp.diags_array(shunt) @ v
     limited = v if v_root is None else v[1:]
-    constraints: list[cp.Constraint] = [limited >= v_min**2, limited <= v_max**2] if limited.size else []
+    constraints: list[cp.Constraint] = [limited >= v_min**2, limited <= v_max**2]
     if v_root is not None:
         constraints.append(v[0] == v_root**2)
-    if branch_count:
-        into = sp.eye_array(bus_count, branch_count, k=-1, format="csr")
-        out_of = incidence(feeder.parent, bus_count)
-        spread = incidence(has_current, branch_count)
-        r, x = sp.diags_array(feeder.r) @ spread, sp.diags_array(feeder.x) @ spread
-        z2 = sp.diags_array(feeder.r**2 + feeder.x**2) @ spread
-        balance = into @ (p - r @ squared_current) - out_of @ p + p_injected == 0
-        constraints += [
-            balance,
-            into @ (q - x @ squared_current) - out_of @ q + q_injected == 0,
-            (into - out_of).T @ v + 2 * (sp.diags_array(feeder.r) @ p + sp.diags_array(feeder.x) @ q)
-            == z2 @ squared_current,
-        ]
-        constraints += _current(feeder, has_current, v, p, q, squared_current)
-        constraints += _power(feeder, p, q, r @ squared_current, x @ squared_current)
-    else:
-        balance = p_injected == 0
-        constraints += [balance, q_injected == 0]
+    into = sp.eye_array(bus_count, branch_count, k=-1, format="csr")
+    out_of = incidence(feeder.parent, bus_count)
+    spread = incidence(has_current, branch_count)
+    of_r, of_x = (sp.diags_array(part, shape=(branch_count, branch_count)) for part in (feeder.r, feeder.x))
+    lost_p, lost_q = of_r @ spread @ squared_current, of_x @ spread @ squared_current
+    balance = into @ (p - lost_p) - out_of @ p + p_injected == 0
+    constraints += [
+        balance,
+        into @ (q - lost_q) - out_of @ q + q_injected == 0,
+        (into - out_of).T @ v + 2 * (of_r @ p + of_x @ q) == of_r @ lost_p + of_x @ lost_q,
+    ]
+    constraints += _current(feeder, has_current, v, p, q, squared_current)
+    constraints += _power(feeder, p, q, lost_p, lost_q)
     return BranchFlow(v=v, p=p, q=q, l=squared_current, balance=balance, constraints=constraints)
 
 
@@ -97,26 +92,20 @@ def _current(
     feeder: Feeder, has_current: Ints, v: cp.Variable, p: cp.Variable, q: cp.Variable, squared_current: cp.Variable
 ) -> list[cp.Constraint]:
     """p^2 + q^2 <= l v on branches with impedance, l <= l_max, and p^2 + q^2 <= l_max v on limited switches."""
-    constraints: list[cp.Constraint] = []
     limited = np.isfinite(feeder.l_max)
-    if len(has_current):
-        constraints += rotated_cone(p[has_current], q[has_current], squared_current, v[feeder.parent[has_current]])
-        own = np.flatnonzero(limited[has_current])
-        if len(own):
-            constraints.append(squared_current[own] <= feeder.l_max[has_current][own][:, None])
-    switches = np.flatnonzero(feeder.is_switch & limited)
-    if len(switches):
-        ceiling = np.repeat(feeder.l_max[switches][:, None], v.shape[1], axis=1)
-        constraints += rotated_cone(p[switches], q[switches], cp.Constant(ceiling), v[feeder.parent[switches]])
-    return constraints
+    own, switches = np.flatnonzero(limited[has_current]), np.flatnonzero(feeder.is_switch & limited)
+    ceiling = cp.Constant(np.repeat(feeder.l_max[switches][:, None], v.shape[1], axis=1))
+    return [
+        *rotated_cone(p[has_current], q[has_current], squared_current, v[feeder.parent[has_current]]),
+        squared_current[own] <= feeder.l_max[has_current][own][:, None],
+        *rotated_cone(p[switches], q[switches], ceiling, v[feeder.parent[switches]]),
+    ]
 
 
 def _power(feeder: Feeder, p: cp.Variable, q: cp.Variable, lost_p: Any, lost_q: Any) -> list[cp.Constraint]:
     """p^2 + q^2 <= s_max^2 at both ends of branches that have such a limit. At the end nearer the root alone, power
     that flows towards it could keep the limit by losses that are none."""
     limited = np.flatnonzero(np.isfinite(feeder.s_max))
-    if not len(limited):
-        return []
     ceiling = cp.Constant(np.repeat(feeder.s_max[limited][:, None], p.shape[1], axis=1))
     ends = ((p, q), (p - lost_p, q - lost_q))
     return [cone for at_p, at_q in ends for cone in rotated_cone(at_p[limited], at_q[limited], ceiling, ceiling)]
