@@ -42,10 +42,9 @@ def model(area: AreaCase[Feeder]) -> tuple[cp.Problem, dict[str, cp.Variable], d
         q = q + feeder.q_cap[:, None]
     shunt = np.zeros(bus_count) if constant_power else feeder.q_cap
     boundary = cp.Variable((3 * len(ends), periods), name="boundary")
-    if ends:
-        into = incidence([int(end.nodes[0]) for end in ends], bus_count)
-        into = into @ sp.diags_array([1.0 if end.side == "child" else -1.0 for end in ends])
-        p, q = p + into @ boundary[1::3], q + into @ boundary[2::3]
+    sign = np.array([1.0 if end.side == "child" else -1.0 for end in ends])
+    into = incidence([int(end.nodes[0]) for end in ends], bus_count) * sign
+    p, q = p + into @ boundary[1::3], q + into @ boundary[2::3]
     variables = {"decided": decided, "boundary": boundary}
     if area.has_substation:
         substation = variables["substation"] = cp.Variable((2, periods), name="substation")
@@ -82,21 +81,16 @@ def build(area: AreaCase[Feeder]) -> ConicProblem:
 def _spread(controls: Controls, decided: cp.Variable) -> cp.Expression:
     """(control, T) values of all controls, those that are fixed among them."""
     given, free = np.where(controls.fixed, controls.low, 0.0), np.flatnonzero(~controls.fixed)
-    if not len(free):
-        return cp.Constant(given)
     return given + cp.reshape(incidence(free, controls.low.size) @ decided, controls.low.shape, order="C")
 
 
 def _device_limits(controls: Controls, value: cp.Expression, decided: cp.Variable) -> list[cp.Constraint]:
     """Bounds, circles and stores of ``areas.devices``, whose cost is linear."""
     free = ~controls.fixed
-    if not free.any():
-        return []
     constraints = [decided >= controls.low[free], decided <= controls.high[free]]
-    if controls.circles:
-        a, b, s = zip(*controls.circles, strict=True)
-        radius = cp.Constant(np.repeat(np.array(s)[:, None], free.shape[1], axis=1))
-        constraints += rotated_cone(value[list(a)], value[list(b)], radius, radius)
+    a, b, s = np.array(controls.circles).reshape(-1, 3).T
+    radius = cp.Constant(np.repeat(s[:, None], free.shape[1], axis=1))
+    constraints += rotated_cone(value[a.astype(int)], value[b.astype(int)], radius, radius)
     stores = [store for store in controls.stores if free[list(store.gains)].any()]
     if stores:
         gains = np.array([[store.gains.get(k, 0.0) for k in range(len(free))] for store in stores])
@@ -105,8 +99,7 @@ def _device_limits(controls: Controls, value: cp.Expression, decided: cp.Variabl
         before = cp.hstack([start, level[:, :-1]])
         constraints += [level == before + sp.csr_array(gains) @ value, level[:, -1:] == start]
         held = np.flatnonzero(np.isfinite(low))
-        if len(held):
-            constraints += [level[held] >= low[held], level[held] <= high[held]]
+        constraints += [level[held] >= low[held], level[held] <= high[held]]
     return constraints
 
 
