@@ -96,7 +96,7 @@ def build(
     cost = np.zeros((layout.rows, count))
     # Losses are what comes in and what devices give, less what loads draw.
     lost = costs.losses[None]
-    cost[layout.x["control"]] = spanned(controls.cost + controls.p[:, None] * lost) / scale
+    cost[layout.x["control"]] = spanned(controls.cost + controls.power.real[:, None] * lost) / scale
     constant = float((lost * controls.given.real)[:, span].sum()) / scale
     if area.has_substation:
         cost[layout.x["p"].start] = spanned((costs.energy + costs.losses)[None])[0] / scale
@@ -112,10 +112,8 @@ def build(
     control_rows = np.concatenate([row + np.arange(layout.controls), layout.x["tie"].start + np.arange(2 * drawn)])
     # What children draw leaves the feeder.
     unit = np.concatenate([controls.unit, np.tile(len(controls.given) + np.arange(drawn), 2)])
-    by_control = [
-        np.concatenate([own, -np.ones(drawn) * of_p, -np.ones(drawn) * (1 - of_p)])
-        for own, of_p in ((controls.p, 1), (controls.q, 0))
-    ]
+    power = np.concatenate([controls.power, np.full(drawn, -1.0), np.full(drawn, -1j)])
+    by_control = [sp.csr_array((k, (unit, control_rows)), (len(given), layout.rows)) for k in (power.real, power.imag)]
     ends = area_ends(area, layout, first_root_meter)
     return Problem(
         layout=layout,
@@ -126,7 +124,7 @@ def build(
         linear=linear_equations(layout, network, tie_nodes, controls.stores, ends),
         source=source,
         given=(padded(np.ascontiguousarray(given.real)), padded(np.ascontiguousarray(given.imag))),
-        power=tuple(sp.csr_array((k, (unit, control_rows)), shape=(len(given), layout.rows)) for k in by_control),
+        power=(by_control[0], by_control[1]),
         load_scale=padded(np.ascontiguousarray(shapes)),
         load_price=-spanned(lost)[0] / scale,
         cost=cost,

@@ -48,9 +48,8 @@ class Controls:
 
     unit: Ints
     """(control,) device"""
-    p: Floats
-    """(control,) real power into the feeder of a unit of it"""
-    q: Floats
+    power: Complexes
+    """(control,) into the feeder of a unit of it"""
     low: Floats
     """(control, T); where it is as much as ``high`` there is nothing to decide"""
     high: Floats
@@ -93,7 +92,7 @@ class _Builder:
 
     def __init__(self, horizon: Horizon, settings: Settings) -> None:
         self.horizon, self.base, self.counts = horizon, settings.base_kva, factors(settings)
-        self._rows: list[tuple[int, float, float, Floats, Floats, Floats, Floats]] = []
+        self._rows: list[tuple[int, complex, Floats, Floats, Floats, Floats]] = []
         self.given: list[Complexes] = []
         self.pairs: list[tuple[int, ...]] = []
         self.circles: list[tuple[int, int, float]] = []
@@ -108,16 +107,15 @@ class _Builder:
         tight, value = high - low < ROOM, np.clip(first, low, high)
         low, high = np.where(tight, value, low), np.where(tight, value, high)
         first = np.clip(first, low + FIRST_SHARE * (high - low), high - FIRST_SHARE * (high - low))
-        self._rows.append((len(self.given) - 1, power.real, power.imag, low, high, first, cost))
+        self._rows.append((len(self.given) - 1, power, low, high, first, cost))
         return len(self._rows) - 1
 
     def controls(self) -> Controls:
-        unit, p, q, *by_period = zip(*self._rows, strict=True) if self._rows else ([],) * 7
+        unit, power, *by_period = zip(*self._rows, strict=True) if self._rows else ([],) * 6
         low, high, first, cost = (np.array(rows, float).reshape(-1, len(self.horizon)) for rows in by_period)
         return Controls(
             unit=np.array(unit, np.int64),
-            p=np.array(p, float),
-            q=np.array(q, float),
+            power=np.array(power, complex),
             low=low,
             high=high,
             first=first,

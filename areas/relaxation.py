@@ -34,9 +34,9 @@ def model(area: AreaCase[Feeder]) -> tuple[cp.Problem, dict[str, cp.Variable], d
     constraints = _device_limits(controls, value, decided)
     at = incidence([feeder.index[unit.bus] for unit in area.devices], bus_count)
     by_control = at @ incidence(controls.unit, len(controls.given))
-    given = at @ controls.given
-    p: Any = given.real - np.outer(feeder.p_load, area.horizon.load) + by_control @ sp.diags_array(controls.p) @ value
-    q: Any = given.imag - np.outer(feeder.q_load, area.horizon.load) + by_control @ sp.diags_array(controls.q) @ value
+    given = at @ controls.given - np.outer(feeder.p_load + 1j * feeder.q_load, area.horizon.load)
+    p: Any = given.real + by_control * controls.power.real @ value
+    q: Any = given.imag + by_control * controls.power.imag @ value
     constant_power = settings.capacitor_model == "constant_power"
     if constant_power:
         q = q + feeder.q_cap[:, None]

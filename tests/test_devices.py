@@ -70,7 +70,7 @@ def within(rng: np.random.Generator, controls: Controls) -> Floats:
 def powers(controls: Controls, value: Floats) -> Complexes:
     """(device, T) power into the feeder at controls (control, T)."""
     found = controls.given.copy()
-    np.add.at(found, controls.unit, (controls.p + 1j * controls.q)[:, None] * value)
+    np.add.at(found, controls.unit, controls.power[:, None] * value)
     return found
 
 
