@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.boundary import CHILD, PARENT, Boundary, Proposal, Response
-from common.feeder import Floats
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,3 @@ def change(proposal: Proposal, response: Response, before: Response | None) -> f
         return np.inf
     answered = ~proposal.fixed[..., None]
     return float((np.abs(response.value - before.value) * answered).max())
-
-
-def middle(response: Response) -> Floats:
-    """(conductor, quantity, T) mean of the two copies."""
-    mean: Floats = response.value.mean(axis=1)
-    return mean

@@ -17,7 +17,7 @@ from common.feeder import Floats
 from common.messages import Command
 from common.transport import Transport
 from coordinator.certificates import explain, refuse_impossible
-from coordinator.convergence import Residuals, change, middle, mismatch
+from coordinator.convergence import Residuals, change, mismatch
 from coordinator.exchanges import Exchanges
 from coordinator.record import Outcome, Round
 
@@ -123,7 +123,7 @@ def agree(
 def _onward(boundary: Boundary, best: Response) -> Floats:
     """The powers of a method's best point, not its voltages: where limits are in the way, those went astray."""
     z = boundary.forecast.copy()
-    z[:, [P, Q]] = middle(best)[:, [P, Q]]
+    z[:, [P, Q]] = best.value.mean(axis=1)[:, [P, Q]]
     return z
 
 

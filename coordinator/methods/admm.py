@@ -19,7 +19,6 @@ import numpy as np
 from common.boundary import CHILD, PARENT, Boundary, Proposal, Response
 from common.feeder import Floats, Ints
 from coordinator.anderson import Anderson, accelerate
-from coordinator.convergence import middle
 from coordinator.loop import State
 
 PENALTY = {3: (4.0, 0.1, 0.1), 4: (16.0, 0.1, 0.1, 16.0)}
@@ -82,7 +81,7 @@ def update(state: Consensus, response: Response) -> Consensus:
     """Judge the point that was tried and choose the next."""
     penalty = _penalty(state)
     gap = response.value[:, PARENT] - response.value[:, CHILD]
-    step_z, step_price = middle(response) - state.z, -penalty * gap / 2
+    step_z, step_price = response.value.mean(axis=1) - state.z, -penalty * gap / 2
     residual = (penalty * step_z**2 + step_price**2 / penalty).sum(axis=(0, 1))
     state = replace(state, round=state.round + 1)
     if not state.proposal.sensitivities:
