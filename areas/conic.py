@@ -26,6 +26,8 @@ TOLERANCE = 1e-8
 """accuracy that counts as solved"""
 SOLVED = ("Solved", "AlmostSolved")
 """Clarabel's words for having reached the aim, and the tolerance"""
+NONE: tuple[Ints, Floats] = np.zeros(0, np.int64), np.zeros(0)
+"""no columns, and their values"""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,8 @@ class ConicProblem:
     c: Floats
     a: sp.csc_matrix
     b: Floats
-    cones: list[object]
-    counts: tuple[int, int]
-    """equality and inequality rows; second-order cones of four rows each follow"""
+    counts: tuple[int, int, int]
+    """equality rows, inequality rows, and second-order cones of four rows each that follow"""
     columns: Mapping[str, Ints]
     """columns of each named variable, in the variable's shape"""
     rows: Mapping[str, Ints] = field(default_factory=dict)
@@ -98,12 +99,7 @@ def compile_problem(
         c=np.asarray(data["c"], float),
         a=sp.csc_matrix(data["A"]),
         b=np.asarray(data["b"], float),
-        cones=[
-            clarabel.ZeroConeT(dims.zero),
-            clarabel.NonnegativeConeT(dims.nonneg),
-            *(clarabel.SecondOrderConeT(k) for k in dims.soc),
-        ],
-        counts=(dims.zero, dims.nonneg),
+        counts=(dims.zero, dims.nonneg, len(dims.soc)),
         columns=columns,
         rows={
             name: row_of[equality.id] + np.arange(equality.size).reshape(equality.shape, order="F")
@@ -116,12 +112,11 @@ def solve_conic(
     problem: ConicProblem,
     linear: Floats | None = None,
     curvature: sp.csc_matrix | None = None,
-    fixed: Ints | None = None,
-    fixed_to: Floats | None = None,
+    fixed: tuple[Ints, Floats] = NONE,
     wanted: Ints | None = None,
     careful: bool = False,
 ) -> ConicSolution:
-    """Minimize the problem's cost plus ``linear``'x + 1/2 x' ``curvature`` x with columns ``fixed`` held.
+    """Minimize the problem's cost plus ``linear``'x + 1/2 x' ``curvature`` x, columns ``fixed`` held at their values.
 
     ``curvature`` is symmetric, given by its upper triangle.
 
@@ -130,11 +125,11 @@ def solve_conic(
     """
     c = problem.c if linear is None else problem.c + linear
     p = problem.p if curvature is None else sp.csc_matrix(problem.p + curvature)
-    a, b, cones, held = problem.a, problem.b, problem.cones, 0
-    if fixed is not None and fixed_to is not None and len(fixed):
-        held = len(fixed)
-        hold = sp.csc_matrix((np.ones(held), (np.arange(held), fixed)), shape=(held, len(c)))
-        a, b, cones = sp.vstack([hold, a], format="csc"), np.append(fixed_to, b), [clarabel.ZeroConeT(held), *cones]
+    held, (equalities, inequalities, second_order) = len(fixed[0]), problem.counts
+    hold = sp.csc_matrix((np.ones(held), (np.arange(held), fixed[0])), shape=(held, len(c)))
+    a, b = sp.vstack([hold, problem.a], format="csc"), np.append(fixed[1], problem.b)
+    cones = [clarabel.ZeroConeT(held + equalities), clarabel.NonnegativeConeT(inequalities)]
+    cones += [clarabel.SecondOrderConeT(CONE)] * second_order
     # One largest coefficient for the whole cost: Clarabel is twice as fast and better conditioned.
     scale = max(float(np.abs(c).max(initial=0.0)), float(abs(p).max()) if p.nnz else 0.0) or 1.0
     started = time.perf_counter()
@@ -142,8 +137,7 @@ def solve_conic(
     x, slack, dual = np.array(answer.x), np.array(answer.s), np.array(answer.z)
     moved = np.zeros((0, 0)) if wanted is None else np.zeros((len(wanted), len(wanted)))
     if wanted is not None and str(answer.status) in SOLVED:
-        counts = (problem.counts[0] + held, problem.counts[1])
-        moved = sensitivity(p / scale, a, slack, dual, counts, wanted) / scale
+        moved = sensitivity(p / scale, a, slack, dual, (held + equalities, inequalities), wanted) / scale
     return ConicSolution(
         x=x,
         objective=answer.obj_val * scale,

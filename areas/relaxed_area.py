@@ -131,7 +131,7 @@ def _attempt(conic: ConicProblem, proposal: AreaProposal, careful: bool = False)
     quadratic = sp.csc_matrix((proposal.curvature.ravel(), (places, places)), (size, size))
     fixed = np.broadcast_to(proposal.fixed[..., None], columns.shape)
     wanted = places if proposal.sensitivities else None
-    return solve_conic(conic, linear, quadratic, columns[fixed], proposal.target[fixed], wanted, careful)
+    return solve_conic(conic, linear, quadratic, (columns[fixed], proposal.target[fixed]), wanted, careful)
 
 
 def _slope(proposal: AreaProposal, answer: ConicSolution, value: Floats) -> Floats:

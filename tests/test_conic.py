@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def test_the_own_cost_leaves_out_the_added_terms(problem: ConicProblem) -> None:
 @pytest.mark.parametrize("value", [-0.5, 0.2])
 def test_the_dual_of_a_fixed_column_is_the_slope_of_the_optimal_value(problem: ConicProblem, value: float) -> None:
     def solve(at: float) -> tuple[float, float]:
-        answer = solve_conic(problem, fixed=columns(problem, "x"), fixed_to=np.array([at]))
+        answer = solve_conic(problem, fixed=(columns(problem, "x"), np.array([at])))
         return answer.objective, float(answer.fixed_dual[0])
 
     step = 1e-4
@@ -81,14 +83,12 @@ def test_sensitivities_are_the_derivative_of_the_answer(problem: ConicProblem) -
 
 
 def test_scaling_the_cost_scales_nothing_but_the_cost(problem: ConicProblem) -> None:
-    one = solve_conic(problem, linear(problem, x=0.3), fixed=columns(problem, "y"), fixed_to=np.array([1.0]))
-    thousand = ConicProblem(
-        problem.p * 1e3, problem.c * 1e3, problem.a, problem.b, problem.cones, problem.counts, problem.columns
-    )
-    other = solve_conic(thousand, linear(problem, x=300.0), fixed=columns(problem, "y"), fixed_to=np.array([1.0]))
+    one = solve_conic(problem, linear(problem, x=0.3), fixed=(columns(problem, "y"), np.array([1.0])))
+    thousand = replace(problem, p=problem.p * 1e3, c=problem.c * 1e3)
+    other = solve_conic(thousand, linear(problem, x=300.0), fixed=(columns(problem, "y"), np.array([1.0])))
     assert other.x == pytest.approx(one.x, abs=1e-6)
     assert other.fixed_dual == pytest.approx(one.fixed_dual * 1e3, rel=1e-5)
 
 
 def test_an_infeasible_problem_says_so(problem: ConicProblem) -> None:
-    assert solve_conic(problem, fixed=columns(problem, "y"), fixed_to=np.array([3.0])).status == "PrimalInfeasible"
+    assert solve_conic(problem, fixed=(columns(problem, "y"), np.array([3.0]))).status == "PrimalInfeasible"
