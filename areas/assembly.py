@@ -62,7 +62,7 @@ def build(
     feeder, settings, horizon = area.feeder, area.settings, area.horizon
     shapes = multipliers(feeder.legs, horizon.load, horizon.shapes)[:, span]
     flow = PowerFlow(feeder, shapes)
-    tie_nodes = np.concatenate([np.zeros(0, np.int64), *(e.nodes for e in area.tie_ends if e.side == "parent")])
+    tie_nodes = area.tie_nodes
     metered = _metered(area)
     parts = [substation_taps(feeder)] if area.has_substation else []
     parts += [taps for taps, _, _ in metered]

@@ -93,7 +93,7 @@ def first_point(
     drawn, devices = s[layout.roots :], np.flatnonzero(network.owner < len(problem.controls.given))
     a, b = (end[len(network.laws) :][devices] for end in (network.a, network.b))
     a, b = (np.where(end < 0, GROUND, end + layout.given_nodes) for end in (a, b))
-    ties = _tie_nodes(area)
+    ties = area.tie_nodes
     given = [power[network.owner[devices], : problem.periods] for power in problem.given]
     share = network.share[devices, None]
     injections = Injections(
@@ -121,10 +121,6 @@ def first_point(
     margin = problem.limits.margins(x, problem.limits.magnitudes.at(x)[0])
     multiplier = np.zeros((layout.multipliers, x.shape[1]))
     return Point(x, multiplier, first_slacks(problem.limits, margin, barrier))
-
-
-def _tie_nodes(area: AreaCase[MultiphaseFeeder]) -> Ints:
-    return np.concatenate([np.zeros(0, np.int64), *(e.nodes for e in area.tie_ends if e.side == "parent")])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+import numpy as np
+
 from common.branch_limits import BranchLimit
 from common.devices import PV, Battery, Device, FlexibleLoad, Wind, devices_of
 from common.feeder import Complexes, Feeder, Floats, Ints
@@ -84,6 +86,11 @@ class AreaCase(Generic[AnyFeeder]):
     def devices(self) -> tuple[Device, ...]:
         """Every device, kind by kind."""
         return devices_of(self)
+
+    @property
+    def tie_nodes(self) -> Ints:
+        """(conductor,) nodes of the ties to the area's children, one tie after the other."""
+        return np.concatenate([np.zeros(0, np.int64), *(end.nodes for end in self.tie_ends if end.side == "parent")])
 
 
 @dataclass(frozen=True)
