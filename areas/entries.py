@@ -34,14 +34,14 @@ def linear_equations(
     x, equation, n, ties = layout.x, layout.multiplier, layout.nodes, layout.ties
     found = Terms()
     flow, roots, network_row, first = network.flow, layout.roots, equation["network"].start, x["network"].start
-    found.complex_matrix(flow.system, network_row, 2 * n, first, 2 * n)
+    found.complex_matrix(flow.terms, network_row, 2 * n, first, 2 * n)
     if roots:
-        found.complex_matrix(-flow.from_root, network_row, 2 * n, x["root"].start, roots)
+        found.complex_matrix(flow.root_terms, network_row, 2 * n, x["root"].start, roots, -1.0)
         if layout.joint:
             # The currents into the branches at the own root, by its voltages and by the currents that they deliver.
-            ports, at, draw = flow.ports, np.arange(roots), equation["draw"].start
-            found.complex_matrix(ports.c[at][:, at], draw, roots, x["root"].start, roots)
-            found.complex_matrix(ports.d[at][:, roots:], draw, roots, first + n, 2 * n)
+            ports, at, draw = flow.ports, slice(roots), equation["draw"].start
+            found.complex_matrix(ports.c.part(at, at), draw, roots, x["root"].start, roots)
+            found.complex_matrix(ports.d.part(at, slice(roots, None)), draw, roots, first + n, 2 * n)
     if layout.joint:
         for half, rows in enumerate(layout.voltage(tie_nodes)):
             own = half * ties + np.arange(ties)

@@ -153,9 +153,9 @@ class JointArea:
         control, period = np.nonzero(self.problem.fixed)
         self._fixed = layout.x["control"].start + control, period
         border = _border_rows(layout.x, ("root", "tie")) if joint else np.zeros(0, np.int64)
-        self._inner_x = np.setdiff1d(np.arange(layout.rows), border)
+        self._inner_x = np.delete(np.arange(layout.rows), border)
         shared = _border_rows(layout.multiplier, ("draw", "given", "store"))
-        self._inner_equations = np.setdiff1d(np.arange(layout.multipliers), shared)
+        self._inner_equations = np.delete(np.arange(layout.multipliers), shared)
         self._every_x = np.arange(layout.rows)
         controls = layout.x["control"]
         v = np.r_[: layout.nodes, 2 * layout.nodes : 3 * layout.nodes]
