@@ -70,7 +70,10 @@ class StoredEnergies:
 
     def rises(self) -> Floats:
         """(store, T) of each level since the period before."""
-        return np.diff(self.levels(), axis=1, prepend=self.start[:, None])
+        levels = self.levels()
+        rises = levels - self.start[:, None]
+        rises[:, 1:] = levels[:, 1:] - levels[:, :-1]
+        return rises
 
     def take(self, step: Levels, lengths: Lengths, barrier: float) -> None:
         """Shares of a step, the limits' multipliers kept near a ``barrier`` above zero."""

@@ -32,12 +32,12 @@ def add_transposed(start: Ints, column: Ints, value: Floats, y: Floats, found: F
 
 
 @njit
-def add_rows(place: Ints, values: Floats, found: Floats) -> None:
-    """Add every row to the one at its place, which may repeat."""
+def add_rows(place: Ints, values: Floats, found: Floats, first: int) -> None:
+    """Add every row to the one at its place, which may repeat, from the ``first`` period on."""
     for row in range(len(place)):
         at = place[row]
         for t in range(values.shape[1]):
-            found[at, t] += values[row, t]
+            found[at, first + t] += values[row, t]
 
 
 @njit
