@@ -10,7 +10,7 @@ from areas.leg_kernel import leg_values
 from areas.own_ends import Offer, end_values
 from areas.problem import Problem
 from common.feeder import Floats
-from common.interior_point.row_kernels import add_product, add_transposed
+from common.interior_point.row_kernels import add_product, add_transposed, dot
 from common.load_law import leg_powers
 
 
@@ -72,7 +72,7 @@ def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer:
         add_transposed(of.indptr, of.indices, of.data, slope, gradient)
     _meter(problem, x, multiplier, found, gradient, table)
     magnitude = problem.limits.magnitudes.at(x)
-    objective = float((problem.cost * x)[:, : problem.periods].sum()) + problem.constant
+    objective = dot(problem.cost, x, np.arange(layout.rows), problem.periods) + problem.constant
     if offer is not None:
         objective += end_values(problem, offer, x, multiplier, found, gradient, table)
     if problem.load_price.any():

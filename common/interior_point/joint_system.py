@@ -25,7 +25,7 @@ from common.interior_point.block_ldl import Factors, Pattern
 from common.interior_point.collector import Collector
 from common.interior_point.lanes import LANES, groups, unset
 from common.interior_point.levels import Levels, StoredEnergies
-from common.interior_point.limits import CLIP, longest, products
+from common.interior_point.limits import CLIP, lengths, products
 from common.interior_point.row_kernels import absolute, add_rows, dot
 from common.joint_step import (
     LEFT,
@@ -156,9 +156,10 @@ class JointSystem:
         most = CLIP * average
         self._off = np.clip(moved.s * moved.z, -most, most)
         self._correctors = self._scattered([answer.right for answer in told])
+        primal, dual = lengths(slacks, moved, 1.0)
         return Prediction(
-            primal=min(longest(slacks.s, moved.s, 1.0), *(answer.primal for answer in told)),
-            dual=min(longest(slacks.z, moved.z, 1.0), *(answer.dual for answer in told)),
+            primal=min(primal, *(answer.primal for answer in told)),
+            dual=min(dual, *(answer.dual for answer in told)),
             products=products(slacks, moved, self.periods - 1) + sum(answer.products for answer in told),
         )
 
@@ -169,9 +170,10 @@ class JointSystem:
         told: list[Expanded] = self._exchange(Command.EXPAND, asks)
         slacks, moved = self.stores.at.slacks, step.levels.slacks
         slope = self._tie_slope(step.scalars) + self.stores.slope(step.levels, self._left, barrier)
+        primal, dual = lengths(slacks, moved, keep)
         return Step(
-            primal=min(longest(slacks.s, moved.s, keep), *(answer.primal for answer in told)),
-            dual=min(longest(slacks.z, moved.z, keep), *(answer.dual for answer in told)),
+            primal=min(primal, *(answer.primal for answer in told)),
+            dual=min(dual, *(answer.dual for answer in told)),
             slope=slope + sum(answer.slope for answer in told),
             change=max(answer.change for answer in told),
             multiplier=max(

@@ -86,7 +86,7 @@ class StoredEnergies:
         """From what is left of the periods, (T, store, store): eigenvalues on the wrong side, (T,)."""
         self._condensed = condensed(self.limits, self.at.slacks, self.limits.margins(self.at.level, self._along[0]))
         sigma = np.zeros((self.periods, self.count))
-        sigma[:-1] = self.limits.of_rows(self._condensed.stiffness, self._rows).T
+        sigma[:-1, self.limits.bounded] = self.limits.of_bounds(self._condensed.stiffness).T
         self._factors = TimeFactors.of(schur, sigma)
         return self._factors.wrong
 

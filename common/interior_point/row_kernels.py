@@ -41,6 +41,25 @@ def add_rows(place: Ints, values: Floats, found: Floats, first: int) -> None:
 
 
 @njit
+def stepped(values: Floats, share: float, step: Floats) -> Floats:
+    """values + share * step"""
+    found = np.empty_like(values)
+    for row in range(len(values)):
+        for t in range(values.shape[1]):
+            found[row, t] = values[row, t] + share * step[row, t]
+    return found
+
+
+@njit
+def place_less(at: Ints, own: float, slopes: Floats, pull: Floats, found: Floats) -> None:
+    """Rows of pull - own slopes, where pull may have fewer, to their places."""
+    for row in range(len(at)):
+        for t in range(found.shape[1]):
+            value = pull[row, t] if row < len(pull) else 0.0
+            found[at[row], t] = value - own * slopes[row, t] if own else value
+
+
+@njit
 def absolute(values: Floats, rows: Ints, periods: int) -> tuple[float, float]:
     """Sum and maximum of the absolute values of some rows in the first periods; nan where one is."""
     totals, most = np.zeros(periods), np.zeros(periods)
