@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.sparse as sp
 
 from areas.devices import Controls, area_controls, one_way
 from areas.entries import linear_equations
@@ -126,7 +125,6 @@ def build(
         linear=linear_equations(layout, network, tie_nodes, controls.stores, ends),
         source=source,
         given=(padded(np.ascontiguousarray(given.real)), padded(np.ascontiguousarray(given.imag))),
-        power=tuple(sp.csr_array((k, (unit, control_rows)), shape=(len(given), layout.rows)) for k in by_control),
         control_rows=control_rows,
         control_unit=unit,
         control_p=by_control[0],

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,9 @@ import scipy.sparse.linalg as spla
 from common.devices import Device
 from common.errors import SolverError
 from common.feeder import Complexes, Floats, Ints
+from common.interior_point.row_kernels import add_rows
 from common.load_law import law_currents, law_table
-from common.multiphase import MultiphaseFeeder, connection, incidence
+from common.multiphase import GROUND, MultiphaseFeeder, connection, incidence
 
 TOLERANCE = 1e-10
 """largest change of a voltage, pu, at which the iteration has converged"""
@@ -218,15 +220,19 @@ class PowerFlow:
         self.ports = two_ports(feeder)
         roots, size = feeder.roots, len(feeder.node_bus)
         self.laws = law_table(feeder.legs)
-        self.load_incidence = incidence(feeder.legs.a, feeder.legs.b, size)
         self.terms = tableau(self.ports, roots)
-        self.system = self.terms.matrix(2 * (size - roots), 2 * (size - roots)).tocsc()
+        places = self.terms.row, self.terms.column
+        self.system = sp.csc_array((self.terms.value, places), shape=(2 * (size - roots), 2 * (size - roots)))
         self.root_terms = self.ports.a.part(slice(roots, None), slice(roots))
         self.from_root = self.root_terms.matrix(size - roots, roots)
         try:
             self._factors = spla.splu(self.system)
         except RuntimeError as error:
             raise SolverError(f"the feeder's equations are singular: part of it floats ({error}).") from None
+
+    @cached_property
+    def load_incidence(self) -> sp.csr_array:
+        return incidence(self.feeder.legs.a, self.feeder.legs.b, len(self.feeder.node_bus))
 
     def linear(self, v_root: Complexes, drawn: Complexes) -> tuple[Complexes, Complexes]:
         """(node, T) voltages and currents into each node from its branch, ``drawn`` (node, T) taken from the nodes."""
@@ -251,18 +257,27 @@ class PowerFlow:
         """
         feeder, loads = self.feeder, len(self.feeder.legs)
         a, b = np.concatenate([feeder.legs.a, injections.a]), np.concatenate([feeder.legs.b, injections.b])
-        legs = incidence(a, b, len(feeder.node_bus))
-        from_legs = legs.T
+        between = np.flatnonzero(b != GROUND)
+        b = b[between]
+
+        def voltage(v: Complexes) -> Complexes:
+            found: Complexes = v[a]
+            found[between] -= v[b]
+            return found
+
         nothing = np.zeros((len(feeder.node_bus), v_root.shape[1]), complex)
         v = self.linear(v_root, nothing)[0] if start is None else start
-        across = legs @ v
+        across = voltage(v)
         change = np.inf
         with np.errstate(all="ignore"):
             for _ in range(ITERATIONS):
-                drawn = law_currents(self.laws, across[:loads], self.multipliers, width)
-                given = np.conj(injections.s / across[loads:])
-                following, i = self.linear(v_root, from_legs @ np.concatenate([drawn, -given]))
-                after = legs @ following
+                current = law_currents(self.laws, across[:loads], self.multipliers, width)
+                current = np.concatenate([current, -np.conj(injections.s / across[loads:])])
+                drawn = nothing.copy()
+                add_rows(a, current, drawn, 0)
+                add_rows(b, -current[between], drawn, 0)
+                following, i = self.linear(v_root, drawn)
+                after = voltage(following)
                 # Where nothing fixes the voltage to ground, only differences of voltages mean something.
                 parts = ((following - v)[feeder.grounded], after - across)
                 change = max(float(np.abs(part).max(initial=0.0)) for part in parts)

@@ -32,8 +32,16 @@ def add_transposed(start: Ints, column: Ints, value: Floats, y: Floats, found: F
 
 
 @njit
-def add_rows(place: Ints, values: Floats, found: Floats, first: int) -> None:
-    """Add every row to the one at its place, which may repeat, from the ``first`` period on."""
+def add_terms(row: Ints, column: Ints, value: Floats, x: Floats, found: Floats) -> None:
+    """Add A x to ``found``, A by its terms."""
+    for k in range(len(row)):
+        for t in range(x.shape[1]):
+            found[row[k], t] += value[k] * x[column[k], t]
+
+
+@njit
+def add_rows(place: Ints, values: np.ndarray, found: np.ndarray, first: int) -> None:
+    """Add every row, real or complex, to the one at its place, which may repeat, from the ``first`` period on."""
     for row in range(len(place)):
         at = place[row]
         for t in range(values.shape[1]):
