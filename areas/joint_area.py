@@ -243,7 +243,7 @@ class JointArea:
         moved = step.slacks
         primal, dual = lengths(slacks, moved, 1.0)
         most = CLIP * ask.average
-        off, off_t = np.clip(moved.s * moved.z, -most, most), np.clip(moved.t * moved.w, -most, most)
+        off, off_t = ((a * b).clip(-most, most) for a, b in ((moved.s, moved.z), (moved.t, moved.w)))
         right = self._right(here.values, here.condensed, -off, -off_t, 0.0)
         half, border = self._factors.forward(right)
         self._here = replace(here, corrector=(right, half, off, off_t))
@@ -253,15 +253,16 @@ class JointArea:
 
     def expand(self, ask: Expand) -> Expanded:
         here, point = self._at, self.point
-        half = here.halves[0] + ask.barrier * here.halves[1]
+        half = stepped(here.halves[0], ask.barrier, here.halves[1])
         k: Floats | float = ask.barrier
         k_t: Floats | float = ask.barrier
         if ask.corrected and here.corrector is not None:
             _, half_more, off, off_t = here.corrector
-            half, k, k_t = half + half_more, ask.barrier - off, ask.barrier - off_t
+            half += half_more
+            k, k_t = ask.barrier - off, ask.barrier - off_t
         refined = None
         if ask.barrier < REFINED_BELOW:
-            refined = here.rights[0] + ask.barrier * here.rights[1]
+            refined = stepped(here.rights[0], ask.barrier, here.rights[1])
             if ask.corrected and here.corrector is not None:
                 refined += here.corrector[0]
         step = self._step = self._solution(half, ask.border, k, k_t, refined)

@@ -154,7 +154,7 @@ class JointSystem:
         told: list[Predicted] = self._exchange(Command.PREDICT, [Predict(part, average) for part in self._split(step)])
         slacks, moved = self.stores.at.slacks, step.levels.slacks
         most = CLIP * average
-        self._off = np.clip(moved.s * moved.z, -most, most)
+        self._off = (moved.s * moved.z).clip(-most, most)
         self._correctors = self._scattered([answer.right for answer in told])
         primal, dual = lengths(slacks, moved, 1.0)
         return Prediction(
