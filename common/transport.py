@@ -69,8 +69,8 @@ class Spent:
 
     def critical_s(self) -> tuple[float, float]:
         """Wall and CPU time of the busiest rank."""
-        wall, cpu = (np.bincount(self.rank, own).max(initial=0.0) for own in (self.wall_s, self.cpu_s))
-        return float(wall), float(cpu)
+        wall, cpu = (max(np.bincount(self.rank, own).tolist(), default=0.0) for own in (self.wall_s, self.cpu_s))
+        return wall, cpu
 
 
 class Transport(Protocol):

@@ -116,8 +116,8 @@ def in_areas(case: Case, count: int) -> Case:
 def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
     """A case's feeder cut into ``areas`` even areas, or as ``area_of`` (bus,) says.
 
-    Work is counted in nodes and in the variables of devices; a tie costs its conductors, and less at a switch. Raises
-    CaseError when the feeder cannot be cut into as many.
+    Work is counted in nodes, beside which devices have the weights of the constants above; a tie costs its conductors,
+    and less at a switch. Raises CaseError when the feeder cannot be cut into as many.
     """
     feeder = case.feeder if case.is_balanced else case.network
     size = len(feeder.buses)
