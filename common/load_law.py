@@ -132,8 +132,9 @@ def _currents(laws: Floats, v: Complexes, multipliers: Floats, width: float, fou
             f, _, _ = compiled_factor(r, f, law[3], law[5], law[6], law[7], law[8], law[9], law[10], law[11], width)
             g = power_of(r, law[4])
             g, _, _ = compiled_factor(r, g, law[4], law[5], law[6], law[7], law[8], law[9], law[10], law[11], width)
-            s = complex(law[0] * f, law[1] * g)
-            found[leg, t] = multipliers[leg, t] * (s / v[leg, t]).conjugate()
+            # Not a complex quotient: that raises where the voltage is zero.
+            share = multipliers[leg, t] / (v[leg, t].real ** 2 + v[leg, t].imag ** 2)
+            found[leg, t] = complex(law[0] * f, -law[1] * g) * v[leg, t] * share
 
 
 def law_currents(laws: Floats, v: Complexes, multipliers: Floats, width: float = 0.0) -> Complexes:
