@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.sparse as sp
 
 from areas.devices import Controls, area_controls, one_way
 from areas.entries import linear_equations
@@ -113,7 +112,6 @@ def build(
     # What children draw leaves the feeder.
     unit = np.concatenate([controls.unit, np.tile(len(controls.given) + np.arange(drawn), 2)])
     power = np.concatenate([controls.power, np.full(drawn, -1.0), np.full(drawn, -1j)])
-    by_control = [sp.csr_array((k, (unit, control_rows)), (len(given), layout.rows)) for k in (power.real, power.imag)]
     ends = area_ends(area, layout, first_root_meter)
     return Problem(
         layout=layout,
@@ -124,7 +122,10 @@ def build(
         linear=linear_equations(layout, network, tie_nodes, controls.stores, ends),
         source=source,
         given=(padded(np.ascontiguousarray(given.real)), padded(np.ascontiguousarray(given.imag))),
-        power=(by_control[0], by_control[1]),
+        control_rows=control_rows,
+        control_unit=unit,
+        control_p=power.real,
+        control_q=power.imag,
         load_scale=padded(np.ascontiguousarray(shapes)),
         load_price=-spanned(lost)[0] / scale,
         cost=cost,

@@ -34,14 +34,14 @@ def linear_equations(
     x, equation, n, ties = layout.x, layout.multiplier, layout.nodes, layout.ties
     found = Terms()
     flow, roots, network_row, first = network.flow, layout.roots, equation["network"].start, x["network"].start
-    found.complex_matrix(flow.system, network_row, 2 * n, first, 2 * n)
+    found.complex_matrix(flow.terms, network_row, 2 * n, first, 2 * n)
     if roots:
-        found.complex_matrix(-flow.from_root, network_row, 2 * n, x["root"].start, roots)
+        found.complex_matrix(flow.root_terms, network_row, 2 * n, x["root"].start, roots, -1.0)
         if layout.joint:
             # The currents into the branches at the own root, by its voltages and by the currents that they deliver.
-            ports, at, draw = flow.ports, np.arange(roots), equation["draw"].start
-            found.complex_matrix(ports.c[at][:, at], draw, roots, x["root"].start, roots)
-            found.complex_matrix(ports.d[at][:, roots:], draw, roots, first + n, 2 * n)
+            ports, at, draw = flow.ports, slice(roots), equation["draw"].start
+            found.complex_matrix(ports.c.part(at, at), draw, roots, x["root"].start, roots)
+            found.complex_matrix(ports.d.part(at, slice(roots, None)), draw, roots, first + n, 2 * n)
     if layout.joint:
         for half, rows in enumerate(layout.voltage(tie_nodes)):
             own = half * ties + np.arange(ties)
@@ -86,7 +86,7 @@ def entries(problem: Problem) -> Entries:
     found.varying(first, second, row + 2)
     bounded = at[problem.limits.bounded]
     found.varying(bounded, bounded, tables["bounds"].start + np.arange(len(bounded)))
-    controls = at[problem.power[0].indices]
+    controls = at[problem.control_rows]
     corrected = np.concatenate([controls, at[:n], at[2 * n : 3 * n]])
     found.varying(corrected, corrected, tables["delta"].start)
     found.constant(controls, controls, CONTROL_CURVATURE)
@@ -119,10 +119,10 @@ def _leg_entries(problem: Problem, found: Collector) -> None:
         found.varying(at[a + part], at[b + by_part], rows + k, -1.0)
     # By the controls that move a device's leg.
     loads, legs = len(network.laws), len(network.a)
-    of_p, of_q = (power.tocoo() for power in problem.power)
-    control, leg = np.nonzero(of_p.row[:, None] == network.owner)
+    control, leg = np.nonzero(problem.control_unit[:, None] == network.owner)
     first = LEG_ROWS * legs + DEVICE_ROWS * leg
-    column, by_p, by_q = at[of_p.col[control]], of_p.data[control], of_q.data[control]
+    column = at[problem.control_rows[control]]
+    by_p, by_q = problem.control_p[control], problem.control_q[control]
     for nodes, sign in ((network.a[loads:][leg], 1.0), (network.b[loads:][leg], -1.0)):
         kept = np.flatnonzero(nodes >= 0)
         node, by, rows = nodes[kept], column[kept], first[kept]

@@ -17,7 +17,8 @@ from common.area_case import AreaCase
 from common.boundary import ANGLE, AreaProposal, P, Q, W
 from common.feeder import Bools, Floats, Ints
 from common.interior_point.block_ldl import Factors, Pattern
-from common.interior_point.lanes import padded
+from common.interior_point.lanes import padded, unset
+from common.interior_point.limit_kernels import oversteps
 from common.interior_point.limits import (
     CLIP,
     Condensed,
@@ -26,12 +27,12 @@ from common.interior_point.limits import (
     condensed,
     expanded,
     first_slacks,
-    longest,
+    lengths,
     products,
     settled,
     zeta,
 )
-from common.interior_point.row_kernels import absolute, dot, ratios
+from common.interior_point.row_kernels import absolute, dot, place_less, ratios, stepped
 from common.joint_step import (
     FIRST_WIDTH,
     KEPT,
@@ -70,8 +71,8 @@ class Point:
 
     def moved(self, step: Point, primal: float, multiplier: float, dual: float) -> Point:
         return Point(
-            self.x + primal * step.x,
-            self.multiplier + multiplier * step.multiplier,
+            stepped(self.x, primal, step.x),
+            stepped(self.multiplier, multiplier, step.multiplier),
             self.slacks.moved(step.slacks, primal, dual),
         )
 
@@ -150,13 +151,15 @@ class JointArea:
         pattern = Pattern(layout.blocks, layout.border, entries(self.problem))
         self._factors = Factors(pattern, self.problem.periods)
         self._pairs = _shared_pairs(layout)
-        self._bounded = self.problem.limits.bounded
         control, period = np.nonzero(self.problem.fixed)
-        self._fixed = layout.x["control"].start + control, period
+        fixed = layout.x["control"].start + control
+        self._held_x, self._held_scalars = (fixed, period), (layout.at[fixed], period)
+        bound = np.searchsorted(self.problem.limits.bounded, fixed)
+        self._held_bounds = self.problem.tables["bounds"].start + bound, period
         border = _border_rows(layout.x, ("root", "tie")) if joint else np.zeros(0, np.int64)
-        self._inner_x = np.setdiff1d(np.arange(layout.rows), border)
+        self._inner_x = np.delete(np.arange(layout.rows), border)
         shared = _border_rows(layout.multiplier, ("draw", "given", "store"))
-        self._inner_equations = np.setdiff1d(np.arange(layout.multipliers), shared)
+        self._inner_equations = np.delete(np.arange(layout.multipliers), shared)
         self._every_x = np.arange(layout.rows)
         controls = layout.x["control"]
         v = np.r_[: layout.nodes, 2 * layout.nodes : 3 * layout.nodes]
@@ -236,17 +239,13 @@ class JointArea:
         self.point = replace(self.point, slacks=replace(slacks, z=z, w=price - z[limits.hard :]))
 
     def predict(self, ask: Predict) -> Predicted:
-        here, slacks, limits = self._at, self.point.slacks, self.problem.limits
+        here, slacks = self._at, self.point.slacks
         step = self._solution(here.halves[0], ask.border, 0.0, 0.0)
         moved = step.slacks
-        primal = min(longest(slacks.s, moved.s, 1.0), longest(slacks.t, moved.t, 1.0))
-        dual = min(longest(slacks.z, moved.z, 1.0), longest(slacks.w, moved.w, 1.0))
+        primal, dual = lengths(slacks, moved, 1.0)
         most = CLIP * ask.average
-        off, off_t = np.clip(moved.s * moved.z, -most, most), np.clip(moved.t * moved.w, -most, most)
-        right = np.zeros((2 * self.problem.layout.blocks, off.shape[1]))
-        pulled = zeta(limits, slacks, here.condensed, -off, -off_t, 0.0)
-        gradient = limits.gradient(pulled, here.values.magnitude[1:3], self.problem.layout.rows)
-        right[self.problem.layout.at_x] = self._unheld(gradient)
+        off, off_t = ((a * b).clip(-most, most) for a, b in ((moved.s, moved.z), (moved.t, moved.w)))
+        right = self._right(here.values, here.condensed, -off, -off_t, 0.0)
         half, border = self._factors.forward(right)
         self._here = replace(here, corrector=(right, half, off, off_t))
         n = self.problem.periods
@@ -255,22 +254,22 @@ class JointArea:
 
     def expand(self, ask: Expand) -> Expanded:
         here, point = self._at, self.point
-        half = here.halves[0] + ask.barrier * here.halves[1]
+        half = stepped(here.halves[0], ask.barrier, here.halves[1])
         k: Floats | float = ask.barrier
         k_t: Floats | float = ask.barrier
         if ask.corrected and here.corrector is not None:
             _, half_more, off, off_t = here.corrector
-            half, k, k_t = half + half_more, ask.barrier - off, ask.barrier - off_t
+            half += half_more
+            k, k_t = ask.barrier - off, ask.barrier - off_t
         refined = None
         if ask.barrier < REFINED_BELOW:
-            refined = here.rights[0] + ask.barrier * here.rights[1]
+            refined = stepped(here.rights[0], ask.barrier, here.rights[1])
             if ask.corrected and here.corrector is not None:
                 refined += here.corrector[0]
         step = self._step = self._solution(half, ask.border, k, k_t, refined)
         self._origin = point
         slacks, moved, n = point.slacks, step.slacks, self.problem.periods
-        primal = min(longest(slacks.s, moved.s, ask.keep), longest(slacks.t, moved.t, ask.keep))
-        dual = min(longest(slacks.z, moved.z, ask.keep), longest(slacks.w, moved.w, ask.keep))
+        primal, dual = lengths(slacks, moved, ask.keep)
         slope = dot(here.values.gradient, step.x, self._every_x, n)
         slope += dot(point.multiplier, here.values.equations, self._inner_equations, n)
         slope += dot(self.problem.limits.price, moved.t, np.arange(len(moved.t)), n)
@@ -335,28 +334,23 @@ class JointArea:
         """The table's rows of limits."""
         problem, table, tables = self.problem, found.table, self.problem.tables
         limits, z = problem.limits, self.point.slacks.z
-        table[tables["pairs"]] = limits.curvatures(
-            self.point.x, found.magnitude[0], at.stiffness, z, problem.deviation, _wide(convex, table.shape[1])
-        )
-        table[tables["bounds"]] = limits.of_rows(at.stiffness, self._bounded)
-        row, period = self._fixed
-        table[tables["bounds"].start + np.searchsorted(self._bounded, row), period] = HELD
+        known = self.point.x, found.magnitude[0], at.stiffness, z, problem.deviation, _wide(convex, table.shape[1])
+        limits.curvatures(*known, table[tables["pairs"]])
+        table[tables["bounds"]] = limits.of_bounds(at.stiffness)
+        table[self._held_bounds] = HELD
         table[tables["delta"]] = _wide(delta, table.shape[1])
 
-    def _right(self, found: Values, at: Condensed, k: float, k_t: float, own: float) -> Floats:
-        """Right-hand side of the Newton step towards products k; what does not depend on them counts ``own`` times."""
+    def _right(self, found: Values, at: Condensed, k: Floats | float, k_t: Floats | float, own: float) -> Floats:
+        """Right-hand side of the Newton step towards products k; what does not depend on them counts ``own`` times.
+        What fixes a control pulls at it as much as all else does."""
         problem, layout = self.problem, self.problem.layout
         pull = zeta(problem.limits, self.point.slacks, at, k, k_t, own)
-        both = -own * found.slopes
-        both[: layout.rows] += problem.limits.gradient(pull, found.magnitude[1:3], layout.rows)
-        right = np.zeros((2 * layout.blocks, both.shape[1]))
-        right[layout.at] = self._unheld(both)
+        right = unset(2 * layout.blocks, pull.shape[1])
+        right[layout.dummies] = 0.0
+        gradient = problem.limits.gradient(pull, found.magnitude[1:3], layout.rows)
+        place_less(layout.at, own, found.slopes, gradient, right)
+        right[self._held_scalars] = 0.0
         return right
-
-    def _unheld(self, gradient: Floats) -> Floats:
-        """The gradient (row, T) with nothing that pulls at a fixed control: what fixes it pulls as much."""
-        gradient[self._fixed] = 0.0
-        return gradient
 
     def _solution(
         self, half: Floats, border: Floats, k: Floats | float, k_t: Floats | float, refined: Floats | None = None
@@ -364,12 +358,12 @@ class JointArea:
         """The step to a border's step; refined once by the residual of its right-hand side where that is given."""
         layout, limits = self.problem.layout, self.problem.limits
         kept = np.zeros((2 * len(layout.border), self.point.x.shape[1]))
-        kept[layout.border_order] = padded(np.ascontiguousarray(border))
+        kept[layout.border_order] = padded(border)
         scalars = self._factors.backward(half, kept)
         if refined is not None:
             left = self._factors.residual(refined, scalars, self._at.values.table)
             scalars += self._factors.backward(self._factors.forward(left)[0], np.zeros_like(kept))
-        both = scalars[layout.at]
+        both = scalars.take(layout.at, axis=0)
         dx = both[: layout.rows]
         change = limits.changes(dx, self._at.values.magnitude[1:3])
         return Point(
@@ -384,32 +378,34 @@ class JointArea:
         missing, most_missing = absolute(found.equations, self._inner_equations, n)
         outside, most_outside = absolute(at.residual, np.arange(len(at.residual)), n)
         pull = limits.gradient(slacks.z, found.magnitude[1:3], problem.layout.rows)
-        stationary = absolute(self._unheld(found.gradient - pull), self._free_x, n)[1]
-        elastic = limits.price - slacks.z[limits.hard :] - slacks.w
-        over, was_raised = slacks.t > KEPT, limits.price > self._first_price
-        little = (slacks.t < LITTLE) | (self.area.settings.model == "balanced")
+        left = found.gradient - pull
+        left[self._held_x] = 0.0
+        stationary = absolute(left, self._free_x, n)[1]
+        little = np.inf if self.area.settings.model == "balanced" else LITTLE
+        elastic = limits.price, self._first_price, slacks.z[limits.hard :], slacks.t, slacks.w
+        off, cost, repriceable, raised = oversteps(*elastic, KEPT, little, n)
         pairs = Products.of(slacks, n)
         return Measures(
             infeasibility=missing + outside,
             primal=max(most_missing, most_outside),
-            dual=max(stationary, float(np.abs(elastic[:, :n]).max(initial=0.0))),
+            dual=max(stationary, off),
             least_product=pairs.least,
             most_product=pairs.most,
             products=pairs.total,
             limits=float(pairs.count),
             multipliers=pairs.multipliers + absolute(point.multiplier, np.arange(len(point.multiplier)), n)[0],
             equations=float(problem.layout.multipliers * n),
-            objective=found.objective + float((limits.price * slacks.t)[:, :n].sum()),
+            objective=found.objective + cost,
             logs=pairs.logs,
-            repriceable=float((over & little & ~was_raised)[:, :n].sum()),
+            repriceable=repriceable,
             firm=float((slacks.t[problem.firm, :n] > LITTLE).sum()),
-            raised=float((over & was_raised)[:, :n].sum()),
+            raised=raised,
         )
 
 
 def _wide(values_: Floats | Bools, count: int) -> np.ndarray:
     """(T,) as a row in lanes."""
-    return np.concatenate([values_, np.repeat(values_[-1:], count - len(values_))])
+    return values_.take(np.arange(count), mode="clip")
 
 
 def _border_rows(slices: dict[str, slice], names: tuple[str, ...]) -> Ints:

@@ -14,7 +14,8 @@ import math
 
 from common.compiled import njit
 from common.feeder import Floats, Ints
-from common.load_law import factor as plain_factor
+from common.load_law import compiled_factor as factor
+from common.load_law import power_of
 
 LEG_ROWS = 7
 """of the table for a leg: the derivatives of its real and imaginary current by both parts of its voltage (re by re, re
@@ -22,20 +23,6 @@ by im, im by re, im by im), then the second derivatives of the Lagrangian by bot
 DEVICE_ROWS = 4
 """of the table for a device's leg: the current of a unit of real power (re, im), and the derivative of its part of the
 Lagrangian by the real and imaginary voltage"""
-
-factor = njit(inline="always")(plain_factor)
-
-
-@njit(inline="always")
-def power_of(r: float, exponent: float) -> float:
-    """r to the exponent; most are whole."""
-    if exponent == 0.0:
-        return 1.0
-    if exponent == 1.0:
-        return r
-    if exponent == 2.0:
-        return r * r
-    return float(r**exponent)
 
 
 @njit
@@ -63,7 +50,7 @@ def leg_values(
     devices' powers.
 
     ``a`` and ``b`` (leg,) are nodes, -1 for one whose voltage is no unknown; ``laws`` (load leg, 12) as
-    ``areas.network`` lays them out, the load legs come first; ``owner`` and ``share`` (device leg,). ``x`` (4 nodes, T)
+    ``common.load_law.law_table``, the load legs come first; ``owner`` and ``share`` (device leg,). ``x`` (4 nodes, T)
     and ``multiplier`` alike: real V, real I, imaginary V, imaginary I, and the equations in the same order; ``scale``
     (load leg, T); ``power_price`` (T,) what a unit of the loads' real power costs; ``device_p`` and ``device_q``
     (device, T).

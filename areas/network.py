@@ -14,8 +14,7 @@ import numpy as np
 
 from common.area_case import AreaCase
 from common.feeder import Bools, Complexes, Floats, Ints
-from common.load_law import law_terms
-from common.multiphase import GROUND, Legs, MultiphaseFeeder, connection
+from common.multiphase import GROUND, MultiphaseFeeder, connection
 from common.power_flow import PowerFlow, two_port
 
 
@@ -69,10 +68,10 @@ def area_network(area: AreaCase[MultiphaseFeeder], flow: PowerFlow, tie_nodes: I
     owner = np.repeat(np.arange(len(counts)), counts)
     return Network(
         flow=flow,
-        unfed=np.flatnonzero(np.diff(flow.ports.z[roots:].indptr) == 0),
+        unfed=np.setdiff1d(np.arange(roots, len(feeder.node_bus)), flow.ports.z.row) - roots,
         a=np.where(a >= roots, a - roots, -1),
         b=np.where(b >= roots, b - roots, -1),
-        laws=_laws(feeder.legs),
+        laws=flow.laws,
         owner=owner,
         share=1 / counts[owner],
         taps=taps,
@@ -100,9 +99,9 @@ def branch_taps(feeder: MultiphaseFeeder, k: int) -> Taps:
 
 def root_taps(flow: PowerFlow) -> Taps:
     """Of the power drawn at each node of bus 0."""
-    roots = np.arange(flow.feeder.roots)
-    nodes = np.arange(len(flow.feeder.node_bus))
-    c, d = flow.ports.c[roots].toarray(), flow.ports.d[roots].toarray()
+    roots, nodes = np.arange(flow.feeder.roots), np.arange(flow.ports.nodes)
+    at_root = slice(len(roots)), slice(None)
+    c, d = (part.part(*at_root).matrix(len(roots), len(nodes)).toarray() for part in (flow.ports.c, flow.ports.d))
     return _taps(roots, roots, [(nodes, c, False), (nodes, d, True)])
 
 
@@ -126,10 +125,3 @@ def _taps(meter: Ints, node: Ints, terms: Sequence[tuple[Ints, Complexes, bool]]
         found.append(Taps(meter[row], node[row], other[column], kinds, np.asarray(k[row, column], complex)))
     columns = [np.concatenate([getattr(part, field.name) for part in found]) for field in fields(Taps)]
     return Taps(*columns)
-
-
-def _laws(legs: Legs) -> Floats:
-    terms = law_terms(legs)
-    columns = [legs.s.real, legs.s.imag, legs.v_rated, legs.alpha, legs.beta]
-    columns += [getattr(terms, field.name) for field in fields(terms)]
-    return np.ascontiguousarray(np.column_stack(columns), float)

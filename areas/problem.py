@@ -51,9 +51,12 @@ class Problem:
     given: tuple[Floats, Floats]
     """(leg group, T) real and reactive power into the feeder of devices, then of children with unknown powers, at
     controls of 0"""
-    power: tuple[sp.csr_array, sp.csr_array]
-    """(leg group, row) what a unit of each control, also of those that children draw, adds to it; both have an entry of
-    every control, which may be zero"""
+    control_rows: Ints
+    control_unit: Ints
+    """(control,) device or child conductor, also of those that children draw"""
+    control_p: Floats
+    """(control,) what a unit of it adds to its unit's power"""
+    control_q: Floats
     load_scale: Floats
     """(load leg, T)"""
     load_price: Floats

@@ -11,7 +11,7 @@ from areas.own_ends import end_values
 from areas.problem import Problem
 from common.boundary import AreaProposal
 from common.feeder import Floats
-from common.interior_point.row_kernels import add_product, add_transposed
+from common.interior_point.row_kernels import add_product, add_terms, add_transposed, dot
 from common.load_law import leg_powers
 
 
@@ -47,8 +47,9 @@ def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer:
     add_transposed(linear.indptr, linear.indices, linear.data, multiplier, gradient)
     p, q = (given.copy() for given in problem.given)
     by_p, by_q = (np.zeros_like(given) for given in problem.given)
-    for power, of in zip((p, q), problem.power, strict=True):
-        add_product(of.indptr, of.indices, of.data, x, power)
+    by_control = (problem.control_p, p, by_p), (problem.control_q, q, by_q)
+    for k, power, _ in by_control:
+        add_terms(problem.control_unit, problem.control_rows, k, x, power)
     leg_values(
         layout.nodes,
         network.a,
@@ -69,11 +70,11 @@ def values(problem: Problem, x: Floats, multiplier: Floats, width: float, offer:
         by_p,
         by_q,
     )
-    for slope, of in zip((by_p, by_q), problem.power, strict=True):
-        add_transposed(of.indptr, of.indices, of.data, slope, gradient)
+    for k, _, slope in by_control:
+        add_terms(problem.control_rows, problem.control_unit, k, slope, gradient)
     _meter(problem, x, multiplier, found, gradient, table)
     magnitude = problem.limits.magnitudes.at(x)
-    objective = float((problem.cost * x)[:, : problem.periods].sum()) + problem.constant
+    objective = dot(problem.cost, x, np.arange(layout.rows), problem.periods) + problem.constant
     if offer is not None:
         objective += end_values(problem, offer, x, multiplier, found, gradient, table)
     if problem.load_price.any():

@@ -356,13 +356,15 @@ def _no_load(feeder: MultiphaseFeeder, emf: Complexes) -> Complexes:
 def _refuse_floating_nodes(feeder: MultiphaseFeeder, reason: str) -> None:
     way_out = "Ground the conductor (node 0 in place of its own, or a reactor to ground), or leave it out."
     try:
-        system = tableau(two_ports(feeder), feeder.roots)
+        ports = two_ports(feeder)
     except SolverError as error:
         raise CaseError(f"{error} {way_out}") from None
     # Almost singular, the equations answer anything with the voltages that nothing holds.
-    held = spla.splu(sp.csc_array(system + 1e-9 * sp.eye_array(system.shape[0])))
-    answer = held.solve(np.random.default_rng(0).uniform(0.5, 1.0, system.shape[0]) + 0j)
-    size = np.abs(answer[: len(feeder.node_bus) - feeder.roots])
+    count = ports.nodes - feeder.roots
+    system = tableau(ports, feeder.roots).matrix(2 * count, 2 * count)
+    held = spla.splu(sp.csc_array(system + 1e-9 * sp.eye_array(2 * count)))
+    answer = held.solve(np.random.default_rng(0).uniform(0.5, 1.0, 2 * count) + 0j)
+    size = np.abs(answer[:count])
     if not np.isfinite(size).all():
         raise CaseError(f"{reason} {way_out}")
     floating = feeder.roots + np.flatnonzero(size > size.max() / 100)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from common.compiled import njit
 from common.feeder import Complexes, Floats
 from common.multiphase import Legs
 
@@ -99,11 +100,54 @@ def factor(
     return f + g * s, f1 + g1 * s + g * s1, f2 + g2 * s + 2.0 * g1 * s1 + g * s2
 
 
+compiled_factor = njit(inline="always")(factor)
+
+
+@njit(inline="always")
+def power_of(r: float, exponent: float) -> float:
+    """r to the exponent; most are whole."""
+    if exponent == 0.0:
+        return 1.0
+    if exponent == 1.0:
+        return r
+    if exponent == 2.0:
+        return r * r
+    return float(r**exponent)
+
+
+def law_table(legs: Legs) -> Floats:
+    """(leg, 12) rated real and reactive power, rated voltage, both exponents, then LawTerms: for compiled functions."""
+    terms = law_terms(legs)
+    columns = [legs.s.real, legs.s.imag, legs.v_rated, legs.alpha, legs.beta]
+    return np.column_stack([*columns, *(getattr(terms, field.name) for field in fields(terms))])
+
+
+@njit
+def _currents(laws: Floats, v: Complexes, multipliers: Floats, width: float, found: Complexes) -> None:
+    for leg in range(len(laws)):
+        law = laws[leg]
+        for t in range(v.shape[1]):
+            r = abs(v[leg, t]) / law[2]
+            f = power_of(r, law[3])
+            f, _, _ = compiled_factor(r, f, law[3], law[5], law[6], law[7], law[8], law[9], law[10], law[11], width)
+            g = power_of(r, law[4])
+            g, _, _ = compiled_factor(r, g, law[4], law[5], law[6], law[7], law[8], law[9], law[10], law[11], width)
+            # Not a complex quotient: that raises where the voltage is zero.
+            share = multipliers[leg, t] / (v[leg, t].real ** 2 + v[leg, t].imag ** 2)
+            found[leg, t] = complex(law[0] * f, -law[1] * g) * v[leg, t] * share
+
+
+def law_currents(laws: Floats, v: Complexes, multipliers: Floats, width: float = 0.0) -> Complexes:
+    """:func:`leg_currents` of a :func:`law_table`."""
+    found = np.empty(v.shape, complex)
+    _currents(laws, np.ascontiguousarray(v), np.ascontiguousarray(multipliers), max(width, SHARPEST), found)
+    return found
+
+
 def leg_currents(legs: Legs, v: Complexes, multipliers: Floats, width: float = 0.0) -> Complexes:
     """(leg, T) current that each leg draws at its voltage ``v`` (leg, T), the pieces of its law blended over
     ``width``, per rated voltage."""
-    p, q = (power for power, _, _ in leg_powers(legs, v, width))
-    return np.asarray(multipliers * np.conj((p + 1j * q) / v), complex)
+    return law_currents(law_table(legs), v, multipliers, width)
 
 
 def leg_powers(legs: Legs, v: Complexes, width: float = 0.0) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:

@@ -199,6 +199,9 @@ def unpack(buffer: Floats, layouts: Sequence[Layout], kind: type) -> list[Any]:
     return found
 
 
+_hints = cache(get_type_hints)
+
+
 @cache
 def _leaves(kind: Any) -> tuple[tuple[tuple[str, ...], tuple[str, ...], type], ...]:
     """Each number or array of a data class: the names that lead to it, its axes and its type."""
@@ -206,7 +209,7 @@ def _leaves(kind: Any) -> tuple[tuple[tuple[str, ...], tuple[str, ...], type], .
 
 
 def _walked(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], type]]:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for field in fields(kind):
         hint, own = hints[field.name], (*path, field.name)
         if is_dataclass(hint):
@@ -226,7 +229,7 @@ def _element(hint: Any) -> type:
 
 
 def _made(kind: type, leaves: dict[tuple[str, ...], Any], path: tuple[str, ...]) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     values = {
         field.name: _made(hints[field.name], leaves, (*path, field.name))
         if is_dataclass(hints[field.name])

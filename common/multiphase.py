@@ -179,16 +179,15 @@ def connection(feeder: MultiphaseFeeder, bus: str, phases: str) -> tuple[Ints, I
 
     Raises CaseError when the bus lacks a phase, or a connection to ground.
     """
-    number = feeder.index[bus]
     if "-" not in phases and not feeder.grounded[feeder.nodes_of(bus)].all():
         raise CaseError(
             f"a device at bus '{bus}' is connected to ground, but nothing grounds the bus. Connect it between two of "
             "its phases, such as 1-2."
         )
-    known = {int(phase): node for (at, phase), node in feeder.node_index.items() if at == number} if phases else {}
+    own = feeder.nodes_of(bus)
     if not phases:
-        nodes = feeder.nodes_of(bus)
-        return nodes, np.full(len(nodes), GROUND)
+        return own, np.full(len(own), GROUND)
+    known = dict(zip(feeder.node_phase[own].tolist(), own.tolist(), strict=True))
     wanted = [int(phase) for phase in phases.replace("-", ".").split(".")]
     for phase in wanted:
         if phase not in known:

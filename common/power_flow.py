@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,8 +23,9 @@ import scipy.sparse.linalg as spla
 from common.devices import Device
 from common.errors import SolverError
 from common.feeder import Complexes, Floats, Ints
-from common.load_law import leg_currents
-from common.multiphase import MultiphaseFeeder, admittance, connection, incidence
+from common.interior_point.row_kernels import add_rows
+from common.load_law import law_currents, law_table
+from common.multiphase import GROUND, MultiphaseFeeder, connection, incidence
 
 TOLERANCE = 1e-10
 """largest change of a voltage, pu, at which the iteration has converged"""
@@ -59,15 +62,34 @@ def device_injections(feeder: MultiphaseFeeder, units: Sequence[Device], s: Comp
     )
 
 
+class Terms(NamedTuple):
+    """Of a sparse matrix: those of one place add up."""
+
+    row: Ints
+    column: Ints
+    value: Complexes
+
+    def part(self, rows: slice, columns: slice) -> Terms:
+        """Those of some rows and columns, counted from their first."""
+        kept = (self.row >= (rows.start or 0)) & (self.column >= (columns.start or 0))
+        kept &= (self.row < (rows.stop or np.inf)) & (self.column < (columns.stop or np.inf))
+        row, column = self.row[kept] - (rows.start or 0), self.column[kept] - (columns.start or 0)
+        return Terms(row, column, self.value[kept])
+
+    def matrix(self, rows: int, columns: int) -> sp.csr_array:
+        return sp.csr_array((self.value, (self.row, self.column)), shape=(rows, columns))
+
+
 @dataclass(frozen=True)
 class TwoPorts:
-    """The branches' two-ports as (node, node) matrices, by the nodes of both ends."""
+    """The branches' two-ports as matrices (node, node), by the nodes of both ends."""
 
-    a: sp.csr_array
-    z: sp.csr_array
-    c: sp.csr_array
+    a: Terms
+    z: Terms
+    c: Terms
     """shunts of the buses included"""
-    d: sp.csr_array
+    d: Terms
+    nodes: int
 
 
 @dataclass(frozen=True)
@@ -153,7 +175,7 @@ def _as_two_port(y: Complexes, parents: int) -> TwoPort:
 
 def two_ports(feeder: MultiphaseFeeder) -> TwoPorts:
     """The two-ports of all branches. Raises SolverError for a branch whose child end floats."""
-    a, z, c, d = _Blocks(), _Blocks(), _Blocks(), _Blocks()
+    blocks: dict[str, list[_Block]] = {name: [] for name in "azcd"}
     for alike in alike_branches(feeder):
         at_p, at_c = alike.nodes[:, : alike.parents], alike.nodes[:, alike.parents :]
         try:
@@ -162,28 +184,30 @@ def two_ports(feeder: MultiphaseFeeder) -> TwoPorts:
             for k in range(len(feeder.branches)):
                 two_port(feeder, k)  # Raises for the first that floats.
             raise
-        a.append((alike.k, at_c, at_p, port.a))
-        z.append((alike.k, at_c, at_c, port.z))
-        c.append((alike.k, at_p, at_p, port.c))
-        d.append((alike.k, at_p, at_c, port.d))
-    size = len(feeder.node_bus)
-    shunts = admittance(feeder, feeder.shunts)
-    return TwoPorts(_scatter(a, size), _scatter(z, size), _scatter(c, size) + shunts.tocsr(), _scatter(d, size))
+        blocks["a"].append((alike.k, at_c, at_p, port.a))
+        blocks["z"].append((alike.k, at_c, at_c, port.z))
+        blocks["c"].append((alike.k, at_p, at_p, port.c))
+        blocks["d"].append((alike.k, at_p, at_c, port.d))
+    last = len(feeder.branches)
+    blocks["c"] += [(np.array([last]), e.nodes[None], e.nodes[None], e.y[None]) for e in feeder.shunts]
+    return TwoPorts(**{name: _scattered(own) for name, own in blocks.items()}, nodes=len(feeder.node_bus))
 
 
-class _Blocks(list[tuple[Ints, Ints, Ints, Complexes]]):
-    """Dense blocks of a sparse matrix: stacks of them, by their branches (m,), rows (m, r) and columns (m, c)."""
+_Block = tuple[Ints, Ints, Ints, Complexes]
+"""a stack of dense blocks of a sparse matrix, by their branches (m,), rows (m, r) and columns (m, c)"""
 
 
-def _scatter(blocks: _Blocks, size: int) -> sp.csr_array:
+def _scattered(blocks: Sequence[_Block]) -> Terms:
     if not blocks:
-        return sp.csr_array((size, size), dtype=complex)
-    # In the order of the branches: what several of them add up to must not depend on how they are stacked.
-    order = np.argsort(np.concatenate([np.repeat(k, v[0].size) for k, _, _, v in blocks]), kind="stable")
+        return Terms(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, complex))
+    k = np.concatenate([np.repeat(k, v[0].size) for k, _, _, v in blocks])
     rows = np.concatenate([np.broadcast_to(r[:, :, None], v.shape).ravel() for _, r, _, v in blocks])
     columns = np.concatenate([np.broadcast_to(c[:, None, :], v.shape).ravel() for _, _, c, v in blocks])
     values = np.concatenate([v.ravel() for _, _, _, v in blocks])
-    return sp.csr_array((values[order], (rows[order], columns[order])), shape=(size, size))
+    # In the order of the branches: what several of them add up to must not depend on how they are stacked.
+    order = np.argsort(k, kind="stable")
+    order = order[values[order] != 0.0]
+    return Terms(rows[order], columns[order], values[order])
 
 
 class PowerFlow:
@@ -194,14 +218,21 @@ class PowerFlow:
         self.feeder = feeder
         self.multipliers = multipliers
         self.ports = two_ports(feeder)
-        roots = feeder.roots
-        self.load_incidence = incidence(feeder.legs.a, feeder.legs.b, len(feeder.node_bus))
-        self.system = tableau(self.ports, roots)
-        self.from_root = self.ports.a[roots:, :roots]
+        roots, size = feeder.roots, len(feeder.node_bus)
+        self.laws = law_table(feeder.legs)
+        self.terms = tableau(self.ports, roots)
+        places = self.terms.row, self.terms.column
+        self.system = sp.csc_array((self.terms.value, places), shape=(2 * (size - roots), 2 * (size - roots)))
+        self.root_terms = self.ports.a.part(slice(roots, None), slice(roots))
+        self.from_root = self.root_terms.matrix(size - roots, roots)
         try:
             self._factors = spla.splu(self.system)
         except RuntimeError as error:
             raise SolverError(f"the feeder's equations are singular: part of it floats ({error}).") from None
+
+    @cached_property
+    def load_incidence(self) -> sp.csr_array:
+        return incidence(self.feeder.legs.a, self.feeder.legs.b, len(self.feeder.node_bus))
 
     def linear(self, v_root: Complexes, drawn: Complexes) -> tuple[Complexes, Complexes]:
         """(node, T) voltages and currents into each node from its branch, ``drawn`` (node, T) taken from the nodes."""
@@ -224,20 +255,33 @@ class PowerFlow:
 
         Raises SolverError when the iteration does not converge.
         """
-        feeder = self.feeder
-        devices = incidence(injections.a, injections.b, len(feeder.node_bus))
+        feeder, loads = self.feeder, len(self.feeder.legs)
+        a, b = np.concatenate([feeder.legs.a, injections.a]), np.concatenate([feeder.legs.b, injections.b])
+        between = np.flatnonzero(b != GROUND)
+        b = b[between]
+
+        def voltage(v: Complexes) -> Complexes:
+            found: Complexes = v[a]
+            found[between] -= v[b]
+            return found
+
         nothing = np.zeros((len(feeder.node_bus), v_root.shape[1]), complex)
         v = self.linear(v_root, nothing)[0] if start is None else start
+        across = voltage(v)
         change = np.inf
         with np.errstate(all="ignore"):
             for _ in range(ITERATIONS):
-                currents = leg_currents(feeder.legs, self.load_incidence @ v, self.multipliers, width)
-                drawn = self.load_incidence.T @ currents - devices.T @ np.conj(injections.s / (devices @ v))
+                current = law_currents(self.laws, across[:loads], self.multipliers, width)
+                current = np.concatenate([current, -np.conj(injections.s / across[loads:])])
+                drawn = nothing.copy()
+                add_rows(a, current, drawn, 0)
+                add_rows(b, -current[between], drawn, 0)
                 following, i = self.linear(v_root, drawn)
-                moved, v = following - v, following
+                after = voltage(following)
                 # Where nothing fixes the voltage to ground, only differences of voltages mean something.
-                parts = (moved[feeder.grounded], self.load_incidence @ moved, devices @ moved)
+                parts = ((following - v)[feeder.grounded], after - across)
                 change = max(float(np.abs(part).max(initial=0.0)) for part in parts)
+                v, across = following, after
                 if change < TOLERANCE:
                     return v, i
                 if not np.isfinite(change):
@@ -248,12 +292,16 @@ class PowerFlow:
         )
 
 
-def tableau(ports: TwoPorts, roots: int) -> sp.csc_array:
+def tableau(ports: TwoPorts, roots: int) -> Terms:
     """The equations of V and I at all nodes but the roots: voltage drops first, then current balances."""
-    a, z, c, d = (matrix[roots:, roots:] for matrix in (ports.a, ports.z, ports.c, ports.d))
-    one = sp.eye_array(a.shape[0])
+    own, n = slice(roots, None), ports.nodes - roots
+    a, z, c, d = (terms.part(own, own) for terms in (ports.a, ports.z, ports.c, ports.d))
     # A node that its bus's branch does not reach, such as a neutral brought out below, is not fed: there I = 0.
-    fed = np.diff(ports.z[roots:].indptr) > 0
-    return sp.block_array(
-        [[sp.diags_array(1.0 * fed) - a, z + sp.diags_array(1.0 * ~fed)], [-c, one - d]], format="csc"
+    is_fed = np.zeros(n, bool)
+    is_fed[z.row] = True
+    fed, unfed, each = np.flatnonzero(is_fed), np.flatnonzero(~is_fed), np.arange(n)
+    return Terms(
+        np.concatenate([fed, unfed, n + each, a.row, z.row, n + c.row, n + d.row]),
+        np.concatenate([fed, n + unfed, n + each, a.column, n + z.column, c.column, n + d.column]),
+        np.concatenate([np.ones(2 * n, complex), -a.value, z.value, -c.value, -d.value]),
     )

@@ -69,11 +69,8 @@ class Spent:
 
     def critical_s(self) -> tuple[float, float]:
         """Wall and CPU time of the busiest rank."""
-        wall, cpu = dict.fromkeys(self.rank, 0.0), dict.fromkeys(self.rank, 0.0)
-        for rank, own_wall, own_cpu in zip(self.rank, self.wall_s.tolist(), self.cpu_s.tolist(), strict=True):
-            wall[rank] += own_wall
-            cpu[rank] += own_cpu
-        return max(wall.values(), default=0.0), max(cpu.values(), default=0.0)
+        wall, cpu = (max(np.bincount(self.rank, own).tolist(), default=0.0) for own in (self.wall_s, self.cpu_s))
+        return wall, cpu
 
 
 class Transport(Protocol):
@@ -178,12 +175,12 @@ class OverMpi:
 
 def _answered(solvers: Sequence[Solver], command: Command, asks: Sequence[Any]) -> tuple[list[Any], Floats]:
     """Each solver's answer, and its wall and CPU time (part, 2)."""
-    answers, times = [], np.zeros((len(solvers), 2))
-    for k, (solver, ask) in enumerate(zip(solvers, asks, strict=True)):
+    name, answers, times = command.name.lower(), [], []
+    for solver, ask in zip(solvers, asks, strict=True):
         wall, cpu = time.perf_counter(), time.thread_time()
-        answers.append(getattr(solver, command.name.lower())(ask))
-        times[k] = time.perf_counter() - wall, time.thread_time() - cpu
-    return answers, times
+        answers.append(getattr(solver, name)(ask))
+        times.append((time.perf_counter() - wall, time.thread_time() - cpu))
+    return answers, np.array(times).reshape(-1, 2)
 
 
 def _nothing_spent(parts: Sequence[Part], ranks: Sequence[int]) -> Spent:

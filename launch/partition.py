@@ -25,10 +25,13 @@ from common.feeder import Feeder, Floats, Ints
 from common.store import beside
 
 SMALL_FEEDER = 150
-PV_WORK, BATTERY_WORK, FLEXIBLE_WORK = 2.0, 5.0, 3.0
-"""work of a device, in nodes"""
+BALANCED_WORK, MULTIPHASE_WORK = (2.0, 5.0, 3.0, 2.0), (0.0, 1.0, 0.5, 0.0)
+"""work of a PV system, a battery, a flexible load and a wind turbine, in nodes. Balanced: variables in the conic
+problems of an area. Multi-phase: regression of the CPU time of ``newton``'s areas on what they hold, ieee123_unbalanced
+in 2 to 10 areas over 24 hours; a flexible load, of which it has none, is taken for half a battery"""
 CONDUCTOR_WORK, SWITCH_DISCOUNT = 3.0, 0.3
-"""work that a conductor of a tie adds, in nodes, and the share of it that a cut at a switch counts with"""
+"""work that a conductor of a tie adds, in nodes, and the share of it that a cut at a switch counts with. To a
+multi-phase area it is 1.3, but conductors are what the coordinator's work grows with"""
 _DEEPEST = 6
 _BAR = 20
 _COLOURS = ("cyan", "yellow", "green", "magenta", "bright_blue", "bright_red", "bright_green", "bright_yellow")
@@ -113,8 +116,8 @@ def in_areas(case: Case, count: int) -> Case:
 def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
     """A case's feeder cut into ``areas`` even areas, or as ``area_of`` (bus,) says.
 
-    Work is counted in nodes and in the variables of devices; a tie costs its conductors, and less at a switch. Raises
-    CaseError when the feeder cannot be cut into as many.
+    Work is counted in nodes, beside which devices have the weights of the constants above; a tie costs its conductors,
+    and less at a switch. Raises CaseError when the feeder cannot be cut into as many.
     """
     feeder = case.feeder if case.is_balanced else case.network
     size = len(feeder.buses)
@@ -130,11 +133,12 @@ def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
         is_switch = np.array([branch.is_switch for branch in feeder.branches])
         branches = [branch.name for branch in feeder.branches]
         work, conductors = nodes.astype(float), phases.astype(float)
+    pv, battery, flexible, wind = BALANCED_WORK if case.is_balanced else MULTIPHASE_WORK
     for units, variables in (
-        (case.pv, PV_WORK),
-        (case.batteries, BATTERY_WORK),
-        (case.flexible_loads, FLEXIBLE_WORK),
-        (case.wind, PV_WORK),
+        (case.pv, pv),
+        (case.batteries, battery),
+        (case.flexible_loads, flexible),
+        (case.wind, wind),
     ):
         at = [feeder.index[unit.bus] for unit in units]
         np.add.at(devices, at, 1)

@@ -82,7 +82,8 @@ class Dense:
         h = self.hessian(self.x) + delta[0] * np.eye(n)
         if self.bends is not None:
             h += np.tensordot(self.y, self.bends(self.x), 1)
-        h[np.diag_indices(n)] += self.limits.of_rows(self.at.stiffness, np.arange(n))[:, 0]
+        bounded = self.limits.bounded
+        h[bounded, bounded] += self.limits.of_bounds(self.at.stiffness)[:, 0]
         self.k = np.block([[h, self.jacobian(self.x).T], [self.jacobian(self.x), np.zeros((m, m))]])
         finite = np.isfinite(self.k).all()
         values = np.linalg.eigvalsh(self.k) if finite else np.zeros(1)

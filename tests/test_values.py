@@ -198,7 +198,7 @@ def test_what_corrects_the_inertia_is_added_to_controls_and_voltages_only() -> N
     layout, plain, more = probe.problem.layout, probe.matrices(), probe.matrices(delta=0.5)
     n = layout.nodes
     moved = np.zeros(2 * layout.blocks)
-    moved[layout.at_x[probe.problem.power[0].indices]] = 0.5
+    moved[layout.at_x[probe.problem.control_rows]] = 0.5
     moved[layout.at_x[np.concatenate([np.arange(n), np.arange(2 * n, 3 * n)])]] = 0.5
     for one, other in zip(plain, more, strict=True):
         np.testing.assert_allclose(other - one, np.diag(moved), atol=1e-9)

@@ -19,8 +19,6 @@ from common.interior_point.lanes import Bools, Floats, Ints
 
 WEAK = 1e-9
 """off the diagonal of the matrix that SuperLU orders: ones on its diagonal stay its pivots"""
-PLACES = np.array([0, 1, 2, 3])
-"""of a block's four numbers: row by row"""
 
 
 @dataclass(frozen=True)
@@ -110,13 +108,12 @@ def _starts(count: Ints) -> Ints:
 
 
 def _minimum_degree(size: int, a: Ints, b: Ints) -> Ints:
-    """(size,) the order of elimination for blocks a, b that are coupled."""
+    """(size,) the order of elimination for pairs of blocks a, b that are coupled."""
     if not size:
         return np.zeros(0, np.int64)
-    both = np.concatenate([a, b]), np.concatenate([b, a])
-    coupled = sp.coo_array((np.full(2 * len(a), WEAK), both), shape=(size, size)).tocsc()
-    coupled.data[:] = WEAK
-    graph = sp.csc_matrix(coupled + sp.eye_array(size, format="csc"))
+    each, weak = np.arange(size), np.full(2 * len(a), WEAK)
+    places = np.concatenate([a, b, each]), np.concatenate([b, a, each])
+    graph = sp.csc_matrix((np.concatenate([weak, np.ones(size)]), places), shape=(size, size))
     factors = spla.splu(graph, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return np.argsort(factors.perm_c).astype(np.int64)
 
@@ -131,15 +128,16 @@ class Pattern:
     def __init__(self, blocks: int, border: Ints, entries: Entries) -> None:
         self.blocks, self.border, self.entries = blocks, np.asarray(border, np.int64), entries
         self._check()
+        self._low, self._high, self._which = self._distinct()
         order, parent, count = self._order()
         inner = blocks - len(self.border)
-        start, row, place, swapped = self._upper(order)
+        start, row, place = self._upper(order)
         column_start = _starts(count)
         column_row = np.zeros(int(column_start[-1]), np.int64)
         if len(column_row):
             _reach(inner, start, row, column_start, column_row, np.full(blocks, -1), np.zeros(blocks, np.int64))
         row_place = np.argsort(column_row, kind="stable")
-        number = 4 * place + self._side(swapped)
+        number = 4 * place[self._which] + self._side(order)
         varies, terms = self._terms(number, len(row))
         self.structure = Structure(
             inner=inner,
@@ -168,9 +166,17 @@ class Pattern:
         if len(np.unique(self.border)) < len(self.border):
             raise ValueError("border: a block stands in it twice")
 
+    def _distinct(self) -> tuple[Ints, Ints, Ints]:
+        """Pairs of blocks, the lower one first, that have entries, and every block with itself; of every entry which
+        of them it belongs to."""
+        a, b, each = self.entries.i // 2, self.entries.j // 2, np.arange(self.blocks)
+        low, high = np.concatenate([np.minimum(a, b), each]), np.concatenate([np.maximum(a, b), each])
+        found, which = np.unique(low * self.blocks + high, return_inverse=True)
+        return *np.divmod(found, max(self.blocks, 1)), which[: len(a)]
+
     def _order(self) -> tuple[Ints, Ints, Ints]:
         """(block,) the order of elimination; (inner,) the elimination tree and the columns' numbers of blocks in it."""
-        a, b = self.entries.i // 2, self.entries.j // 2
+        a, b = self._low, self._high
         kept = np.zeros(self.blocks, bool)
         kept[self.border] = True
         inner = np.flatnonzero(~kept)
@@ -179,7 +185,7 @@ class Pattern:
         number[inner] = np.arange(size)
         coupled = (a != b) & ~kept[a] & ~kept[b]
         order = np.concatenate([inner[_minimum_degree(size, number[a[coupled]], number[b[coupled]])], self.border])
-        start, row, *_ = self._upper(order)
+        start, row, _ = self._upper(order)
         parent, count, none = np.full(self.blocks, -1), np.zeros(self.blocks, np.int64), np.zeros(0, np.int64)
         _reach(size, start, row, none, none, parent, count)
         later = _postorder(size, parent, count)
@@ -189,31 +195,35 @@ class Pattern:
         moved[-1] = -1
         return order, moved[parent[later]], count[later]
 
-    def _upper(self, order: Ints) -> tuple[Ints, Ints, Ints, Bools]:
-        """Blocks of the upper triangle, the whole diagonal included: columns' starts, rows; and of every entry which
-        block it falls into, and whether its i is the column there."""
+    def _upper(self, order: Ints) -> tuple[Ints, Ints, Ints]:
+        """Blocks of the upper triangle, the whole diagonal included: columns' starts, rows; and where each of the
+        distinct pairs stands among them."""
+        rank = self._rank(order)
+        one, other = rank[self._low], rank[self._high]
+        column, row = np.maximum(one, other), np.minimum(one, other)
+        sort = np.argsort(column * self.blocks + row)
+        place = np.empty_like(sort)
+        place[sort] = np.arange(len(sort))
+        return _starts(np.bincount(column, minlength=self.blocks)), row[sort], place
+
+    def _rank(self, order: Ints) -> Ints:
         rank = np.empty(self.blocks, np.int64)
         rank[order] = np.arange(self.blocks)
-        a, b = rank[self.entries.i // 2], rank[self.entries.j // 2]
-        low, high, diagonal = np.minimum(a, b), np.maximum(a, b), np.arange(self.blocks)
-        key = np.concatenate([high, diagonal]) * self.blocks + np.concatenate([low, diagonal])
-        found, place = np.unique(key, return_inverse=True)
-        column, row = np.divmod(found, max(self.blocks, 1))
-        return _starts(np.bincount(column, minlength=self.blocks)), row, place[: len(a)], a > b
+        return rank
 
-    def _side(self, swapped: Bools) -> Ints:
+    def _side(self, order: Ints) -> Ints:
         """(entry,) which of its block's four numbers it is; on the diagonal those of the upper triangle."""
-        i, j = self.entries.i, self.entries.j
-        swapped = np.where(i // 2 == j // 2, i > j, swapped)
+        i, j, rank = self.entries.i, self.entries.j, self._rank(order)
+        swapped = np.where(i // 2 == j // 2, i > j, rank[i // 2] > rank[j // 2])
         side: Ints = np.where(swapped, 2 * (j % 2) + i % 2, 2 * (i % 2) + j % 2)
         return side
 
     def _terms(self, number: Ints, blocks: int) -> tuple[Ints, sp.csr_array]:
         """Of the blocks of K which of the varying ones they are, and the terms of the varying blocks' numbers."""
-        entries = self.entries
-        places = (np.ones(len(number)), (number, np.arange(len(number))))
-        gathered = sp.csr_array(sp.coo_array(places, shape=(4 * blocks, len(number))) @ entries.rows)
-        gathered.sum_duplicates()
-        some = np.diff(gathered.indptr).reshape(-1, 4).any(axis=1)
+        rows = self.entries.rows
+        place = np.repeat(number, np.diff(rows.indptr))
+        some = np.zeros(blocks, bool)
+        some[place // 4] = True
         varies = np.where(some, np.cumsum(some) - 1, -1)
-        return varies, gathered[(4 * np.flatnonzero(some)[:, None] + PLACES).ravel()]
+        places = 4 * varies[place // 4] + place % 4, rows.indices
+        return varies, sp.csr_array((rows.data, places), shape=(4 * int(some.sum()), rows.shape[1]))

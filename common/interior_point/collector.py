@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from common.feeder import Floats, Ints
+from common.feeder import Complexes, Floats, Ints
 from common.interior_point.block_ldl import Entries
 
 
@@ -15,22 +15,25 @@ class Collector:
     def __init__(self, rows: int) -> None:
         """``rows`` of the table."""
         self._rows = rows
-        self._parts: list[tuple[np.ndarray, ...]] = []
+        self._constants: list[tuple[np.ndarray, ...]] = []
+        self._varying: list[tuple[np.ndarray, ...]] = []
 
     def constant(self, i: Ints, j: Ints, value: Floats | float) -> None:
-        self._parts.append((i, j, _each(value, i), _each(-1, i), _each(0.0, i)))
+        self._constants.append((i, j, _each(value, i)))
 
     def varying(self, i: Ints, j: Ints, row: Ints | int, factor: Floats | float = 1.0) -> None:
         """A factor times a row of the table."""
-        self._parts.append((i, j, _each(0.0, i), _each(row, i), _each(factor, i)))
+        self._varying.append((i, j, _each(row, i), _each(factor, i)))
 
     def entries(self) -> Entries:
         """All whose scalars exist (are not -1) and whose factors are not zero."""
-        i, j, constant, row, factor = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        kept = (i >= 0) & (j >= 0) & ((row < 0) | (factor != 0.0))
-        i, j, constant, row, factor = (column[kept] for column in (i, j, constant, row, factor))
-        varying = np.flatnonzero(row >= 0)
-        rows = sp.csr_array((factor[varying], (varying, row[varying])), shape=(len(i), self._rows))
+        i, j, constant = (np.concatenate(column) for column in zip(*self._constants, strict=True))
+        to, by, row, factor = (np.concatenate(column) for column in zip(*self._varying, strict=True))
+        fixed, varies = (i >= 0) & (j >= 0), (to >= 0) & (by >= 0) & (factor != 0.0)
+        starts = np.cumsum(np.repeat([0, 1], [fixed.sum() + 1, varies.sum()]))
+        rows = sp.csr_array((factor[varies], row[varies], starts), shape=(len(starts) - 1, self._rows))
+        i, j = np.concatenate([i[fixed], to[varies]]), np.concatenate([j[fixed], by[varies]])
+        constant = np.concatenate([constant[fixed], np.zeros(varies.sum())])
         return Entries(i.astype(np.int64), j.astype(np.int64), constant, rows)
 
 
@@ -47,11 +50,18 @@ class Terms:
     def add(self, row: Ints, column: Ints, value: Floats | float) -> None:
         self._parts.append((row, column, _each(value, row)))
 
-    def complex_matrix(self, matrix: sp.sparray, row: int, rows: int, column: int, columns: int) -> None:
-        """A matrix between complex numbers: real parts from ``row`` and ``column`` on, imaginary parts so many
-        ``rows`` and ``columns`` further on."""
-        terms = sp.coo_array(matrix)
-        i, j, re, im = row + terms.row, column + terms.col, terms.data.real, terms.data.imag
+    def complex_matrix(
+        self,
+        terms: tuple[Ints, Ints, Complexes],
+        row: int,
+        rows: int,
+        column: int,
+        columns: int,
+        sign: float = 1.0,
+    ) -> None:
+        """A matrix between complex numbers, by rows, columns and values: real parts from ``row`` and ``column`` on,
+        imaginary parts so many ``rows`` and ``columns`` further on."""
+        i, j, re, im = row + terms[0], column + terms[1], sign * terms[2].real, sign * terms[2].imag
         self.add(i, j, re)
         self.add(i + rows, j + columns, re)
         self.add(i, j + columns, -im)

@@ -23,9 +23,9 @@ from common.feeder import Bools, Floats, Ints
 from common.interior_point.algorithm import Prediction, State, Step
 from common.interior_point.block_ldl import Factors, Pattern
 from common.interior_point.collector import Collector
-from common.interior_point.lanes import LANES, groups, padded, unset
+from common.interior_point.lanes import LANES, groups, unset
 from common.interior_point.levels import Levels, StoredEnergies
-from common.interior_point.limits import CLIP, longest, products
+from common.interior_point.limits import CLIP, lengths, products
 from common.interior_point.row_kernels import absolute, add_rows, dot
 from common.joint_step import (
     LEFT,
@@ -87,18 +87,14 @@ class JointSystem:
         ]
         start, low, high = stores
         self.stores = StoredEnergies(start, low, high, periods, barrier)
-        self._place = np.concatenate(self._places)
         sizes = np.array([len(places) for places in self._places])
-        self._windows = _windows(sizes, spans)
         self._pair_windows = _windows(sizes * (sizes + 1) // 2, spans)
         blocks = self._blocks = self._ties // 2 + (self.stores.count + 1) // 2
         self._factors = self._pattern(blocks) if blocks else None
         self._store_pairs = _pair_numbers(2 * (blocks - self._ties // 2))[: self.stores.count, : self.stores.count]
         self._of_stores = slice(self._ties, self._ties + self.stores.count)
         """among the scalars"""
-        first = np.zeros((2 * blocks, self._lanes))
-        first[self._place] = self._stacked([told.border for told in opened])
-        self.ties = first[: self._ties]
+        self.ties = self._scattered([told.border for told in opened])[: self._ties]
         """(scalar of the ties, T) in lanes"""
         self._unknowns, self._equations = np.arange(0, self._ties, 2), np.arange(1, self._ties, 2)
         self._step: _Step | None = None
@@ -133,11 +129,13 @@ class JointSystem:
         self._told = told
         self.replaced += sum(answer.replaced for answer in told)
         excess, wrong = self._factorize(told)
-        self._rights = self._stacked([answer.right for answer in told])
-        self._barrier_rights = self._stacked([answer.right_barrier for answer in told])
-        residual = self._residual = self._scattered(self._stacked([answer.residual for answer in told]))
-        residual[: self._ties] -= _swapped(self.ties)
-        residual[self._of_stores, : self.periods] += self.stores.rises()
+        self._rights = self._scattered([answer.right for answer in told])
+        self._barrier_rights = self._scattered([answer.right_barrier for answer in told])
+        residual = self._residual = self._scattered([answer.residual for answer in told])
+        swapped, rises = _swapped(self.ties), self.stores.rises()
+        for found, sign in ((residual, 1.0), (self._rights, -1.0)):
+            found[: self._ties] -= sign * swapped
+            found[self._of_stores, : self.periods] += sign * rises
         self._left = np.ascontiguousarray(residual[self._of_stores, : self.periods])
         own = [self._tie_measures(), *([self.stores.measures(self._left)] if self.stores.count else [])]
         self._own_infeasibility = sum(one.infeasibility for one in own)
@@ -156,11 +154,12 @@ class JointSystem:
         told: list[Predicted] = self._exchange(Command.PREDICT, [Predict(part, average) for part in self._split(step)])
         slacks, moved = self.stores.at.slacks, step.levels.slacks
         most = CLIP * average
-        self._off = np.clip(moved.s * moved.z, -most, most)
-        self._correctors = self._stacked([answer.right for answer in told])
+        self._off = (moved.s * moved.z).clip(-most, most)
+        self._correctors = self._scattered([answer.right for answer in told])
+        primal, dual = lengths(slacks, moved, 1.0)
         return Prediction(
-            primal=min(longest(slacks.s, moved.s, 1.0), *(answer.primal for answer in told)),
-            dual=min(longest(slacks.z, moved.z, 1.0), *(answer.dual for answer in told)),
+            primal=min(primal, *(answer.primal for answer in told)),
+            dual=min(dual, *(answer.dual for answer in told)),
             products=products(slacks, moved, self.periods - 1) + sum(answer.products for answer in told),
         )
 
@@ -171,9 +170,10 @@ class JointSystem:
         told: list[Expanded] = self._exchange(Command.EXPAND, asks)
         slacks, moved = self.stores.at.slacks, step.levels.slacks
         slope = self._tie_slope(step.scalars) + self.stores.slope(step.levels, self._left, barrier)
+        primal, dual = lengths(slacks, moved, keep)
         return Step(
-            primal=min(longest(slacks.s, moved.s, keep), *(answer.primal for answer in told)),
-            dual=min(longest(slacks.z, moved.z, keep), *(answer.dual for answer in told)),
+            primal=min(primal, *(answer.primal for answer in told)),
+            dual=min(dual, *(answer.dual for answer in told)),
             slope=slope + sum(answer.slope for answer in told),
             change=max(answer.change for answer in told),
             multiplier=max(
@@ -213,25 +213,24 @@ class JointSystem:
     def _lanes(self) -> int:
         return LANES * groups(self.periods)
 
-    def _stacked(self, parts: Sequence[Floats], windows: Sequence[tuple[slice, slice]] | None = None) -> Floats:
-        """(border unknown of an area, one area below the other; T) in lanes."""
-        windows = self._windows if windows is None else windows
-        found = unset(windows[-1][0].stop, self._lanes)
-        for (rows, span), part in zip(windows, parts, strict=True):
-            found[rows, span] = part
+    def _stacked(self, parts: Sequence[Floats]) -> Floats:
+        """(border pair of an area, one area below the other; T) in lanes."""
+        found = unset(self._pair_windows[-1][0].stop, self._lanes)
+        for window, part in zip(self._pair_windows, parts, strict=True):
+            found[window] = part
         found[:, self.periods :] = found[:, self.periods - 1 : self.periods]
         return found
 
-    def _scattered(self, stacked: Floats) -> Floats:
-        """(scalar, T) in lanes, the sum over areas."""
+    def _scattered(self, parts: Sequence[Floats]) -> Floats:
+        """(scalar, T) in lanes, the sum over parts of what is told of their border unknowns."""
         found = np.zeros((2 * self._blocks, self._lanes))
-        add_rows(self._place, stacked, found)
+        for (area, span), part in zip(self._spans, parts, strict=True):
+            add_rows(self._places[area], part, found, span.start)
         return found
 
     def _split(self, step: _Step) -> list[Floats]:
         """Each part's share of the border's step."""
-        told = step.scalars[self._place]
-        return [told[window] for window in self._windows]
+        return [step.scalars[self._places[area], span] for area, span in self._spans]
 
     def _factorize(self, told: Sequence[Reduced]) -> tuple[Ints, Ints]:
         """Negative eigenvalues too many in each period, of areas and ties; and those that the coupling in time takes
@@ -242,25 +241,23 @@ class JointSystem:
         wrong = np.zeros(self.periods, np.int64)
         if self._factors is None:
             return excess, wrong
-        self._factors.factor(self._stacked([answer.schur for answer in told], self._pair_windows))
+        self._factors.factor(self._stacked([answer.schur for answer in told]))
         excess += self._factors.negatives - self._ties // 2
         if self.stores.count:
             schur = self._factors.schur()[self._store_pairs, : self.periods]
             wrong = self.stores.factorize(np.ascontiguousarray(schur.transpose(2, 0, 1)))
         return excess, wrong
 
-    def _solved(self, rights: Floats, k: Floats | float) -> _Step:
-        """Towards products k of the levels' slacks, from the areas' right-hand sides, stacked."""
-        right, count, levels = self._scattered(rights), self.stores.count, self.stores.at
+    def _solved(self, right: Floats, k: Floats | float) -> _Step:
+        """Towards products k of the levels' slacks."""
+        count, levels = self.stores.count, self.stores.at
         if self._factors is None:
             return _Step(right, levels)
-        right[: self._ties] += _swapped(self.ties)
-        right[self._of_stores, : self.periods] -= self.stores.rises()
         half, g = self._factors.forward(right)
         kept = np.zeros_like(g)
         if count:
             levels = self.stores.step(g[:count, : self.periods], k)
-            kept[:count] = padded(levels.nu)
+            kept[:count, : self.periods] = levels.nu
         return _Step(self._factors.backward(half, kept), levels)
 
     def _tie_measures(self) -> Measures:

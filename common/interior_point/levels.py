@@ -70,7 +70,10 @@ class StoredEnergies:
 
     def rises(self) -> Floats:
         """(store, T) of each level since the period before."""
-        return np.diff(self.levels(), axis=1, prepend=self.start[:, None])
+        levels = self.levels()
+        rises = levels - self.start[:, None]
+        rises[:, 1:] = levels[:, 1:] - levels[:, :-1]
+        return rises
 
     def take(self, step: Levels, lengths: Lengths, barrier: float) -> None:
         """Shares of a step, the limits' multipliers kept near a ``barrier`` above zero."""
@@ -83,7 +86,7 @@ class StoredEnergies:
         """From what is left of the periods, (T, store, store): eigenvalues on the wrong side, (T,)."""
         self._condensed = condensed(self.limits, self.at.slacks, self.limits.margins(self.at.level, self._along[0]))
         sigma = np.zeros((self.periods, self.count))
-        sigma[:-1] = self.limits.of_rows(self._condensed.stiffness, self._rows).T
+        sigma[:-1, self.limits.bounded] = self.limits.of_bounds(self._condensed.stiffness).T
         self._factors = TimeFactors.of(schur, sigma)
         return self._factors.wrong
 

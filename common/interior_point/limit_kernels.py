@@ -213,19 +213,23 @@ def aimed(
     residual: Floats,
     stiffness: Floats,
     price: Floats,
-    k: Floats,
-    k_t: Floats,
+    k: float,
+    k_t: float,
+    more: Floats,
+    more_t: Floats,
     own: float,
     found: Floats,
 ) -> None:
-    """:func:`common.interior_point.limits.zeta`"""
+    """:func:`common.interior_point.limits.zeta`; the aim is k, and ``more`` (empty: none) of each product."""
     for limit in range(len(s)):
         for p in range(s.shape[1]):
-            found[limit, p] = k[limit, p] / s[limit, p] - own * (stiffness[limit, p] * residual[limit, p])
+            aim = (k + (more[limit, p] if len(more) else 0.0)) / s[limit, p]
+            found[limit, p] = aim - own * (stiffness[limit, p] * residual[limit, p])
         if limit >= hard:
             e = limit - hard
             for p in range(s.shape[1]):
-                missing = k[limit, p] / s[limit, p] + k_t[e, p] / t[e, p] - own * price[e, p]
+                aim = (k + (more[limit, p] if len(more) else 0.0)) / s[limit, p]
+                missing = aim + (k_t + (more_t[e, p] if len(more_t) else 0.0)) / t[e, p] - own * price[e, p]
                 found[limit, p] -= sigma[limit, p] / (sigma[limit, p] + omega[e, p]) * missing
 
 
@@ -241,27 +245,31 @@ def expand(
     residual: Floats,
     price: Floats,
     change: Floats,
-    k: Floats,
-    k_t: Floats,
+    k: float,
+    k_t: float,
+    more: Floats,
+    more_t: Floats,
     ds: Floats,
     dz: Floats,
     dt: Floats,
     dw: Floats,
 ) -> None:
-    """:func:`common.interior_point.limits.expanded`"""
+    """:func:`common.interior_point.limits.expanded`; the aim as of ``aimed``."""
     for limit in range(len(s)):
         for p in range(s.shape[1]):
             ds[limit, p] = residual[limit, p] + change[limit, p]
         if limit >= hard:
             e = limit - hard
             for p in range(s.shape[1]):
-                aim, aim_t = k[limit, p] / s[limit, p], k_t[e, p] / t[e, p]
+                aim = (k + (more[limit, p] if len(more) else 0.0)) / s[limit, p]
+                aim_t = (k_t + (more_t[e, p] if len(more_t) else 0.0)) / t[e, p]
                 pull = aim + aim_t - price[e, p] - sigma[limit, p] * ds[limit, p]
                 dt[e, p] = pull / (sigma[limit, p] + omega[e, p])
                 dw[e, p] = aim_t - w[e, p] - omega[e, p] * dt[e, p]
                 ds[limit, p] += dt[e, p]
         for p in range(s.shape[1]):
-            dz[limit, p] = k[limit, p] / s[limit, p] - z[limit, p] - sigma[limit, p] * ds[limit, p]
+            aim = (k + (more[limit, p] if len(more) else 0.0)) / s[limit, p]
+            dz[limit, p] = aim - z[limit, p] - sigma[limit, p] * ds[limit, p]
 
 
 @njit
@@ -312,3 +320,22 @@ def measured(s: Floats, z: Floats, periods: int) -> tuple[float, float, float, f
         logs += math.log(product[t])
         smallest, largest = min(smallest, least[t]), max(largest, most[t])
     return smallest, largest, total.sum(), logs, multipliers.sum()
+
+
+@njit
+def oversteps(
+    price: Floats, first: Floats, z: Floats, t: Floats, w: Floats, kept: float, little: float, periods: int
+) -> tuple[float, float, float, float]:
+    """Of elastic limits, over the first periods: the largest that price - z - w is off zero; what oversteps cost; how
+    many limits are overstepped by more than ``kept`` whose price is the first one still, by less than ``little``; and
+    how many whose price has been raised."""
+    most, cost, repriceable, raised = 0.0, 0.0, 0.0, 0.0
+    for e in range(len(t)):
+        for p in range(periods):
+            most = max(most, abs(price[e, p] - z[e, p] - w[e, p]))
+            cost += price[e, p] * t[e, p]
+            if t[e, p] > kept:
+                is_raised = price[e, p] > first[e, p]
+                raised += is_raised
+                repriceable += not is_raised and t[e, p] < little
+    return most, cost, repriceable, raised

@@ -20,6 +20,7 @@ import numpy as np
 
 from common.feeder import Bools, Floats, Ints
 from common.interior_point import limit_kernels
+from common.interior_point.row_kernels import stepped
 
 GUARD = 1e-4
 """over its limit: rounds off the magnitude of a power or current where that is zero"""
@@ -96,6 +97,15 @@ class Limits:
         """(limit,) the pair, -1: none"""
         return np.where(self.is_magnitude, self.of, -1)
 
+    @cached_property
+    def _bound(self) -> Ints:
+        """(limit,) which of the bounded rows it bounds, -1: none"""
+        return np.where(self.is_magnitude, -1, np.searchsorted(self.bounded, self.of))
+
+    @cached_property
+    def _once(self) -> Floats:
+        return np.ones(len(self.of))
+
     def margins(self, x: Floats, magnitude: Floats) -> Floats:
         """(limit, T)"""
         found = np.empty_like(self.value)
@@ -117,25 +127,28 @@ class Limits:
         return found
 
     def curvatures(
-        self, x: Floats, magnitude: Floats, stiffness: Floats, z: Floats, deviation: Floats, convex: Bools
-    ) -> Floats:
-        """(3 a pair, T) aa, bb and ab of each pair's part of the Newton system, ``deviation`` (pair,) times
-        (square - 1)^2 in it; made positive semidefinite where ``convex`` (T,)."""
+        self,
+        x: Floats,
+        magnitude: Floats,
+        stiffness: Floats,
+        z: Floats,
+        deviation: Floats,
+        convex: Bools,
+        found: Floats,
+    ) -> None:
+        """Into ``found`` (3 a pair, T) aa, bb and ab of each pair's part of the Newton system, ``deviation`` (pair,)
+        times (square - 1)^2 in it; made positive semidefinite where ``convex`` (T,)."""
         pairs = self.magnitudes
         stiff, price = np.zeros((2, *magnitude.shape))
-        limit_kernels.added(self._pair, np.ones(len(self.of)), stiffness, stiff)
+        limit_kernels.added(self._pair, self._once, stiffness, stiff)
         limit_kernels.added(self._pair, -self.sign, z, price)
-        found = np.empty((3 * len(magnitude), magnitude.shape[1]))
         known = pairs.first, pairs.second, pairs.is_log, pairs.guard
         limit_kernels.curvatures(*known, x, magnitude, stiff, price, deviation, convex, found)
-        return found
 
-    def of_rows(self, weight: Floats, rows: Ints) -> Floats:
-        """(row, T) the sum of the weights of the bounds on some rows of unknowns."""
-        found = np.zeros((len(rows), weight.shape[1]))
-        place = np.full(max(self.of.max(initial=-1), rows.max(initial=-1)) + 1, -1)
-        place[rows] = np.arange(len(rows))
-        limit_kernels.added(np.where(self.is_magnitude, -1, place[self.of]), np.ones(len(self.of)), weight, found)
+    def of_bounds(self, weight: Floats) -> Floats:
+        """(bounded row, T) the sum of the weights of the bounds on each of ``bounded``."""
+        found = np.zeros((len(self.bounded), weight.shape[1]))
+        limit_kernels.added(self._bound, self._once, weight, found)
         return found
 
 
@@ -170,7 +183,10 @@ class Slacks:
 
     def moved(self, step: Slacks, primal: float, dual: float) -> Slacks:
         return Slacks(
-            self.s + primal * step.s, self.z + dual * step.z, self.t + primal * step.t, self.w + dual * step.w
+            stepped(self.s, primal, step.s),
+            stepped(self.z, dual, step.z),
+            stepped(self.t, primal, step.t),
+            stepped(self.w, dual, step.w),
         )
 
     def centered(self, barrier: float) -> Slacks:
@@ -226,7 +242,8 @@ def zeta(limits: Limits, slacks: Slacks, at: Condensed, k: Floats | float, k_t: 
     depend on them, which counts ``own`` times."""
     found, (s, t) = np.empty_like(slacks.s), (slacks.s, slacks.t)
     known = at.sigma, at.omega, at.residual, at.stiffness, limits.price
-    limit_kernels.aimed(limits.hard, s, t, *known, _filled(k, s), _filled(k_t, t), own, found)
+    (k, more), (k_t, more_t) = _aim(k), _aim(k_t)
+    limit_kernels.aimed(limits.hard, s, t, *known, k, k_t, more, more_t, own, found)
     return found
 
 
@@ -236,19 +253,29 @@ def expanded(
     """The step of slacks, oversteps and multipliers to a ``change`` (limit, T) of the margins."""
     s, z, t, w = slacks.s, slacks.z, slacks.t, slacks.w
     step = Slacks(np.empty_like(s), np.empty_like(s), np.empty_like(t), np.empty_like(t))
-    known = at.sigma, at.omega, at.residual, limits.price, change, _filled(k, s), _filled(k_t, t)
-    limit_kernels.expand(limits.hard, s, z, t, w, *known, step.s, step.z, step.t, step.w)
+    known, ((k, more), (k_t, more_t)) = (at.sigma, at.omega, at.residual, limits.price, change), (_aim(k), _aim(k_t))
+    limit_kernels.expand(limits.hard, s, z, t, w, *known, k, k_t, more, more_t, step.s, step.z, step.t, step.w)
     return step
 
 
-def _filled(k: Floats | float, like: Floats) -> Floats:
-    return k if isinstance(k, np.ndarray) else np.full_like(like, k)
+_NONE = np.zeros((0, 0))
+
+
+def _aim(k: Floats | float) -> tuple[float, Floats]:
+    """What all products are to be, and what each is to be beyond."""
+    return (0.0, k) if isinstance(k, np.ndarray) else (k, _NONE)
 
 
 def longest(value: Floats, step: Floats, keep: float) -> float:
     """The largest share of a step, at most 1, that leaves at least 1 - ``keep`` of every positive value."""
     worst = limit_kernels.worst(value.ravel(), step.ravel())
     return min(1.0, -keep / worst) if worst < 0 else 1.0
+
+
+def lengths(slacks: Slacks, step: Slacks, keep: float) -> tuple[float, float]:
+    """:func:`longest` of slacks and oversteps, and of their multipliers."""
+    primal = min(longest(slacks.s, step.s, keep), longest(slacks.t, step.t, keep))
+    return primal, min(longest(slacks.z, step.z, keep), longest(slacks.w, step.w, keep))
 
 
 def products(slacks: Slacks, step: Slacks, periods: int) -> Floats:

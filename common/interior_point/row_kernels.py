@@ -32,12 +32,39 @@ def add_transposed(start: Ints, column: Ints, value: Floats, y: Floats, found: F
 
 
 @njit
-def add_rows(place: Ints, values: Floats, found: Floats) -> None:
-    """Add every row to the one at its place, which may repeat."""
+def add_terms(row: Ints, column: Ints, value: Floats, x: Floats, found: Floats) -> None:
+    """Add A x to ``found``, A by its terms."""
+    for k in range(len(row)):
+        for t in range(x.shape[1]):
+            found[row[k], t] += value[k] * x[column[k], t]
+
+
+@njit
+def add_rows(place: Ints, values: np.ndarray, found: np.ndarray, first: int) -> None:
+    """Add every row, real or complex, to the one at its place, which may repeat, from the ``first`` period on."""
     for row in range(len(place)):
         at = place[row]
         for t in range(values.shape[1]):
-            found[at, t] += values[row, t]
+            found[at, first + t] += values[row, t]
+
+
+@njit
+def stepped(values: Floats, share: float, step: Floats) -> Floats:
+    """values + share * step"""
+    found = np.empty_like(values)
+    for row in range(len(values)):
+        for t in range(values.shape[1]):
+            found[row, t] = values[row, t] + share * step[row, t]
+    return found
+
+
+@njit
+def place_less(at: Ints, own: float, slopes: Floats, pull: Floats, found: Floats) -> None:
+    """Rows of pull - own slopes, where pull may have fewer, to their places."""
+    for row in range(len(at)):
+        for t in range(found.shape[1]):
+            value = pull[row, t] if row < len(pull) else 0.0
+            found[at[row], t] = value - own * slopes[row, t] if own else value
 
 
 @njit

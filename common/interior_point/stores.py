@@ -215,8 +215,8 @@ class TimeFactors:
     def of(cls, s: Floats, sigma: Floats) -> TimeFactors:
         """From S (T, store, store) and the levels' stiffness (T, store), that of the last period left out of
         account."""
-        roots, inner, m = np.zeros_like(s), np.zeros_like(s), np.zeros_like(s)
-        signs, turns = np.ones_like(sigma), np.ones_like(sigma)
+        roots, inner, m = np.zeros((3, *s.shape))
+        signs, turns = np.ones((2, *sigma.shape))
         wrong, orders = np.zeros(len(s), np.int64), np.zeros(sigma.shape, np.int64)
         factor_over_time(s, sigma, orders, roots, signs, inner, turns, m, wrong)
         return cls(orders, roots, signs, inner, turns, m, sigma, wrong)
