@@ -58,6 +58,9 @@ class Settings:
     fall: float = 0.2
     superlinear_fall: float = 1.5
     """factor on the barrier and exponent of it, whichever is lower"""
+    least_share: float = 0.3
+    """of the average product that the barrier keeps where it is lowered: far below it steps are short, for products
+    that are small already leave no room"""
     solved: float = 100.0
     """residual over barrier at which a barrier problem counts as solved: predictors are tried again, or the barrier is
     lowered"""
@@ -382,6 +385,7 @@ def _lowered(system: System, search: _Search, state: State, delta: Floats) -> tu
     settings, least = search.settings, state.least_barrier(search.settings)
     while state.error(search.barrier, settings) <= settings.solved * search.barrier:
         lower = max(least, min(settings.fall * search.barrier, search.barrier**settings.superlinear_fall))
+        lower = min(search.barrier, max(lower, settings.least_share * state.average))
         width = max(settings.least_width, min(search.width, settings.width_factor * lower**0.5))
         if lower == search.barrier and width == search.width:
             break

@@ -8,9 +8,7 @@ charge and discharge at once, they are given directions (``coordinator.direction
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -29,80 +27,96 @@ from coordinator.record import Outcome, Round
 def solve(task: Task, settings: Settings | None = None) -> Outcome:
     """Take joint Newton steps until the scaled first-order residual of the whole feeder is within the tolerance of
     ``settings``, or its iterations are spent: by default those of the task's rounds after the first."""
-    boundary, transport = task.boundary, task.transport
-    settings = Settings(iterations=task.max_rounds - 1) if settings is None else settings
-    exchanges = Exchanges(transport)
-    forecasts = [boundary.forecast[end[0]] for end in boundary.ends]
-    spans = [(part.area, part.span) for part in transport.parts]
-    rounds: list[Round] = []
-
-    def begun(chosen: Sequence[Floats] | None) -> tuple[JointSystem, list[Opened]]:
-        barrier, ways = settings.first_barrier, [np.zeros(0)] * len(forecasts) if chosen is None else chosen
-        opened = exchanges.ask(
-            Command.OPEN, [Open(forecasts[area], barrier, task.start, ways[area]) for area, _ in spans]
-        )
-        return JointSystem(boundary.ends, boundary.periods, exchanges.ask, spans, opened, barrier), opened
-
-    def record(system: JointSystem, iteration: Iteration) -> None:
-        change = np.inf if iteration.step is None else iteration.step.change
-        residuals = Residuals(system.mismatch(), change, iteration.error)
-        rounds.append(exchanges.round(len(rounds) + 1, "newton", residuals, system.energy_cost()))
-        exchanges.clear()
-        task.on_round(rounds[-1])
-
-    def minimized(system: JointSystem, prices: int) -> Result:
-        # Its first record is a point, no iteration.
-        left = replace(settings, iterations=max(settings.iterations - max(len(rounds) - 1, 0), 0))
-        return minimize(system, boundary.periods, left, partial(record, system), prices)
-
-    def solved(system: JointSystem) -> Result:
-        result = minimized(system, LEFT)
-        # A price may be too low for a limit that could be kept.
-        if result.converged and result.state.at.repriceable:
-            result = minimized(system, RAISED)
-            if result.converged and result.state.at.raised:
-                result = minimized(system, RESTORED)
-        return result
-
-    system, opened = begun(None)
-    result, replaced = solved(system), system.replaced
-    notes: list[str] = []
-    chosen = [np.zeros((one.start.size, boundary.periods)) for one in first_parts(opened, spans)]
+    run = _Run(task, Settings(iterations=task.max_rounds - 1) if settings is None else settings)
+    result = run.optimum()
     relaxed: float | None = None
     wasting = 0
-    # What no schedule keeps even if batteries waste energy, none keeps.
-    while result.converged and not result.state.at.firm:
-        told = in_whole(exchanges.ask(Command.STORES, [TellStores()] * len(spans)), spans)
-        at_once = sum(int(one.both.sum()) for one in told)
-        if not at_once:
-            break
+    # What no schedule keeps even if batteries waste energy, none keeps. A direction is never taken back, so this ends.
+    while result.converged and not result.state.at.firm and (at_once := run.direct()):
         if relaxed is None:
-            relaxed, wasting = system.objective(), at_once
-        # A direction is never taken back, so this ends.
-        chosen = [directions(*known) for known in zip(first_parts(opened, spans), told, chosen, strict=True)]
-        system, opened = begun(chosen)
-        result, replaced = solved(system), replaced + system.replaced
+            relaxed, wasting = run.system.objective(), at_once
+        result = run.optimum()
+    objective = run.system.objective()
+    unkept = relaxed is not None and bool(result.state.at.firm)
+    return Outcome(
+        converged=result.converged and not unkept,
+        objective=objective,
+        rounds=tuple(run.rounds),
+        notes=tuple(_notes(result, relaxed, wasting, objective, run.replaced)),
+        optimality=result.error,
+        relaxed=relaxed,
+    )
+
+
+class _Run:
+    """Joint steps of a task, problem after problem."""
+
+    def __init__(self, task: Task, settings: Settings) -> None:
+        self._task, self._settings, self._boundary = task, settings, task.boundary
+        self._exchanges = Exchanges(task.transport)
+        self._spans = [(part.area, part.span) for part in task.transport.parts]
+        self.rounds: list[Round] = []
+        self.replaced = 0.0
+        """factorizations whose static pivots failed"""
+        self._directions: list[Floats] = [np.zeros(0)] * len(self._boundary.ends)
+        """by area"""
+        self.system: JointSystem
+
+    def optimum(self) -> Result:
+        """Of the feeder's problem with the present directions."""
+        boundary, spans, ask = self._boundary, self._spans, self._exchanges.ask
+        forecasts, barrier = [boundary.forecast[end[0]] for end in boundary.ends], self._settings.first_barrier
+        asks = [Open(forecasts[area], barrier, self._task.start, self._directions[area]) for area, _ in spans]
+        self._opened: list[Opened] = ask(Command.OPEN, asks)
+        self.system = JointSystem(boundary.ends, boundary.periods, ask, spans, self._opened, barrier)
+        result = self._minimized(LEFT)
+        # A price may be too low for a limit that could be kept.
+        if result.converged and result.state.at.repriceable:
+            result = self._minimized(RAISED)
+            if result.converged and result.state.at.raised:
+                result = self._minimized(RESTORED)
+        self.replaced += self.system.replaced
+        return result
+
+    def direct(self) -> int:
+        """Give directions to stores that gain and lose at once, in how many periods of them."""
+        told = in_whole(self._exchanges.ask(Command.STORES, [TellStores()] * len(self._spans)), self._spans)
+        opened = first_parts(self._opened, self._spans)
+        chosen = [
+            way if way.size else np.zeros(one.both.shape) for way, one in zip(self._directions, told, strict=True)
+        ]
+        self._directions = [directions(*known) for known in zip(opened, told, chosen, strict=True)]
+        return sum(int(one.both.sum()) for one in told)
+
+    def _minimized(self, prices: int) -> Result:
+        # Its first record is a point, no iteration.
+        left = replace(self._settings, iterations=max(self._settings.iterations - max(len(self.rounds) - 1, 0), 0))
+        return minimize(self.system, self._boundary.periods, left, self._record, prices)
+
+    def _record(self, iteration: Iteration) -> None:
+        change = np.inf if iteration.step is None else iteration.step.change
+        residuals = Residuals(self.system.mismatch(), change, iteration.error)
+        energy_cost = self.system.energy_cost()
+        self.rounds.append(self._exchanges.round(len(self.rounds) + 1, "newton", residuals, energy_cost))
+        self._exchanges.clear()
+        self._task.on_round(self.rounds[-1])
+
+
+def _notes(result: Result, relaxed: float | None, wasting: int, objective: float, replaced: float) -> list[str]:
+    notes: list[str] = []
     if relaxed is not None:
         notes.append(
             f"at an optimum of {relaxed:.6f} batteries charge and discharge at once in {wasting} of their periods, "
-            f"which none can; given one direction there, they cost {system.objective() - relaxed:.6f} more. If that "
+            f"which none can; given one direction there, they cost {objective - relaxed:.6f} more. If that "
             "optimum is the global one, no schedule that can be followed is cheaper by more than this"
         )
-    unkept = relaxed is not None and bool(result.state.at.firm)
-    if unkept:
-        notes.append(
-            f"in one direction {result.state.at.firm:.0f} limits are overstepped that batteries kept by wasting "
-            "energy; whether other directions keep them is not known"
-        )
+        if result.state.at.firm:
+            notes.append(
+                f"in one direction {result.state.at.firm:.0f} limits are overstepped that batteries kept by wasting "
+                "energy; whether other directions keep them is not known"
+            )
     if not result.converged:
         notes.append(f"newton stopped: {result.reason}")
     if replaced:
         notes.append(f"{replaced:.0f} factorizations of a period's equations were SuperLU's: static pivots failed")
-    return Outcome(
-        converged=result.converged and not unkept,
-        objective=system.objective(),
-        rounds=tuple(rounds),
-        notes=tuple(notes),
-        optimality=result.error,
-        relaxed=relaxed,
-    )
+    return notes
