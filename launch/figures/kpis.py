@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tieflow.common.arrays import Floats
+from tieflow.common.arrays import Bools, Floats
 from tieflow.common.case import Case
 from tieflow.common.inputs.devices import Device
 from tieflow.common.results.result import Result
@@ -176,9 +176,15 @@ def _largest_load(case: Case, state: NetworkState) -> Extreme | None:
     return Extreme(float(share[k, t]), names[k], case.horizon.hour[t])
 
 
+def looked_at(case: Case) -> Bools:
+    """(bus or node,) where voltage limits hold; all of a feeder of one bus, whose voltage is given."""
+    chosen = limited(case)
+    return chosen if chosen.any() else np.ones_like(chosen)
+
+
 def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats]:
     """Names and voltages, (place, T) pu, of the buses (balanced) or nodes (multi-phase) where limits hold."""
-    chosen = limited(case)
+    chosen = looked_at(case)
     names = case.feeder.buses if case.is_balanced else case.network.node_names[case.network.roots :]
     return [name for name, is_chosen in zip(names, chosen, strict=True) if is_chosen], state.v_pu[chosen]
 

@@ -13,10 +13,9 @@ from tieflow.common.errors import counted
 from tieflow.common.feeder.multiphase import path_length
 from tieflow.common.inputs.settings import COSTS
 from tieflow.common.results.result import Result
-from tieflow.common.results.schedule import limited
 from tieflow.common.results.violations import OVERSTEP_PU
 from tieflow.common.ties.cutting import area_numbers
-from tieflow.launch.figures.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, shown_state
+from tieflow.launch.figures.kpis import OPENDSS, V_REFERENCE_PU, Extreme, kpis, limited_voltages, looked_at, shown_state
 from tieflow.launch.plots.style import (
     BLUE,
     COLOUR_MAP,
@@ -89,7 +88,7 @@ def distance(case: Case) -> tuple[Floats, Ints, str]:
     Balanced: magnitude of the path's impedance. Multi-phase: length of the path's lines, or where the circuit does not
     tell that of all lines, number of branches; the phases of a bus side by side.
     """
-    chosen = limited(case)
+    chosen = looked_at(case)
     if case.is_balanced:
         r, x = case.feeder.path_impedance()
         ohm = (case.settings.voltage_kv / np.sqrt(3)) ** 2 * 1000 / case.settings.base_kva
@@ -193,7 +192,7 @@ def read_area_map(result: Result) -> str:
     of_bus, names = areas(result)
     sizes = np.bincount(of_bus[_first_bus(result.case) :], minlength=len(names))
     if len(names) == 1:
-        return f"The feeder is one area of {sizes[0]} buses."
+        return f"The feeder is one area of {sizes[0]} {'bus' if sizes[0] == 1 else 'buses'}."
     largest, smallest = int(sizes.argmax()), int(sizes.argmin())
     return (
         f"{sizes.sum()} buses in {counted(len(names), 'area')}, from {sizes[smallest]} buses ({names[smallest]}) to "
@@ -210,7 +209,7 @@ def farthest(result: Result) -> tuple[Ints, Floats]:
     """The buses with limits, and of each the voltage farthest from 1 pu over its phases and the day."""
     case = result.case
     _, v = limited_voltages(case, shown_state(result)[0])
-    chosen = limited(case)
+    chosen = looked_at(case)
     of_row = _of_row(case, chosen)
     worst = v[np.arange(len(v)), np.abs(v - V_REFERENCE_PU).argmax(axis=1)]
     order = np.lexsort((-np.abs(worst - V_REFERENCE_PU), of_row))
@@ -236,7 +235,7 @@ def price_map(result: Result) -> Figure:
 
 def mean_prices(result: Result) -> tuple[Ints, Floats]:
     """The buses with limits, and of each the mean price over its phases and the day, in what is minimized per kWh."""
-    price, chosen = result.state.nodal_price, limited(result.case)
+    price, chosen = result.state.nodal_price, looked_at(result.case)
     assert price is not None
     buses, of_bus = np.unique(_of_row(result.case, chosen), return_inverse=True)
     return buses, np.bincount(of_bus, price[chosen].mean(axis=1)) / np.bincount(of_bus)
