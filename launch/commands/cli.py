@@ -18,6 +18,8 @@ from tieflow.common.results.study_store import read_run
 from tieflow.common.ties.cutting import area_numbers
 from tieflow.common.wire.transport import abort, dismiss, end_all, launched_rank, work, world
 from tieflow.launch.commands.options import (
+    Real,
+    Whole,
     given_settings,
     json_option,
     print_json,
@@ -42,14 +44,14 @@ case_options = together(
     settings_options,
     click.option(
         "--tolerance",
-        type=click.FloatRange(1e-9, 1.0),
+        type=Real(1e-9, 1.0),
         default=1e-5,
         show_default=True,
         help="Mismatch and change at which areas agree, per unit; newton ends by its first-order residual instead.",
     ),
     click.option(
         "--max-rounds",
-        type=click.IntRange(1),
+        type=Whole(1, 10**6),
         default=200,
         show_default=True,
         help="Rounds after which the run is stored as not converged.",
@@ -74,7 +76,7 @@ def app() -> None:
 @click.option("--method", help=f"One of {', '.join(METHODS)}. [default: the case's]")
 @click.option(
     "--starts",
-    type=click.IntRange(1),
+    type=Whole(1, 1000),
     default=1,
     show_default=True,
     help="Starting points of newton or centralized: the best schedule is kept, their spread told.",
