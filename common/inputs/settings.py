@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.errors import CaseError, did_you_mean, shown
 from tieflow.common.inputs.tables import explain
+from tieflow.common.inputs.toml import read_toml
 from tieflow.common.inputs.weights import Bases, Weights, check_weights
 
 Positive = Annotated[float, Field(gt=0)]
@@ -155,14 +155,7 @@ class Settings(BaseModel):
 def read_settings(path: Path, overrides: Mapping[str, object], set_by: str = "--set") -> Settings:
     """Read ``case.toml`` and put the overrides over it. Raises CaseError naming the key, and its file or
     ``set_by``."""
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise CaseError(f"{path}: no such file. A case is a folder with a case.toml in it.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaseError(f"{path}: cannot be read ({error}).") from None
-    except tomllib.TOMLDecodeError as error:
-        raise CaseError(f"{path}: not valid TOML ({error}).") from None
+    _, values = read_toml(path)
     check_names(values, str(path))
     check_names(overrides, set_by)
     given = values | dict(overrides)
@@ -186,7 +179,7 @@ def _check_model(model: object, where: str) -> None:
     if model in MODELS:
         return
     retired = " The linear model is retired: set model = multiphase, the exact one." if model == "lindist3" else ""
-    raise CaseError(f"{where}: model: must be 'balanced' or 'multiphase' (got {model!r}).{retired}")
+    raise CaseError(f"{where}: model: must be 'balanced' or 'multiphase' (got {shown(model)}).{retired}")
 
 
 def parse_override(text: str) -> tuple[str, str]:
