@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from tieflow.common.errors import CaseError, did_you_mean
 from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, make_feeder
@@ -32,7 +32,7 @@ from tieflow.common.inputs.devices import (
 )
 from tieflow.common.inputs.horizon import Horizon, read_horizon
 from tieflow.common.inputs.settings import Settings, read_settings
-from tieflow.common.inputs.tables import Row, read_table
+from tieflow.common.inputs.tables import Row, explain, read_table
 
 RowType = TypeVar("RowType", bound=Row)
 
@@ -195,16 +195,29 @@ def pick_evenly(loads: Sequence[BusRow], percent: float) -> list[BusRow]:
     return [loads[i] for i in picks]
 
 
+def _default(row_type: type[RowType], row: BusRow, **fields: float) -> RowType:
+    """A device that settings place at a bus. Raises CaseError for a rating that none has."""
+    try:
+        return row_type.model_validate({"bus": row.bus, **fields})
+    except ValidationError as error:
+        raise CaseError(
+            f"case.toml: the device that it places at bus '{row.bus}', by p_load_kw = {row.p_load_kw:g} there: "
+            f"{explain(error)} Change the load, or der_fraction and the ratios; with pv_percent = battery_percent = 0 "
+            "tables alone place devices."
+        ) from None
+
+
 def _default_pv(row: BusRow, settings: Settings) -> PV:
     rated = settings.der_fraction * row.p_load_kw
-    return PV(bus=row.bus, p_rated_kw=rated, s_rated_kva=settings.pv_inverter_ratio * rated)
+    return _default(PV, row, p_rated_kw=rated, s_rated_kva=settings.pv_inverter_ratio * rated)
 
 
 def _default_battery(row: BusRow, settings: Settings) -> Battery:
     rated = settings.der_fraction * row.p_load_kw
     middle = (settings.soc_min + settings.soc_max) / 2
-    return Battery(
-        bus=row.bus,
+    return _default(
+        Battery,
+        row,
         p_rated_kw=rated,
         s_rated_kva=settings.battery_inverter_ratio * rated,
         energy_kwh=settings.battery_hours * rated,

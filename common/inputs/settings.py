@@ -10,16 +10,24 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tieflow.common.errors import CaseError, did_you_mean, shown
+from tieflow.common.inputs.numbers import (
+    DIGITS,
+    BaseKva,
+    Efficiency,
+    Hours,
+    Kilovolts,
+    NotNegative,
+    Number,
+    Percent,
+    Periods,
+    Positive,
+    Ratio,
+    Share,
+    VoltagePu,
+)
 from tieflow.common.inputs.tables import explain
 from tieflow.common.inputs.toml import read_toml
 from tieflow.common.inputs.weights import Bases, Weights, check_weights
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Efficiency = Annotated[float, Field(gt=0, le=1)]
-VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to 1.5")]
 
 CapacitorModel = Literal["constant_impedance", "constant_power"]
 Model = Literal["balanced", "multiphase", "lindist3"]
@@ -50,9 +58,9 @@ class Settings(BaseModel):
     method: Method | None = None
     """How the areas agree, unless a command says otherwise; not given: ``admm`` in a balanced case, ``newton`` in a
     multi-phase one."""
-    voltage_kv: Positive = 1.0
+    voltage_kv: Kilovolts = 1.0
     """Nominal line-to-line voltage of a balanced case."""
-    base_kva: Positive = 1000.0
+    base_kva: BaseKva = 1000.0
     """Per-phase power base of all per-unit quantities."""
     substation_bus: str = ""
     substation_v_pu: VoltagePu = 1.0
@@ -69,15 +77,15 @@ class Settings(BaseModel):
     capacitor_model: CapacitorModel = "constant_impedance"
     """A capacitor gives its rated kvar times the squared voltage, or, ``constant_power``, its rated kvar at any."""
 
-    periods: Annotated[int, Field(ge=1)] = 24
+    periods: Periods = 24
     """Horizon: the middle rows of profiles.csv."""
-    dt_hours: Positive = 1.0
-    price_high_per_kwh: float | None = None
-    price_low_per_kwh: float | None = None
+    dt_hours: Hours = 1.0
+    price_high_per_kwh: Number | None = None
+    price_low_per_kwh: Number | None = None
     """$ per kWh of substation energy, instead of a price column; negative where taking energy is paid for."""
     price_high_share: Share = 0.4
     """Share of the horizon, the hours of highest load, that pays the high price."""
-    export_price_per_kwh: float | None = None
+    export_price_per_kwh: Number | None = None
     """$ per kWh that energy earns which flows back out of the feeder at the substation; not given: the price of its
     period. It may not be above that price in any period."""
 
@@ -101,12 +109,12 @@ class Settings(BaseModel):
     """Share of the load buses that get a PV system / a battery, evenly along buses.csv."""
     der_fraction: NotNegative = 0.33
     """Rated PV and battery power as a fraction of the rated load at the bus."""
-    pv_inverter_ratio: Annotated[float, Field(ge=1)] = 1.2
-    battery_inverter_ratio: Annotated[float, Field(ge=1)] = 1.2
+    pv_inverter_ratio: Ratio = 1.2
+    battery_inverter_ratio: Ratio = 1.2
     """Inverter kVA per rated kW."""
     battery_hours: Positive = 4.0
     """Energy capacity per rated power."""
-    temperature_coefficient: Annotated[float, Field(ge=-0.05, le=0.05)] = -0.004
+    temperature_coefficient: Annotated[float, DIGITS, Field(ge=-0.05, le=0.05)] = -0.004
     """Change of PV power per K of cell temperature above 25 deg C, over that at 25; with the column cell_c."""
     wind_cut_in_mps: NotNegative = 3.0
     wind_rated_mps: Positive = 12.0

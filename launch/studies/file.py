@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 from tieflow.common.errors import CaseError, did_you_mean, shown
 from tieflow.common.feeder.branch_limits import BranchLimit
 from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind
-from tieflow.common.inputs.settings import Positive, Share, check_names
+from tieflow.common.inputs.numbers import Positive, Rounds, Share, Tolerance
+from tieflow.common.inputs.settings import check_names
 from tieflow.common.inputs.tables import Row, explain
 from tieflow.common.inputs.toml import read_toml
 from tieflow.launch.runs.plain_rule import Rule
@@ -85,8 +86,8 @@ class StudyFile(Row):
     method: str | None = None
     """None: the case's own"""
     areas: Areas | None = None
-    tolerance: Annotated[float, Field(ge=1e-9, le=1)] = 1e-5
-    max_rounds: Annotated[int, Field(ge=1)] = 200
+    tolerance: Tolerance = 1e-5
+    max_rounds: Rounds = 200
     monitored_bus: str = ""
     base: str = ""
     """the variant that others are compared with; empty: the first"""
