@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -101,12 +102,13 @@ def _network_of(circuit: str, base_kva: float) -> MultiphaseFeeder:
 def find_case(name: str) -> Path:
     """The folder of a shipped case, or the folder itself. Raises CaseError when there is neither."""
     folder = Path(name)
-    if (folder / "case.toml").is_file():
+    # Of a name that is too long for one, a Path would raise.
+    if os.path.isfile(folder / "case.toml"):
         return folder
     shipped = resources.files("tieflow.launch") / "cases"
-    if Path(name).name == name and (shipped / name / "case.toml").is_file():
+    if Path(name).name == name and os.path.isfile(str(shipped / name / "case.toml")):
         return Path(str(shipped / name))
-    if folder.is_dir():
+    if os.path.isdir(folder):
         raise CaseError(f"{folder}: no case.toml in this folder. See 'Case format' in the README.")
     known = [entry.name for entry in shipped.iterdir() if (entry / "case.toml").is_file()]
     raise CaseError(f"case '{name}': no such folder and no shipped case of that name.{did_you_mean(name, known)}")

@@ -86,6 +86,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "studies.md"
         ('title = "A', 'areas = 0\ntitle = "A', r"study\.toml: areas: must be a number of areas, or the path of an a"),
         ('title = "A', 'commands = "solve"\ntitle = "A', r"study\.toml: commands: must be a list \(got 'solve'\)"),
         ("[rule]", '[profiles]\ncsv = "none.csv"\n\n[rule]', r"\[profiles\]: csv: .*none\.csv: no such file\. The pat"),
+        ("[rule]", f'[profiles]\ncsv = "{"x" * 300}"\n\n[rule]', r"\[profiles\]: csv: .*x: no such file\. The path"),
         (
             "[rule]",
             "[settings]\nperiod = 3\n\n[rule]",

@@ -140,6 +140,8 @@ def explain(error: ValidationError) -> str:
     message = message.replace("a valid tuple", "a list")
     if first["type"] == "value_error":
         return f"{key}: {message}" if key else message
+    if first["type"] == "int_parsing_size":
+        message = "a whole number of fewer digits"
     value = first["input"]
     hint = f" {POINTS}" if isinstance(value, str) and DECIMAL_COMMA.fullmatch(value) else ""
     return f"{key}: must be {message} (got {shown(value)}).{hint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -178,7 +179,7 @@ def partition_command(case_name: str, areas: str, out: Path | None, force: bool,
     partition_report(console, found)
     if areas.isdecimal():
         folder = Path(case_name)
-        path = out or (folder if (folder / "case.toml").is_file() else Path()) / "areas.csv"
+        path = out or (folder if os.path.isfile(folder / "case.toml") else Path()) / "areas.csv"
         skip = 0 if case.is_balanced else 1
         write_areas(path, found.buses[skip:], found.area_of[skip:], overwrite=force)
         console.print(f"Areas: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -138,7 +139,8 @@ def read_study_file(name: str) -> StudyFile:
 
 def find_study(name: str) -> Path:
     """A study file, or that of a shipped study. Raises CaseError when there is neither."""
-    if Path(name).is_file():
+    # Of a name that is too long for one, a Path would raise.
+    if os.path.isfile(name):
         return Path(name)
     known = shipped_studies()
     if name in known:
@@ -178,7 +180,7 @@ def _check_study(study: StudyFile) -> None:
     check_names(study.settings, f"{path}, [settings]")
     _check_device_entries(study)
     own = study.profiles_path
-    if own is not None and not own.is_file():
+    if own is not None and not os.path.isfile(own):
         raise CaseError(f"{path}, [profiles]: csv: {own}: no such file. The path begins at the study file.")
     for name in names:
         if names.count(name) > 1:

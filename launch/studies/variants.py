@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def case_folder(study: StudyFile, asked: Asked) -> Path:
         return find_case(asked.case)
     if study.case:
         beside = study.path.parent / study.case
-        return beside if (beside / "case.toml").is_file() else find_case(study.case)
+        return beside if os.path.isfile(beside / "case.toml") else find_case(study.case)
     hint = f" {study.case_hint.rstrip('.')}." if study.case_hint else ""
     raise CaseError(
         f"{study.path}: the study names no case, for its feeder is not shipped.{hint} Name your copy with --case "
