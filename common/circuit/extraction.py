@@ -18,7 +18,7 @@ from opendssdirect import DSSException, dss
 
 from tieflow.common.arrays import Bools, Complexes, Floats
 from tieflow.common.circuit.engine import POWERLESS, active_is_open, bus_table, name_list
-from tieflow.common.circuit.loads import Node, read_legs
+from tieflow.common.circuit.loads import Node, read_legs, refuse_powers
 from tieflow.common.circuit.shapes import shape_values
 from tieflow.common.errors import CaseError, SolverError
 from tieflow.common.feeder.multiphase import GROUND, Element, MultiphaseFeeder
@@ -100,6 +100,7 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
 
     Raises CaseError naming the element that cannot be modelled and what to do.
     """
+    refuse_powers(engine)
     source, elements, shunts = _elements(engine)
     root = source.nodes[0][0]
     parent_of, branch_of = _tree(root, elements)
