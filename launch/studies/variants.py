@@ -103,6 +103,8 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
     case = commanded(_read(study, variant, folder, asked, where), study.commands, f"{study.path}, commands")
     try:
         case = scaled(case, variant.load_factor)
+        if not case.is_balanced:
+            case.network  # noqa: B018 - a power that no load has is found while reading the circuit
     except CaseError as error:
         raise CaseError(f"{where}: {error}") from None
     case = with_limits(case, study.branch_limits, f"{study.path}, branch_limits")
