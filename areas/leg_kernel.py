@@ -51,9 +51,9 @@ def leg_values(
 
     ``a`` and ``b`` (leg,) are nodes, -1 for one whose voltage is no unknown; ``laws`` (load leg, 12) as
     ``common.feeder.load_law.law_table``, the load legs come first; ``owner`` and ``share`` (device leg,). ``x``
-    (4 nodes, T) and ``multiplier`` alike: real V, real I, imaginary V, imaginary I, and the equations in the same order;
-    ``scale`` (load leg, T); ``power_price`` (T,) what a unit of the loads' real power costs; ``device_p`` and ``device_q``
-    (device, T).
+    (4 nodes, T) and ``multiplier`` alike: real V, real I, imaginary V, imaginary I, and the equations in this order;
+    ``scale`` (load leg, T); ``power_price`` (T,) what a unit of the loads' real power costs; ``device_p`` and
+    ``device_q`` (device, T).
     """
     periods = x.shape[1]
     loads = laws.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from tieflow.common.errors import CaseError, counted, did_you_mean
 from tieflow.common.feeder.balanced import BranchRow, BusRow, Feeder, make_feeder
@@ -34,7 +35,7 @@ from tieflow.common.inputs.devices import (
 )
 from tieflow.common.inputs.horizon import Horizon, read_horizon
 from tieflow.common.inputs.settings import Settings, read_settings
-from tieflow.common.inputs.tables import Row, read_table
+from tieflow.common.inputs.tables import Row, explain, read_table
 
 RowType = TypeVar("RowType", bound=Row)
 
@@ -116,12 +117,13 @@ def _network_of(circuit: str, base_kva: float) -> MultiphaseFeeder:
 def find_case(name: str) -> Path:
     """The folder of a shipped case, or the folder itself. Raises CaseError when there is neither."""
     folder = Path(name)
-    if (folder / "case.toml").is_file():
+    # Of a name that is too long for one, a Path would raise.
+    if os.path.isfile(folder / "case.toml"):
         return folder
     shipped = resources.files("tieflow.launch") / "cases"
-    if Path(name).name == name and (shipped / name / "case.toml").is_file():
+    if Path(name).name == name and os.path.isfile(str(shipped / name / "case.toml")):
         return Path(str(shipped / name))
-    if folder.is_dir():
+    if os.path.isdir(folder):
         raise CaseError(f"{folder}: no case.toml in this folder. See 'Case format' in the README.")
     known = [entry.name for entry in shipped.iterdir() if (entry / "case.toml").is_file()]
     raise CaseError(f"case '{name}': no such folder and no shipped case of that name.{did_you_mean(name, known)}")
@@ -212,16 +214,29 @@ def pick_evenly(loads: Sequence[BusRow], percent: float) -> list[BusRow]:
     return [loads[i] for i in picks]
 
 
+def _default(row_type: type[RowType], row: BusRow, **fields: float) -> RowType:
+    """A device that settings place at a bus. Raises CaseError for a rating that none has."""
+    try:
+        return row_type.model_validate({"bus": row.bus, **fields})
+    except ValidationError as error:
+        raise CaseError(
+            f"case.toml: the device that it places at bus '{row.bus}', by p_load_kw = {row.p_load_kw:g} there: "
+            f"{explain(error)} Change the load, or der_fraction and the ratios; with pv_percent = battery_percent = 0 "
+            "tables alone place devices."
+        ) from None
+
+
 def _default_pv(row: BusRow, settings: Settings) -> PV:
     rated = settings.der_fraction * row.p_load_kw
-    return PV(bus=row.bus, p_rated_kw=rated, s_rated_kva=settings.pv_inverter_ratio * rated)
+    return _default(PV, row, p_rated_kw=rated, s_rated_kva=settings.pv_inverter_ratio * rated)
 
 
 def _default_battery(row: BusRow, settings: Settings) -> Battery:
     rated = settings.der_fraction * row.p_load_kw
     middle = (settings.soc_min + settings.soc_max) / 2
-    return Battery(
-        bus=row.bus,
+    return _default(
+        Battery,
+        row,
         p_rated_kw=rated,
         s_rated_kva=settings.battery_inverter_ratio * rated,
         energy_kwh=settings.battery_hours * rated,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import reprlib
 from collections.abc import Iterable
 
 EXIT_CONVERGED = 0
@@ -14,6 +15,8 @@ EXIT_NOT_CONFIRMED = 4
 EXIT_OVERSTEPPED = 5
 SHOWN_NAMES = 60
 """of a list of known names: a feeder can have thousands of buses"""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
 
 
 class TieflowError(Exception):
@@ -45,6 +48,13 @@ def way_out(error: OSError, what: str = "path") -> str:
     if error.errno == errno.ENOENT:
         return f"Make the folder above it first (mkdir -p), or choose another {what}."
     return f"Choose another {what}."
+
+
+def shown(value: object) -> str:
+    """A value of the user's, in short: one may be long, or nested deeply."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _SHORT.repr(value)
 
 
 def counted(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -314,3 +315,28 @@ def test_a_wrong_row_of_a_device_table_is_not_blamed_on_the_circuit(tmp_path: Pa
     with pytest.raises(CaseError, match="flexible_loads.csv, line 2: down") as caught:
         read_case(str(folder))
     assert "circuit.dss" not in str(caught.value)
+
+
+@pytest.mark.parametrize("phases", ["1-1", "1.1", "1.2.3.2", "01.1"])
+def test_a_phase_that_a_device_has_twice_is_refused(small: Path, phases: str) -> None:
+    (small / "pv.csv").write_text(f"bus,p_rated_kw,s_rated_kva,phases\nc,30,36,{phases}\n")
+    assert re.search(r"pv\.csv, line 2: phases: phase \d appears twice in '.*'\. Connect it", complaint(small))
+
+
+def test_a_case_as_a_spreadsheet_with_decimal_commas_saves_it_is_the_same(small: Path) -> None:
+    expected = read_case(str(small))
+    for path in small.glob("*.csv"):
+        text = path.read_text().replace(",", ";").replace(".", ",").replace("\n", ";;\r\n")
+        path.write_bytes(("\ufeff" + text).encode())
+    found = read_case(str(small))
+    for name in ("settings", "buses", "branches", "pv", "batteries", "areas"):
+        assert getattr(found, name) == getattr(expected, name)
+    assert found.horizon.load.tolist() == expected.horizon.load.tolist()
+
+
+def test_a_profile_may_have_any_name(small: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("hour,_sun,model_dump,copy,shape_0\n0,1,2,3,4\n1,1,2,3,4\n2,1,2,3,4\n3,1,2,3,4\n")
+    shapes = read_case(str(small), profiles=own).horizon.shapes
+    found = {name: shape.tolist() for name, shape in shapes.items()}
+    assert found == {"_sun": [1, 1], "model_dump": [2, 2], "copy": [3, 3], "shape_0": [4, 4]}

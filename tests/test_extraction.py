@@ -109,6 +109,20 @@ def test_a_bus_without_a_base_voltage_is_refused() -> None:
         extract_feeder(compiled(HEAD), 1000.0)
 
 
+@pytest.mark.parametrize("pu", [1e-3, 1e3, 1e9])
+def test_a_source_whose_voltage_is_far_from_every_base_is_refused_by_name(pu: float) -> None:
+    with pytest.raises(
+        CaseError, match=r"without load the voltages lie between .* pu. Let basekv and pu of vsource\.source, and the"
+    ):
+        feeder_of(f"edit vsource.source pu={pu}")
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300"])
+def test_an_element_whose_admittance_none_has_is_refused_by_name(value: str) -> None:
+    with pytest.raises(CaseError, match=r"line\.bc: no element has an admittance of .* S\. Correct its impedance"):
+        feeder_of(f"new line.bc bus1=b bus2=c length=1 c1={value}")
+
+
 def test_a_circuit_that_opendss_refuses_is_refused_in_its_words() -> None:
     with pytest.raises(CaseError, match=re.compile("OpenDSS refuses the circuit.*nonsense", re.DOTALL)):
         compiled(text("new line.bc bus1=b bus2=c nonsense=3"))

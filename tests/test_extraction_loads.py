@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_circuits import feeder_of
 
+from tieflow.common.errors import CaseError
 from tieflow.common.feeder.multiphase import FIXED, Legs, MultiphaseFeeder
 
 
@@ -51,3 +52,15 @@ def test_a_generator_is_a_load_with_the_other_sign_that_no_profile_scales() -> N
     assert feeder.legs.name == ("generator.g",)
     assert feeder.legs.s[0] == pytest.approx(-0.05 - 0.02j)
     assert feeder.legs.shape == (FIXED,)
+
+
+@pytest.mark.parametrize("value", ["1e308", "nan", "inf", "-1e10"])
+@pytest.mark.parametrize("what", ["kw", "kvar"])
+def test_a_power_that_no_load_or_generator_has_is_refused_by_name(what: str, value: str) -> None:
+    power = {"kw": "100", "kvar": "30"} | {what: value}
+    for kind in ("load", "generator"):
+        given = " ".join(f"{key}={number}" for key, number in power.items())
+        with pytest.raises(
+            CaseError, match=rf"{kind}\.u: {what} must be -1e\+09 to 1e\+09 \(got .*\)\. Check its unit"
+        ):
+            feeder_of(f"new {kind}.U bus1=b phases=3 kv=12.47 {given}")

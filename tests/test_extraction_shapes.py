@@ -93,6 +93,9 @@ def test_a_shape_of_another_kind_is_followed(name: str, shape: str, dt: float) -
         ("npts=3 interval=0 hour=(6 3 9) mult=(0.4 0.8 1)", ("rising hours", "hour=(...)")),
         ("npts=3 interval=0 mult=(0.4 0.8 1)", ("rising hours", "interval=1")),
         ("npts=24 interval=1", ("npts=24", "mult=")),
+        ("npts=3 interval=1 mult=(0.4 nan 1)", ("multipliers", "-1e+09 to 1e+09", "mult=")),
+        ("npts=3 interval=1 mult=(0.4 1e308 1)", ("multipliers", "-1e+09 to 1e+09", "mult=")),
+        ("npts=3 interval=1e-320 mult=(0.4 0.8 1)", ("interval", "1e-06 to 1e+09")),
     ],
 )
 def test_a_shape_that_does_not_scale_a_load_is_refused_by_name(shape: str, words: tuple[str, ...]) -> None:

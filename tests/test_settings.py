@@ -237,3 +237,11 @@ def test_an_override_that_is_no_pair_shows_how_to_write_one(text: str) -> None:
 def test_an_override_of_an_unknown_key_suggests_the_nearest() -> None:
     with pytest.raises(CaseError, match="Did you mean 'v_max_pu'"):
         parse_override("vmax_pu=1.05")
+
+
+def test_toml_that_is_nested_too_deeply_is_one_line(tmp_path: Path) -> None:
+    path = case_toml(tmp_path, f"{MINIMAL}title = {'[' * 9999}{']' * 9999}\n")
+    assert complaint(path) == f"{path}: lists or tables nested too deeply. Remove brackets."
+    path = case_toml(tmp_path, f"{MINIMAL}title{'.a' * 9999} = 1\n")
+    assert complaint(path).startswith(f"{path}: title: must be a valid string (got {{'a': ")
+    assert len(complaint(path)) < 300

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from tieflow.common.errors import CaseError
-from tieflow.common.inputs.tables import Row, read_table
+from tieflow.common.inputs.tables import Row, read_header, read_table
 
 
 class Meter(Row):
@@ -122,3 +122,53 @@ def test_an_empty_cell_without_a_default_is_missing(tmp_path: Path, row: str, co
 
 def test_a_quote_that_is_never_closed_is_named_with_its_file(tmp_path: Path) -> None:
     assert "not valid CSV" in complaint(table(tmp_path, 'power_kw,bus\n1,x\n1,"y\n2,z\n'))
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_as_a_spreadsheet_with_decimal_commas_saves_it_is_read(tmp_path: Path, mark: str) -> None:
+    lines = ["bus;power_kw;limit_kw;;", "x;1,5;2e1;;", ";;;;", "y;-,25;;;", "z;1.5;+0,2e1;;"]
+    path = table(tmp_path, "\ufeff" + "\r\n".join(lines).replace(";", mark) + "\r\n")
+    assert read_table(path, Meter) == [
+        Meter(bus="x", power_kw=1.5, limit_kw=20),
+        Meter(bus="y", power_kw=-0.25),
+        Meter(bus="z", power_kw=1.5, limit_kw=2),
+    ]
+    assert read_header(path) == ["bus", "power_kw", "limit_kw"]
+
+
+def test_a_name_keeps_its_comma_where_numbers_have_decimal_commas(tmp_path: Path) -> None:
+    assert read_table(table(tmp_path, "bus;power_kw\n1,5;1,5\n"), Meter) == [Meter(bus="1,5", power_kw=1.5)]
+
+
+def test_a_thousands_point_beside_a_decimal_comma_is_refused(tmp_path: Path) -> None:
+    assert "line 2: power_kw: must be" in complaint(table(tmp_path, "bus;power_kw\nx;1.234,5\n"))
+
+
+def test_empty_columns_at_the_end_do_no_harm(tmp_path: Path) -> None:
+    assert read_table(table(tmp_path, "bus,power_kw,,\nx,1,,\ny,2\nz,3,\n"), Meter)[2] == Meter(bus="z", power_kw=3)
+    assert read_table(table(tmp_path, "bus,power_kw\nx,1,\n"), Meter) == [Meter(bus="x", power_kw=1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "bus,power_kw\nx,1,5\n",
+            "line 2: 3 values for 2 columns (bus,power_kw). If a number has a decimal comma: write",
+        ),
+        (
+            'bus,power_kw\nx,"1,5"\n',
+            "(got '1,5'). Write numbers with a decimal point, as in 1.5, or separate columns by",
+        ),
+        (
+            "bus,power_kw\nx;1\n",
+            "line 2: 1 values for 2 columns (bus,power_kw). The row has semicolons, the header commas",
+        ),
+        ("bus;power_kw,limit_kw\nx;1,2\n", "column 'bus;power_kw': the header has both commas and other separators"),
+        ("bus;power_kw\nx,1\n", "line 2: 1 values for 2 columns (bus;power_kw)"),
+        ("bus,,power_kw\nx,,1\n", "column 2 has no name in the header. Name or remove it"),
+        ("bus,power_kw,\nx,1,2\n", "line 2: 3 values for 2 columns"),
+    ],
+)
+def test_a_table_whose_separators_disagree_names_the_cause(tmp_path: Path, text: str, words: str) -> None:
+    assert words in complaint(table(tmp_path, text))

@@ -34,6 +34,30 @@ def refusal(folder: Path, old: str, new: str) -> str:
     return str(found.error)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "load_factor = 1e9",
+            "variant 'full': load_factor = 1e+09: bus 'a': p_load_kw: must be -1e+09 to 1e+09 (got 1000",
+        ),
+        (
+            "pv_penetration = 1e9",
+            "variant 'full': pv_penetration = 1e+09: bus 'c': p_rated_kw: must be 1e-06 to 1e+09",
+        ),
+    ],
+)
+def test_a_factor_that_takes_a_power_out_of_its_range_is_refused_with_its_bus(
+    small: Path, line: str, words: str
+) -> None:
+    assert words in refusal(small.parent, 'name = "full"', f'name = "full"\n{line}')
+
+
+def test_a_factor_that_takes_a_circuits_load_out_of_its_range_is_refused_with_its_variant(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=r"thirteen\.toml, variant 'v': load\.671: kw must be -1e\+09 to 1e\+09"):
+        thirteen(tmp_path, "load_factor = 1e9")
+
+
 def thirteen(folder: Path, variant: str, devices: str = "") -> Resolved:
     """A variant of the multi-phase case with one PV system at bus 675."""
     pv = '[devices.sun]\nkind = "pv"\nbus = 675\np_rated_kw = 300\ns_rated_kva = 360\n'

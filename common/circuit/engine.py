@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def new_context() -> Engine:
 
 def compile_model(master: Path, commands: Sequence[str]) -> Engine:
     """Compile a model and run ``commands`` on it. Raises CaseError for whatever the engine refuses."""
-    if not master.is_file():
+    if not os.path.isfile(master):
         raise CaseError(f"{master}: no such file. Name the OpenDSS file that builds the circuit (often Master.dss).")
     engine = new_context()
     # Not resolve(): files beside a link are looked for beside the link.

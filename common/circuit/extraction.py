@@ -18,7 +18,7 @@ from opendssdirect import DSSException, dss
 
 from tieflow.common.arrays import Bools, Complexes, Floats
 from tieflow.common.circuit.engine import POWERLESS, active_is_open, bus_table, name_list
-from tieflow.common.circuit.loads import Node, read_legs
+from tieflow.common.circuit.loads import Node, read_legs, refuse_powers
 from tieflow.common.circuit.shapes import shape_values
 from tieflow.common.errors import CaseError, SolverError
 from tieflow.common.feeder.multiphase import GROUND, Element, MultiphaseFeeder
@@ -36,6 +36,10 @@ UNGROUNDED = 1e5
 """ratio of phase-to-phase to phase-to-ground admittance above which a secondary counts as ungrounded"""
 FLOATING_PU = 1e9
 """voltage that currents of about 1 pu into every node cause where nothing but rounding ties a node to ground"""
+MOST_SIEMENS = 1e15
+"""of an element: OpenDSS's own switches have a thousand"""
+MOST_PU = 10.0
+"""no feeder has such voltage without load"""
 KM_PER_UNIT = (np.nan, 1.609344, 0.3048, 1.0, 1e-3, 0.3048e-3, 0.0254e-3, 1e-5, 1e-6)
 """by OpenDSS's number of a unit of length: none, mi, kft, km, m, ft, in, cm, mm"""
 _TABLES = {"pvsystem": "pv.csv", "storage": "batteries.csv"}
@@ -96,6 +100,7 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
 
     Raises CaseError naming the element that cannot be modelled and what to do.
     """
+    refuse_powers(engine)
     source, elements, shunts = _elements(engine)
     root = source.nodes[0][0]
     parent_of, branch_of = _tree(root, elements)
@@ -139,7 +144,9 @@ def extract_feeder(engine: Any, base_kva: float) -> MultiphaseFeeder:
     feeder = replace(feeder, grounded=_grounded(feeder))
     _refuse_floating_loads(feeder)
     emf = _emf(engine, source) / node_base[: feeder.roots]
-    return replace(feeder, v_no_load=_no_load(feeder, emf))
+    feeder = replace(feeder, v_no_load=_no_load(feeder, emf))
+    _refuse_no_voltage(feeder, source.name)
+    return feeder
 
 
 def load_shapes(engine: Any, hours: Sequence[int], dt: float) -> dict[str, Floats]:
@@ -175,6 +182,12 @@ def _elements(engine: Any) -> tuple[_Raw, list[_Raw], list[_Raw]]:
             kinds.append("source" if kind == "vsource" else "shunt" if len(buses) == 1 else "branch")
     found: dict[str, list[_Raw]] = {"source": [], "branch": [], "shunt": []}
     for kind, raw in zip(kinds, _raws(read), strict=True):
+        # NaN fails the comparison too.
+        if not (np.abs(raw.y) < MOST_SIEMENS).all():
+            raise CaseError(
+                f"{raw.name}: no element has an admittance of {np.abs(raw.y).max():.3g} S. Correct its impedance, "
+                "capacitance or length."
+            )
         found[kind].append(raw)
     sources = found["source"]
     if len(sources) != 1:
@@ -336,6 +349,16 @@ def _refuse_floating_loads(feeder: MultiphaseFeeder) -> None:
             f"{name} at node {node} is connected to ground behind an ungrounded transformer secondary, whose voltage "
             "to ground is not defined. Ground the secondary (conn=wye), or connect the load between phases."
         )
+
+
+def _refuse_no_voltage(feeder: MultiphaseFeeder, source: str) -> None:
+    v_pu = np.abs(feeder.v_no_load)
+    if feeder.limited.any() and v_pu.max() < MOST_PU:
+        return
+    raise CaseError(
+        f"without load the voltages lie between {v_pu.min():.3g} and {v_pu.max():.3g} pu. Let basekv and pu of "
+        f"{source}, and the voltages of transformers, fit 'set voltagebases=[...]'."
+    )
 
 
 def _no_load(feeder: MultiphaseFeeder, emf: Complexes) -> Complexes:

@@ -13,6 +13,7 @@ from tieflow.common.circuit.engine import active_is_open
 from tieflow.common.circuit.shapes import refuse_shape
 from tieflow.common.errors import CaseError
 from tieflow.common.feeder.multiphase import FIXED, GROUND, Legs
+from tieflow.common.inputs.numbers import MOST
 
 Node = tuple[str, int]
 """bus and OpenDSS's node number"""
@@ -44,6 +45,17 @@ class _Row:
     volts: float
     part: _Part
     shape: str
+
+
+def refuse_powers(engine: Any) -> None:
+    """Raises CaseError naming a load or generator whose power none has: its circuit has no solution to look at."""
+    for kind, units in (("load", engine.Loads), ("generator", engine.Generators)):
+        for _ in units:
+            for what, value in (("kw", units.kW()), ("kvar", units.kvar())):
+                # NaN fails the comparison too.
+                if not abs(value) <= MOST:
+                    name = f"{kind}.{units.Name().lower()}"
+                    raise CaseError(f"{name}: {what} must be {-MOST:g} to {MOST:g} (got {value:g}). Check its unit.")
 
 
 def read_legs(engine: Any, index: Mapping[Node, int], node_base: Floats, base_kva: float) -> Legs:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tieflow.common.arrays import Floats
 from tieflow.common.errors import CaseError
+from tieflow.common.inputs.numbers import LEAST, MOST
 
 
 def shape_values(engine: Any, name: str, ends: Floats) -> Floats:
@@ -22,6 +23,13 @@ def shape_values(engine: Any, name: str, ends: Floats) -> Floats:
             f"{called} gives kW itself (useactual=yes), not multipliers of rated power. Divide its values by the rated "
             "kW, with useactual=no, or disable what follows it."
         )
+    # NaN fails the comparison too.
+    if not (np.abs(values) <= MOST).all():
+        raise CaseError(
+            f"{called} has multipliers that are none: they must be {-MOST:g} to {MOST:g}. Correct mult=(...)."
+        )
+    if not interval <= MOST or 0 < interval < LEAST:
+        raise CaseError(f"{called} has an interval of {interval:g} h: it must be {LEAST:g} to {MOST:g}. Correct it.")
     if len(values) != shape.Npts():
         raise CaseError(f"{called} has npts={shape.Npts()}, but other than that many values. Give all in mult=(...).")
     if interval > 0:

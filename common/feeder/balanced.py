@@ -9,16 +9,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.errors import CaseError
 from tieflow.common.feeder.places import Places
 from tieflow.common.inputs.devices import BusName
-from tieflow.common.inputs.settings import NotNegative, Positive, Settings
+from tieflow.common.inputs.numbers import NotNegative, Number, Ohm, Positive
+from tieflow.common.inputs.settings import Settings
 from tieflow.common.inputs.tables import Row
 
 
@@ -26,8 +25,8 @@ class BusRow(Row):
     """A line of buses.csv: rated load and fixed shunt capacitor, per phase."""
 
     bus: BusName
-    p_load_kw: float = 0.0
-    q_load_kvar: float = 0.0
+    p_load_kw: Number = 0.0
+    q_load_kvar: Number = 0.0
     q_cap_kvar: NotNegative = 0.0
 
 
@@ -36,8 +35,8 @@ class BranchRow(Row):
 
     from_bus: BusName
     to_bus: BusName
-    r_ohm: Annotated[float, Field(ge=0)]
-    x_ohm: Annotated[float, Field(ge=0)]
+    r_ohm: Ohm
+    x_ohm: Ohm
     i_max_a: Positive | None = None
     s_max_kva: Positive | None = None
     """at either end"""

@@ -14,7 +14,7 @@ from pydantic import Field
 from tieflow.common.arrays import Ints
 from tieflow.common.errors import CaseError, did_you_mean
 from tieflow.common.feeder.multiphase import MultiphaseFeeder
-from tieflow.common.inputs.settings import Positive
+from tieflow.common.inputs.numbers import Positive
 from tieflow.common.inputs.tables import Row
 
 TABLE = "branch_limits.csv"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
+
 from tieflow.common.arrays import Bools, Floats, Ints
 
 
@@ -26,6 +28,11 @@ class Places:
     @property
     def plural(self) -> str:
         return "buses" if self.noun == "bus" else "nodes"
+
+    @property
+    def looked_at(self) -> Bools:
+        """(place,) whose voltages are told: those with limits; of a feeder of one bus, whose voltage is given, all."""
+        return self.limited if self.limited.any() else np.ones_like(self.limited)
 
     @cached_property
     def index(self) -> dict[str, int]:

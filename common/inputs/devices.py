@@ -10,13 +10,26 @@ from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from tieflow.common.inputs.settings import Efficiency, NotNegative, Positive, Share
+from tieflow.common.inputs.numbers import Efficiency, NotNegative, Number, Positive, Share
 from tieflow.common.inputs.tables import Row
 
 BusName = Annotated[str, Field(min_length=1)]
-Phases = Annotated[str, Field(pattern=r"^(\d+(\.\d+)*|\d+-\d+)?$")]
+
+
+def _different(phases: str) -> str:
+    numbers = [int(phase) for phase in phases.replace("-", ".").split(".") if phase]
+    twice = [phase for phase in numbers if numbers.count(phase) > 1]
+    if twice:
+        way = "between two different phases, as in 1-2" if "-" in phases else "of each once, as in 1.2"
+        raise ValueError(f"phase {twice[0]} appears twice in '{phases}'. Connect it {way}.")
+    return phases
+
+
+Phases = Annotated[
+    str, Field(pattern=r"^([0-9]{1,2}(\.[0-9]{1,2})*|[0-9]{1,2}-[0-9]{1,2})?$"), AfterValidator(_different)
+]
 """where a device of a multi-phase feeder is connected, by OpenDSS's node numbers: ``1.2.3`` or ``2`` from each phase to
 ground, ``1-2`` between two phases; empty for all phases of its bus, and on a balanced feeder"""
 
@@ -114,7 +127,7 @@ class FlexibleLoad(Placed):
 
     p_kw: Positive
     """rated"""
-    q_kvar: float
+    q_kvar: Number
     """follows real power in the same ratio"""
     down: Share
     up: NotNegative

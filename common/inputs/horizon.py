@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from pydantic import Field, create_model
 from tieflow.common.arrays import Floats
 from tieflow.common.errors import CaseError
 from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind
-from tieflow.common.inputs.settings import NotNegative, Settings
+from tieflow.common.inputs.numbers import Celsius, NotNegative, Number, RowNumber
+from tieflow.common.inputs.settings import Settings
 from tieflow.common.inputs.tables import Row, read_header, read_table
 
 STC_C = 25.0
@@ -25,12 +26,12 @@ STC_C = 25.0
 class ProfileRow(Row):
     """A line of profiles.csv: one period of the day."""
 
-    hour: Annotated[int, Field(ge=0)]
-    load_pu: float
+    hour: RowNumber
+    load_pu: Number
     pv_pu: NotNegative | None = None
-    price_per_kwh: float | None = None
+    price_per_kwh: Number | None = None
     irradiance_pu: NotNegative | None = None
-    cell_c: float | None = None
+    cell_c: Celsius | None = None
     wind_pu: NotNegative | None = None
     wind_mps: NotNegative | None = None
 
@@ -153,7 +154,8 @@ def _changed(rows: Sequence[ProfileRow], own: Path) -> tuple[list[ProfileRow], d
     header = read_header(own)
     given, shapes = [name for name in header if name in known], [name for name in header if name not in known]
     columns: dict[str, Any] = {name: (known[name].annotation, known[name]) for name in ("hour", *given)}
-    columns |= dict.fromkeys(shapes, (float, ...))
+    # Their names are the user's, and may be none that a field can have.
+    columns |= {f"shape_{i}": (Number, Field(alias=name)) for i, name in enumerate(shapes)}
     model = create_model("OwnRow", __base__=Row, **columns)
     more = read_table(own, model)
     if [getattr(row, "hour", None) for row in more] != [row.hour for row in rows]:
@@ -173,7 +175,9 @@ def _changed(rows: Sequence[ProfileRow], own: Path) -> tuple[list[ProfileRow], d
         row.model_copy(update=dropped | {name: getattr(new, name) for name in given})
         for row, new in zip(rows, more, strict=True)
     ]
-    return changed, {name: np.array([getattr(row, name) for row in more], float) for name in shapes}
+    return changed, {
+        name: np.array([getattr(row, f"shape_{i}") for row in more], float) for i, name in enumerate(shapes)
+    }
 
 
 def _column(path: Path, rows: Sequence[ProfileRow], name: str) -> Floats | None:

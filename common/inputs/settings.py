@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.errors import CaseError, did_you_mean, shown
+from tieflow.common.inputs.numbers import (
+    DIGITS,
+    BaseKva,
+    Efficiency,
+    Hours,
+    Kilovolts,
+    NotNegative,
+    Number,
+    Percent,
+    Periods,
+    Positive,
+    Ratio,
+    Share,
+    VoltagePu,
+)
 from tieflow.common.inputs.tables import explain
+from tieflow.common.inputs.toml import read_toml
 from tieflow.common.inputs.weights import Bases, Weights, check_weights
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Efficiency = Annotated[float, Field(gt=0, le=1)]
-VoltagePu = Annotated[float, Field(ge=0.5, le=1.5, description="per unit, 0.5 to 1.5")]
 
 CapacitorModel = Literal["constant_impedance", "constant_power"]
 Model = Literal["balanced", "multiphase", "lindist3"]
@@ -49,9 +57,9 @@ class Settings(BaseModel):
     method: Annotated[str, Field(min_length=1)] | None = None
     """How the areas agree, unless a command says otherwise; not given: ``admm`` in a balanced case, ``newton`` in a
     multi-phase one. Whether there is such a method is known to ``coordinator.methods``."""
-    voltage_kv: Positive = 1.0
+    voltage_kv: Kilovolts = 1.0
     """Nominal line-to-line voltage of a balanced case."""
-    base_kva: Positive = 1000.0
+    base_kva: BaseKva = 1000.0
     """Per-phase power base of all per-unit quantities."""
     substation_bus: str = ""
     substation_v_pu: VoltagePu = 1.0
@@ -68,15 +76,15 @@ class Settings(BaseModel):
     capacitor_model: CapacitorModel = "constant_impedance"
     """A capacitor gives its rated kvar times the squared voltage, or, ``constant_power``, its rated kvar at any."""
 
-    periods: Annotated[int, Field(ge=1)] = 24
+    periods: Periods = 24
     """Horizon: the middle rows of profiles.csv."""
-    dt_hours: Positive = 1.0
-    price_high_per_kwh: float | None = None
-    price_low_per_kwh: float | None = None
+    dt_hours: Hours = 1.0
+    price_high_per_kwh: Number | None = None
+    price_low_per_kwh: Number | None = None
     """$ per kWh of substation energy, instead of a price column; negative where taking energy is paid for."""
     price_high_share: Share = 0.4
     """Share of the horizon, the hours of highest load, that pays the high price."""
-    export_price_per_kwh: float | None = None
+    export_price_per_kwh: Number | None = None
     """$ per kWh that energy earns which flows back out of the feeder at the substation; not given: the price of its
     period. It may not be above that price in any period."""
 
@@ -100,12 +108,12 @@ class Settings(BaseModel):
     """Share of the load buses that get a PV system / a battery, evenly along buses.csv."""
     der_fraction: NotNegative = 0.33
     """Rated PV and battery power as a fraction of the rated load at the bus."""
-    pv_inverter_ratio: Annotated[float, Field(ge=1)] = 1.2
-    battery_inverter_ratio: Annotated[float, Field(ge=1)] = 1.2
+    pv_inverter_ratio: Ratio = 1.2
+    battery_inverter_ratio: Ratio = 1.2
     """Inverter kVA per rated kW."""
     battery_hours: Positive = 4.0
     """Energy capacity per rated power."""
-    temperature_coefficient: Annotated[float, Field(ge=-0.05, le=0.05)] = -0.004
+    temperature_coefficient: Annotated[float, DIGITS, Field(ge=-0.05, le=0.05)] = -0.004
     """Change of PV power per K of cell temperature above 25 deg C, over that at 25; with the column cell_c."""
     wind_cut_in_mps: NotNegative = 3.0
     wind_rated_mps: Positive = 12.0
@@ -164,14 +172,7 @@ class Settings(BaseModel):
 def read_settings(path: Path, overrides: Mapping[str, object], set_by: str = "--set") -> Settings:
     """Read ``case.toml`` and put the overrides over it. Raises CaseError naming the key, and its file or
     ``set_by``."""
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise CaseError(f"{path}: no such file. A case is a folder with a case.toml in it.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaseError(f"{path}: cannot be read ({error}).") from None
-    except tomllib.TOMLDecodeError as error:
-        raise CaseError(f"{path}: not valid TOML ({error}).") from None
+    _, values = read_toml(path)
     check_names(values, str(path))
     check_names(overrides, set_by)
     given = values | dict(overrides)
@@ -195,7 +196,7 @@ def _check_model(model: object, where: str) -> None:
     if model in MODELS:
         return
     retired = " The linear model is retired: set model = multiphase, the exact one." if model == "lindist3" else ""
-    raise CaseError(f"{where}: model: must be 'balanced' or 'multiphase' (got {model!r}).{retired}")
+    raise CaseError(f"{where}: model: must be 'balanced' or 'multiphase' (got {shown(model)}).{retired}")
 
 
 def parse_override(text: str) -> tuple[str, str]:

@@ -7,10 +7,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tieflow.common.errors import did_you_mean
+from tieflow.common.errors import did_you_mean, shown
+from tieflow.common.inputs.numbers import DIGITS, MOST
 
 IDLE = "idle"
 """the word for bases that are all computed"""
+
+
+LEAST_BASE, MOST_BASE = 1e-9, 1e30
+Weight = Annotated[float, DIGITS, Field(ge=0)]
+"""a base may be any sum over a feeder and a day; ``check_weights`` has the range of what users give"""
 
 
 class Terms(BaseModel):
@@ -18,11 +24,11 @@ class Terms(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    energy: Annotated[float, Field(ge=0)] | None = None
-    battery_use: Annotated[float, Field(ge=0)] | None = None
-    flexibility: Annotated[float, Field(ge=0)] | None = None
-    voltage_deviation: Annotated[float, Field(ge=0)] | None = None
-    losses: Annotated[float, Field(ge=0)] | None = None
+    energy: Weight | None = None
+    battery_use: Weight | None = None
+    flexibility: Weight | None = None
+    voltage_deviation: Weight | None = None
+    losses: Weight | None = None
 
     def given(self) -> dict[str, float]:
         """The numbers that are not zero, by term."""
@@ -43,7 +49,7 @@ def _read(value: object) -> object:
             raise ValueError(f"{twice[0]} appears twice. Keep one of them.")
         value = {name: number.strip() for name, (_, _, number) in zip(names, pairs, strict=True)}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{value!r} is no table of terms. Write it as {{ energy = 0.2, losses = 0.3 }}.")
+        raise ValueError(f"{shown(value)} is no table of terms. Write it as {{ energy = 0.2, losses = 0.3 }}.")
     for name in value:
         if name not in Terms.model_fields:
             raise ValueError(f"unknown term '{name}'.{did_you_mean(str(name), Terms.model_fields)}")
@@ -72,6 +78,9 @@ def check_weights(weights: Terms | None, bases: Terms | None, objective: str, is
     given = weights.given()
     if not given:
         raise ValueError("weights: no term counts. Give one a weight above zero, for example energy = 1.")
+    large = [name for name, weight in given.items() if weight > MOST]
+    if large:
+        raise ValueError(f"weights: {large[0]} = {given[large[0]]:g} is above {MOST:g}. Lower all weights alike.")
     if objective in ("losses", "voltage_deviation"):
         raise ValueError(f"objective = {objective}, but weights say what to minimize. Remove one of the two.")
     if is_balanced and not given.keys() & {"energy", "losses"}:
@@ -80,6 +89,9 @@ def check_weights(weights: Terms | None, bases: Terms | None, objective: str, is
             "model to be tight: give one of the two a weight."
         )
     if bases is not None:
-        nothing = [name for name, value in bases if value == 0]
-        if nothing:
-            raise ValueError(f"weights_bases: {nothing[0]} = 0 is no base. Give one above zero, or leave it out.")
+        for name, base in bases:
+            if base is not None and not LEAST_BASE <= base <= MOST_BASE:
+                raise ValueError(
+                    f"weights_bases: {name} = {base:g} is no base. Give one of {LEAST_BASE:g} to {MOST_BASE:g}, "
+                    "or leave it out."
+                )

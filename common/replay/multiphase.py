@@ -275,4 +275,5 @@ def _volts(engine: Any) -> Complexes:
 
 
 def _complex(pairs: Any) -> Complexes:
-    return np.array(pairs, float).view(complex)
+    # Of nothing the engine has one zero.
+    return np.array(pairs[: len(pairs) // 2 * 2], float).view(complex)

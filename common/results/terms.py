@@ -7,7 +7,7 @@ import numpy as np
 from tieflow.common.case import Case
 from tieflow.common.inputs.devices import column
 from tieflow.common.inputs.objective import UNITS, energy, factors, losses, used, voltage_deviation, wasted
-from tieflow.common.inputs.weights import Terms
+from tieflow.common.inputs.weights import LEAST_BASE, Terms
 from tieflow.common.results.schedule import NetworkState, Schedule, completed, idle_schedule
 
 
@@ -55,4 +55,4 @@ def idle_bases(case: Case, idle: NetworkState) -> Terms:
     terms = objective_terms(case, at_rest, idle)
     terms["battery_use"] = sum(2 * unit.energy_kwh for unit in case.batteries)
     terms["flexibility"] = float(case.horizon.dt * at_rest.flexible_loads["p_kw"].sum())
-    return Terms(**{name: terms[name] for name in UNITS if terms[name] > 0})
+    return Terms(**{name: terms[name] for name in UNITS if terms[name] >= LEAST_BASE})

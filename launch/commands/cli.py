@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -20,6 +21,8 @@ from tieflow.common.ties.cutting import area_numbers
 from tieflow.common.wire.transport import abort, dismiss, end_all, launched_rank, work, world
 from tieflow.coordinator.methods import find_method, method_names
 from tieflow.launch.commands.options import (
+    Real,
+    Whole,
     given_settings,
     json_option,
     print_json,
@@ -44,14 +47,14 @@ case_options = together(
     settings_options,
     click.option(
         "--tolerance",
-        type=click.FloatRange(1e-9, 1.0),
+        type=Real(1e-9, 1.0),
         default=1e-5,
         show_default=True,
         help="Mismatch and change at which areas agree, per unit; newton ends by its first-order residual instead.",
     ),
     click.option(
         "--max-rounds",
-        type=click.IntRange(1),
+        type=Whole(1, 10**6),
         default=200,
         show_default=True,
         help="Rounds after which the run is stored as not converged.",
@@ -76,7 +79,7 @@ def app() -> None:
 @click.option("--method", help=f"One of {', '.join(method_names())}. [default: the case's]")
 @click.option(
     "--starts",
-    type=click.IntRange(1),
+    type=Whole(1, 1000),
     default=1,
     show_default=True,
     help="Starting points of newton or centralized: the best schedule is kept, their spread told.",
@@ -179,7 +182,7 @@ def partition_command(case_name: str, areas: str, out: Path | None, force: bool,
     partition_report(console, found)
     if areas.isdecimal():
         folder = Path(case_name)
-        path = out or (folder if (folder / "case.toml").is_file() else Path()) / "areas.csv"
+        path = out or (folder if os.path.isfile(folder / "case.toml") else Path()) / "areas.csv"
         write_areas(path, found.buses, found.area_of, overwrite=force)
         console.print(f"Areas: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     if as_json:

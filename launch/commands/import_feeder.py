@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def import_feeder(
 
     Raises CaseError for a model that cannot be carried, TieflowError for a folder that is in use or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise TieflowError(f"{folder}: exists and is not empty. Choose another folder, or allow it with --force.")
     circuit = import_circuit(master, commands, keep_taps)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,30 @@ import click
 from tieflow.common.errors import CaseError
 from tieflow.common.inputs.settings import parse_override
 from tieflow.launch.figures.summary import json_ready
+
+
+class Real(click.FloatRange):
+    """A number that an option takes: neither ``nan``, which no range keeps out, nor ``1_0``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(_plain(self, value, param, ctx), param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value} is no number. Give one in the range {self._describe_range()}.", param, ctx)
+        return found
+
+
+class Whole(click.IntRange):
+    """A whole number that an option takes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_plain(self, value, param, ctx), param, ctx)
+
+
+def _plain(kind: Real | Whole, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    if "_" in str(value):
+        kind.fail(f"{value!r} is no number. Write it with digits and a point.", param, ctx)
+    return value
+
 
 Command = TypeVar("Command", bound=Callable[..., int])
 
@@ -38,7 +63,7 @@ run_options = together(
 """a stored run: FILE and, if that is a study's, which of its runs; for ``common.results.study_store.read_run``"""
 
 settings_options = together(
-    click.option("--periods", type=int, help="Length of the horizon, the middle of the day."),
+    click.option("--periods", type=Whole(), help="Length of the horizon, the middle of the day."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the case."),
 )
 

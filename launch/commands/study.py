@@ -13,7 +13,7 @@ from rich.console import Console
 from tieflow.common.errors import EXIT_CONVERGED, TieflowError
 from tieflow.common.results.store import check_writable, replace_file
 from tieflow.common.results.study_store import read_study, stored_digests
-from tieflow.launch.commands.options import given_settings, json_option, print_json, settings_options
+from tieflow.launch.commands.options import Whole, given_settings, json_option, print_json, settings_options
 from tieflow.launch.figures.study import as_json as figures_as_json
 from tieflow.launch.figures.study import figures, table_lines, worst_code
 from tieflow.launch.report.study_console import Watch, print_placements, print_plan, print_study
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--case", "case_name", metavar="CASE", help="A case or case folder instead of the study's.")
 @settings_options
 @click.option("--areas", metavar="N|FILE", help="Cut into N areas, or as FILE says, instead of as the study says.")
-@click.option("--groups", type=click.IntRange(1), help="Variants side by side. [default: ranks / (areas + 1)]")
+@click.option("--groups", type=Whole(1), help="Variants side by side. [default: ranks / (areas + 1)]")
 @click.option("--output", type=click.Path(path_type=Path), help="The HDF5 file. [default: STUDY.h5, here]")
 @click.option(
     "--force", is_flag=True, help="Run again what is stored with the same inputs; write over another study's file."

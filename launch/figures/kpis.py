@@ -179,7 +179,7 @@ def _largest_load(case: Case, state: NetworkState) -> Extreme | None:
 def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats]:
     """Names and voltages, (place, T) pu, of the buses (balanced) or nodes (multi-phase) where limits hold."""
     places = case.feeder.places
-    chosen = places.limited
+    chosen = places.looked_at
     return [name for name, is_chosen in zip(places.names, chosen, strict=True) if is_chosen], state.v_pu[chosen]
 
 

@@ -87,7 +87,7 @@ def distance(case: Case) -> tuple[Floats, Ints, str]:
     Balanced: magnitude of the path's impedance. Multi-phase: length of the path's lines, or where the circuit does not
     tell that of all lines, number of branches; the phases of a bus side by side.
     """
-    chosen = case.feeder.places.limited
+    chosen = case.feeder.places.looked_at
     if case.is_balanced:
         r, x = case.balanced_feeder.path_impedance()
         ohm = (case.settings.voltage_kv / np.sqrt(3)) ** 2 * 1000 / case.settings.base_kva
@@ -190,7 +190,7 @@ def read_area_map(result: Result) -> str:
     of_bus, names = areas(result)
     sizes = np.bincount(of_bus, minlength=len(names))
     if len(names) == 1:
-        return f"The feeder is one area of {sizes[0]} buses."
+        return f"The feeder is one area of {sizes[0]} {'bus' if sizes[0] == 1 else 'buses'}."
     largest, smallest = int(sizes.argmax()), int(sizes.argmin())
     return (
         f"{sizes.sum()} buses in {counted(len(names), 'area')}, from {sizes[smallest]} buses ({names[smallest]}) to "
@@ -207,7 +207,7 @@ def farthest(result: Result) -> tuple[Ints, Floats]:
     """The buses with limits, and of each the voltage farthest from 1 pu over its phases and the day."""
     case = result.case
     _, v = limited_voltages(case, shown_state(result)[0])
-    chosen = case.feeder.places.limited
+    chosen = case.feeder.places.looked_at
     of_row = case.feeder.places.bus[chosen]
     worst = v[np.arange(len(v)), np.abs(v - V_REFERENCE_PU).argmax(axis=1)]
     order = np.lexsort((-np.abs(worst - V_REFERENCE_PU), of_row))
@@ -233,7 +233,7 @@ def price_map(result: Result) -> Figure:
 
 def mean_prices(result: Result) -> tuple[Ints, Floats]:
     """The buses with limits, and of each the mean price over its phases and the day, in what is minimized per kWh."""
-    price, chosen = result.state.nodal_price, result.case.feeder.places.limited
+    price, chosen = result.state.nodal_price, result.case.feeder.places.looked_at
     assert price is not None
     buses, of_bus = np.unique(result.case.feeder.places.bus[chosen], return_inverse=True)
     return buses, np.bincount(of_bus, price[chosen].mean(axis=1)) / np.bincount(of_bus)

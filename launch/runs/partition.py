@@ -122,7 +122,7 @@ def in_areas_of(case: Case, areas: str | None, folder: Path | None = None) -> Ca
     if not areas.strip():
         raise CaseError("--areas is empty. Give a number of areas, or an areas.csv.")
     path = (folder or Path()) / areas
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CaseError(f"areas: {path}: no such file. Give a number of areas, or the path of an areas.csv.")
     return replace(case, areas=tuple(read_table(path, AreaRow)))
 
@@ -280,7 +280,7 @@ def write_areas(path: Path, buses: Sequence[str], area_of: Ints, overwrite: bool
 
     Raises TieflowError when the file is there and may not be replaced, or cannot be written.
     """
-    if path.is_file() and not overwrite:
+    if os.path.isfile(path) and not overwrite:
         raise TieflowError(
             f"{path}: exists, and you may have edited it. Move it away, choose another path, or allow it to be "
             "overwritten."

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from tieflow.common.arrays import Bools, Floats
 from tieflow.common.case import Case
 from tieflow.common.inputs.devices import PV, Battery, Wind
+from tieflow.common.inputs.numbers import MOST_ROWS, RowNumber
 from tieflow.common.inputs.tables import Row
 from tieflow.common.results.result import History, Result
 from tieflow.common.results.schedule import Schedule
@@ -25,17 +25,14 @@ from tieflow.launch.runs.base_run import power_flow, with_bases
 from tieflow.launch.runs.solve import checked, energy_cost, library_versions
 
 PLAIN_RULE = "plain rule"
-MINUTES = 24 * 60
-"""more rows than that no day has"""
-Hour = Annotated[int, Field(ge=0)]
 
 
 class Rule(Row):
     """When batteries charge and discharge: the first and the last row of profiles.csv, both included. A span whose
     first row is after its last goes over midnight."""
 
-    charge_hours: tuple[Hour, Hour] = (10, 15)
-    discharge_hours: tuple[Hour, Hour] = (17, 21)
+    charge_hours: tuple[RowNumber, RowNumber] = (10, 15)
+    discharge_hours: tuple[RowNumber, RowNumber] = (17, 21)
 
     @model_validator(mode="after")
     def _consistent(self) -> Rule:
@@ -136,7 +133,7 @@ def _hours(case: Case, span: tuple[int, int]) -> Bools:
     return hours
 
 
-def _span(span: tuple[int, int], day: int = MINUTES) -> list[int]:
+def _span(span: tuple[int, int], day: int = MOST_ROWS) -> list[int]:
     """Rows of profiles.csv, of which a day has so many."""
     first, last = span
     return list(range(first, last + 1)) if first <= last else [*range(first, day), *range(last + 1)]

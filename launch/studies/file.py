@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from tieflow.common.errors import CaseError, did_you_mean
+from tieflow.common.errors import CaseError, did_you_mean, shown
 from tieflow.common.feeder.branch_limits import BranchLimit
 from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind
-from tieflow.common.inputs.settings import Positive, Share, check_names
+from tieflow.common.inputs.numbers import Positive, Rounds, Share, Tolerance
+from tieflow.common.inputs.settings import check_names
 from tieflow.common.inputs.tables import Row, explain
+from tieflow.common.inputs.toml import read_toml
 from tieflow.coordinator.methods import find_method
 from tieflow.launch.runs.plain_rule import Rule
 
@@ -35,7 +37,7 @@ ABOUT = ("kind", "place", "named", "note")
 def _number_or_file(value: Any) -> Any:
     is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if not is_number and not (isinstance(value, str) and value):
-        raise ValueError(f"must be a number of areas, or the path of an areas.csv (got {value!r}).")
+        raise ValueError(f"must be a number of areas, or the path of an areas.csv (got {shown(value)}).")
     return value
 
 
@@ -85,8 +87,8 @@ class StudyFile(Row):
     method: str | None = None
     """None: the case's own"""
     areas: Areas | None = None
-    tolerance: Annotated[float, Field(ge=1e-9, le=1)] = 1e-5
-    max_rounds: Annotated[int, Field(ge=1)] = 200
+    tolerance: Tolerance = 1e-5
+    max_rounds: Rounds = 200
     monitored_bus: str = ""
     base: str = ""
     """the variant that others are compared with; empty: the first"""
@@ -117,13 +119,7 @@ class StudyFile(Row):
 def read_study_file(name: str) -> StudyFile:
     """Read a study file or a shipped study. Raises CaseError naming the file and the key that is wrong."""
     path = find_study(name)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        given = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaseError(f"{path}: cannot be read ({error}).") from None
-    except tomllib.TOMLDecodeError as error:
-        raise CaseError(f"{path}: not valid TOML ({error}).") from None
+    text, given = read_toml(path)
     keys = [key for key in StudyFile.model_fields if key not in ("path", "text")]
     _check_keys(given, keys, str(path))
     nested: dict[str, Any] = {}
@@ -134,7 +130,7 @@ def read_study_file(name: str) -> StudyFile:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise CaseError(f"{path}: variants: missing. A study needs at least one [[variants]] with a name.")
     nested["variants"] = [
-        _parsed(Variant, table, f"{path}, variant {table.get('name', i + 1)!r}") for i, table in enumerate(tables)
+        _parsed(Variant, table, f"{path}, variant {shown(table.get('name', i + 1))}") for i, table in enumerate(tables)
     ]
     study = _parsed(StudyFile, {**given, **nested, "path": path, "text": text}, str(path))
     _check_study(study)
@@ -143,7 +139,8 @@ def read_study_file(name: str) -> StudyFile:
 
 def find_study(name: str) -> Path:
     """A study file, or that of a shipped study. Raises CaseError when there is neither."""
-    if Path(name).is_file():
+    # Of a name that is too long for one, a Path would raise.
+    if os.path.isfile(name):
         return Path(name)
     known = shipped_studies()
     if name in known:
@@ -170,7 +167,12 @@ def place_of(fields: Mapping[str, Any], where: str) -> str | Place:
     """A device's bus, or the rule that finds it. Raises CaseError for neither or both."""
     if ("bus" in fields) == ("place" in fields):
         raise CaseError(f"{where}: needs either bus or place, the rule that finds a bus. Give one of them.")
-    return str(fields["bus"]) if "bus" in fields else _parsed(Place, fields["place"], f"{where}, place")
+    if "place" in fields:
+        return _parsed(Place, fields["place"], f"{where}, place")
+    bus = fields["bus"]
+    if isinstance(bus, bool) or not isinstance(bus, str | int):
+        raise CaseError(f"{where}: bus: must be a name (got {shown(bus)}). Put it in quotes.")
+    return str(bus)
 
 
 def _check_study(study: StudyFile) -> None:
@@ -178,7 +180,7 @@ def _check_study(study: StudyFile) -> None:
     check_names(study.settings, f"{path}, [settings]")
     _check_device_entries(study)
     own = study.profiles_path
-    if own is not None and not own.is_file():
+    if own is not None and not os.path.isfile(own):
         raise CaseError(f"{path}, [profiles]: csv: {own}: no such file. The path begins at the study file.")
     for name in names:
         if names.count(name) > 1:
@@ -211,8 +213,10 @@ def _check_device_entries(study: StudyFile) -> None:
         kind = fields.get("kind")
         if kind is None:
             raise CaseError(f"{where}: kind: missing. Give it one of {', '.join(KINDS)}.")
+        if not isinstance(kind, str):
+            raise CaseError(f"{where}: kind: must be one of {', '.join(KINDS)}, in quotes (got {shown(kind)}).")
         if kind not in KINDS:
-            raise CaseError(f"{where}: kind '{kind}' is unknown.{did_you_mean(str(kind), KINDS)}")
+            raise CaseError(f"{where}: kind '{kind}' is unknown.{did_you_mean(kind, KINDS)}")
         _check_device(fields, where)
 
 
@@ -221,7 +225,7 @@ def _check_device(fields: Mapping[str, Any], where: str) -> None:
     _check_keys(fields, (*ABOUT, *row.model_fields), where)
     for key in ("named", "note"):
         if not isinstance(fields.get(key, ""), str):
-            raise CaseError(f"{where}: {key}: must be text (got {fields[key]!r}). Put it in quotes.")
+            raise CaseError(f"{where}: {key}: must be text (got {shown(fields[key])}). Put it in quotes.")
     bus = place_of(fields, where)
     device_row(fields, bus if isinstance(bus, str) else "(placed)", where)
 
@@ -239,7 +243,7 @@ def _check_keys(given: Mapping[str, Any], known: tuple[str, ...] | list[str], wh
 
 def _parsed(kind: type[AnyRow], values: Any, where: str) -> AnyRow:
     if not isinstance(values, dict):
-        raise CaseError(f"{where}: must be a table of keys (got {values!r}).")
+        raise CaseError(f"{where}: must be a table of keys (got {shown(values)}).")
     _check_keys(values, list(kind.model_fields), where)
     try:
         return kind.model_validate(values)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from tieflow.common.case import Case, check_devices, find_case, read_case
 from tieflow.common.circuit.text import quoted
@@ -15,14 +17,14 @@ from tieflow.common.errors import CaseError, TieflowError, did_you_mean
 from tieflow.common.feeder.multiphase import multipliers
 from tieflow.common.inputs.devices import Device, FlexibleLoad, labelled
 from tieflow.common.inputs.horizon import PRICE, ProfileRow
-from tieflow.common.inputs.tables import read_header
+from tieflow.common.inputs.tables import explain, read_header
 from tieflow.common.results.study import Placement, digest
 from tieflow.coordinator.methods import find_method
 from tieflow.launch.runs.branch_limits import with_limits
 from tieflow.launch.runs.partition import in_areas_of
 from tieflow.launch.runs.plain_rule import Rule
 from tieflow.launch.runs.solve import Options, library_versions
-from tieflow.launch.studies.file import KINDS, StudyFile, Variant, device_row, place_of
+from tieflow.launch.studies.file import KINDS, AnyRow, StudyFile, Variant, device_row, place_of
 from tieflow.launch.studies.placement import check_bus, placed_bus, shown_phases
 
 PRICES = ("price_high_per_kwh", "price_low_per_kwh")
@@ -88,7 +90,7 @@ def case_folder(study: StudyFile, asked: Asked) -> Path:
         return find_case(asked.case)
     if study.case:
         beside = study.path.parent / study.case
-        return beside if (beside / "case.toml").is_file() else find_case(study.case)
+        return beside if os.path.isfile(beside / "case.toml") else find_case(study.case)
     hint = f" {study.case_hint.rstrip('.')}." if study.case_hint else ""
     raise CaseError(
         f"{study.path}: the study names no case, for its feeder is not shipped.{hint} Name your copy with --case "
@@ -100,7 +102,12 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
     """Raises CaseError, naming file, variant and device, for what does not fit the case."""
     where = f"{study.path}, variant '{variant.name}'"
     case = commanded(_read(study, variant, folder, asked, where), study.commands, f"{study.path}, commands")
-    case = scaled(case, variant.load_factor)
+    try:
+        case = scaled(case, variant.load_factor)
+        if not case.is_balanced:
+            case.multiphase_feeder  # noqa: B018 - a power that no load has is found while reading the circuit
+    except CaseError as error:
+        raise CaseError(f"{where}: {error}") from None
     case = with_limits(case, study.branch_limits, f"{study.path}, branch_limits")
     case = with_limits(case, variant.branch_limits, f"{where}, branch_limits")
     monitored = study.monitored_bus
@@ -110,7 +117,7 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
     units: dict[str, Any] = {field: getattr(case, field) for field, _ in KINDS.values()}
     for unit, placement in placed:
         kind = KINDS[placement.kind][0]
-        units[kind] = labelled([*units[kind], _factored(unit, variant.load_factor)])
+        units[kind] = labelled([*units[kind], _factored(unit, variant.load_factor, where)])
     scale, scaled_by = 1.0, ""
     if variant.pv_penetration is not None:
         rated = sum(unit.p_rated_kw for unit in units["pv"])
@@ -118,7 +125,7 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
             raise CaseError(f"{where}: pv_penetration, but the variant has no PV. Add a device of kind pv.")
         scale = variant.pv_penetration / 100 * peak_load_kw(case) / rated
         scaled_by = f"pv_penetration = {variant.pv_penetration:g}"
-        units["pv"] = tuple(_rated(unit, scale) for unit in units["pv"])
+        units["pv"] = tuple(_rated(unit, scale, f"{where}: {scaled_by}") for unit in units["pv"])
     case = replace(case, **units)
     try:
         check_devices(case)
@@ -172,14 +179,12 @@ def commanded(case: Case, commands: Sequence[str], where: str) -> Case:
 
 
 def scaled(case: Case, factor: float) -> Case:
-    """The case with the rated power of every load of its feeder multiplied."""
+    """The case with the rated power of every load of its feeder multiplied. Raises CaseError for a power that no load
+    has."""
     if factor == 1.0:
         return case
     if case.is_balanced:
-        rows = [
-            row.model_copy(update={"p_load_kw": row.p_load_kw * factor, "q_load_kvar": row.q_load_kvar * factor})
-            for row in case.buses
-        ]
+        rows = [_times(row, factor, f"load_factor = {factor:g}", "p_load_kw", "q_load_kvar") for row in case.buses]
         return replace(case, buses=tuple(rows))
     # Loads OpenDSS.
     from tieflow.common.circuit.extraction import compiled
@@ -248,15 +253,24 @@ def _told(placement: Placement, factor: float, reason: str) -> Placement:
     return replace(placement, rated_kw=placement.rated_kw * factor, note=note)
 
 
-def _factored(unit: Device, factor: float) -> Device:
+def _factored(unit: Device, factor: float, where: str) -> Device:
     """A flexible load is a load too."""
     if not isinstance(unit, FlexibleLoad):
         return unit
-    return unit.model_copy(update={"p_kw": unit.p_kw * factor, "q_kvar": unit.q_kvar * factor})
+    return _times(unit, factor, f"{where}: load_factor = {factor:g}", "p_kw", "q_kvar")
 
 
-def _rated(unit: Any, factor: float) -> Any:
-    return unit.model_copy(update={"p_rated_kw": unit.p_rated_kw * factor, "s_rated_kva": unit.s_rated_kva * factor})
+def _rated(unit: AnyRow, factor: float, where: str) -> AnyRow:
+    return _times(unit, factor, where, "p_rated_kw", "s_rated_kva")
+
+
+def _times(row: AnyRow, factor: float, where: str, *names: str) -> AnyRow:
+    """The row with some of its numbers multiplied. Raises CaseError for one that leaves its range."""
+    fields = row.model_dump()
+    try:
+        return type(row).model_validate(fields | {name: factor * fields[name] for name in names})
+    except ValidationError as error:
+        raise CaseError(f"{where}: bus '{fields['bus']}': {explain(error)}") from None
 
 
 def to_run(variants: Sequence[Resolved | Unresolved], stored: Mapping[str, str]) -> list[Resolved]:

@@ -156,6 +156,27 @@ def test_a_value_in_the_wrong_unit_in_a_file_is_named(tmp_path: Path, case: Path
     assert_names(refusal(tmp_path, "feeder"), "case.toml", "v_min_pu", "95", "less than or equal to 1.5")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("base_kva=1e300", "1 to 1e+06"), ("dt_hours=1e-300", "0.01667 to 24"), ("voltage_kv=true", "valid number")],
+)
+def test_a_number_that_no_feeder_has_is_named(tmp_path: Path, setting: str, message: str) -> None:
+    assert_names(refusal(tmp_path, "ieee123", "--set", setting), "--set", setting.partition("=")[0], message)
+
+
+def test_a_tolerance_that_is_no_number_is_named(tmp_path: Path) -> None:
+    ended = solve(tmp_path, "ieee123", "--tolerance", "nan", ranks=2)
+    assert ended.code == 1
+    assert ended.stdout == ""
+    assert ended.text.count("nan is no number") == 1
+    assert "Traceback" not in ended.text
+
+
+def test_decimal_commas_between_commas_are_named(tmp_path: Path, case: Path) -> None:
+    change(case / "buses.csv", "3,13.33,6.667,0", "3,13,33,6,667,0")
+    assert_names(refusal(tmp_path, "feeder"), "buses.csv, line 4", "decimal comma", "1.5", "semicolons")
+
+
 # The network
 
 
