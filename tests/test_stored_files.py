@@ -182,6 +182,14 @@ def test_a_study_with_a_flipped_bit_is_refused_or_read_as_it_was(study: Path) ->
     assert refused > 3
 
 
+@pytest.mark.parametrize("first_version", [False, True])
+def test_texts_that_a_disk_has_lost_do_not_keep_hdf5_busy_for_ever(stored: Path, first_version: bool) -> None:
+    whole = FIRST_VERSION.read_bytes() if first_version else stored.read_bytes()
+    heap = whole.index(b"GCOL") + 64
+    stored.write_bytes(whole[:heap] + bytes(512) + whole[heap + 512 :])
+    assert complaint(lambda: read_result(stored)).startswith(f"{stored}: truncated or damaged (its texts are damaged)")
+
+
 def test_every_number_has_a_checksum_of_hdf5(stored: Path) -> None:
     with h5py.File(stored) as file:
         open_ones: list[str] = []

@@ -16,6 +16,7 @@ import numpy as np
 from tieflow.common.results.scales import LINKS
 
 CHECKSUM = "checksum"
+_HEAP = b"GCOL\1"
 
 
 def seal(group: h5py.Group) -> None:
@@ -27,6 +28,21 @@ def check_seal(group: h5py.Group) -> None:
     """Raises ValueError for a group that has another checksum than is stored, or none."""
     if str(group.attrs.get(CHECKSUM)) != _checksum(group):
         raise ValueError("its checksum does not fit its attributes, names and texts")
+
+
+def check_heaps(content: bytes) -> None:
+    """Raises ValueError for a file in which HDF5 would look for a text for ever: it walks through its heaps of texts,
+    which have no checksum, by the length that each entry tells, and stands still at a free one of length 0."""
+    heap = content.find(_HEAP)
+    while heap >= 0:
+        entry, end = heap + 16, min(heap + int.from_bytes(content[heap + 8 : heap + 16], "little"), len(content))
+        while entry + 16 <= end:
+            is_free = content[entry : entry + 2] == b"\0\0"
+            size = int.from_bytes(content[entry + 8 : entry + 16], "little")
+            if is_free and not size:
+                raise ValueError("its texts are damaged")
+            entry += size if is_free else 16 + 8 * -(-size // 8)
+        heap = content.find(_HEAP, heap + len(_HEAP))
 
 
 def _checksum(group: h5py.Group) -> str:

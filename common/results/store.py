@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from tieflow.common.errors import CaseError, TieflowError, way_out
 from tieflow.common.inputs.tables import explain
-from tieflow.common.results.checksum import check_seal, seal
+from tieflow.common.results.checksum import check_heaps, check_seal, seal
 from tieflow.common.results.fits import check_fits
 from tieflow.common.results.result import Result
 from tieflow.common.results.scales import attach_scales, is_scale
@@ -134,9 +134,11 @@ def opened(path: Path) -> Iterator[h5py.File]:
             f"{path}: cannot be read ({error.strerror}). Name a result file that you may read."
         ) from error
     with stream:
-        if stream.read(len(_SIGNATURE)) != _SIGNATURE:
+        content = stream.read()
+        if not content.startswith(_SIGNATURE):
             raise TieflowError(f"{path}: not an HDF5 file. Name a result file that 'tieflow solve' has made.")
         try:
+            check_heaps(content)
             with h5py.File(stream, "r") as file:
                 yield file
         # What h5py and the data classes raise for a file that ends early, has a size that is none or lacks a part.
