@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import cvxpy as cp
-import h5py
 import numpy as np
 import pytest
 from device_feeders import BOTH, MODELS, confirmed, feeder, power_at
 from ipopt import ipopt_optimum
+from stored_results import older
 
 from tieflow.areas.relaxation import model
 from tieflow.common.case import Case, read_case
@@ -103,7 +103,7 @@ def test_a_file_from_before_curtailment_is_read_with_pv_at_its_profile(tmp_path:
     path = tmp_path / "old.h5"
     write_result(path, result)
     assert read_result(path).schedule.pv["p_kw"].tolist() == result.schedule.pv["p_kw"].tolist()
-    with h5py.File(path, "r+") as file:
+    with older(path) as file:
         del file["schedule/pv/p_kw"], file["case/pv/curtailable"]
     old = read_result(path)
     np.testing.assert_allclose(old.schedule.pv["p_kw"], [[0, 120, 600], [0, 4, 20]])

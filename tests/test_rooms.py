@@ -76,7 +76,7 @@ def test_areas_and_coordinator_know_only_what_they_have_in_common(package: str, 
     ("library", "homes"),
     [
         ("opendssdirect", ("common/circuit/", "common/replay/")),
-        ("h5py", ("common/results/store.py", "common/results/study_store.py")),
+        ("h5py", tuple(f"common/results/{name}.py" for name in ("store", "study_store", "scales", "checksum"))),
         ("cvxpy", ("areas/",)),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from stored_results import older
 from studies import read, write_study
 
 from tieflow.common.errors import TieflowError
@@ -306,7 +307,7 @@ def test_another_studys_file_is_not_written_over_unless_forced(run: Run, done: P
 def test_a_studys_file_of_an_older_version_has_no_name(done: Path, tmp_path: Path) -> None:
     path = tmp_path / "older.h5"
     path.write_bytes(done.read_bytes())
-    with h5py.File(path, "r+") as file:
+    with older(path) as file:
         del file.attrs["name"]
     told, own = Told(), read(done.parent)
     assert read_study(path).head.name == ""

@@ -1,4 +1,4 @@
-"""Results on disk: with ``common.results.study_store`` the only module that knows HDF5.
+"""Results on disk: with ``common.results.study_store``, ``scales`` and ``checksum`` the only module that knows HDF5.
 
 It owns the file's layout and hardly knows a field by name: data classes become groups, arrays datasets, tables groups
 of columns, single values attributes (None a null attribute). So a field added to a data class is stored without a
@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -20,15 +20,24 @@ from urllib.parse import quote, unquote
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from tieflow.common.errors import TieflowError, way_out
+from tieflow.common.errors import CaseError, TieflowError, way_out
+from tieflow.common.inputs.tables import explain
+from tieflow.common.results.checksum import check_heaps, check_seal, seal
+from tieflow.common.results.fits import check_fits
 from tieflow.common.results.result import Result
+from tieflow.common.results.scales import attach_scales, is_scale
 from tieflow.common.results.schedule import completed, told_apart
 
 FORMAT = "tieflow result"
 STUDY_FORMAT = "tieflow study"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had neither checksums nor dimension scales"""
+KNOWN_VERSIONS = (1, 2)
+LIBVER = ("v110", "v110")
+"""of HDF5: this layout has checksums of its own structure; as a pair, so that all versions of HDF5 write the same"""
+CLOCKS = ("busiest rank", "coordinator")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PROBE_BYTES = 1 << 16
 
@@ -52,19 +61,28 @@ _UNITS = {
 # By the name of a dataset or of its group, and the number of dimensions; the names along each axis are in /axes.
 _AXES = {
     ("battery_energy_kwh", 2): "battery, period",
-    ("branch_kva", 2): "branch limit, period",
-    ("cpu_s", 2): "round, rank",
+    ("branch_kva", 2): "branch_limit, period",
+    ("cpu_s", 2): "round, clock",
     ("nodal_price", 2): "bus, period",
     ("batteries", 2): "battery, period",
-    ("flexible_loads", 2): "flexible load, period",
+    ("flexible_loads", 2): "flexible_load, period",
     ("history", 1): "round",
     ("history", 2): "round, area",
     ("horizon", 1): "period",
     ("pv", 2): "pv, period",
+    ("shapes", 1): "period",
     ("state", 1): "period",
     ("state", 2): "branch, period",
     ("v_pu", 2): "bus, period",
     ("wind", 2): "wind, period",
+}
+# What stands along the rows of a table; of others, just rows.
+_ROWS = {
+    "batteries": "battery",
+    "branch_limits": "branch_limit",
+    "flexible_loads": "flexible_load",
+    "pv": "pv",
+    "wind": "wind",
 }
 
 
@@ -83,11 +101,12 @@ def read_result(path: Path) -> Result:
         return load_result(file)
 
 
-def image_of(path: Path, fill: Callable[[h5py.File], None]) -> bytes:
+def image_of(path: Path, fill: Callable[[h5py.File], None], start: bytes | None = None) -> bytes:
     """The content of a whole file, made in memory: so a full disk is a plain error of ``write`` and never one inside
-    HDF5. Raises TieflowError, naming the ``path`` that it is for, when ``fill`` meets what HDF5 cannot store."""
+    HDF5. It may ``start`` with another. Raises TieflowError, naming the ``path`` that it is for, when ``fill`` meets
+    what HDF5 cannot store."""
     try:
-        with h5py.File("result", "w", driver="core", backing_store=False) as file:
+        with h5py.File.in_memory(start, libver=LIBVER) as file:
             fill(file)
             file.flush()
             return bytes(file.id.get_file_image())
@@ -115,14 +134,17 @@ def opened(path: Path) -> Iterator[h5py.File]:
             f"{path}: cannot be read ({error.strerror}). Name a result file that you may read."
         ) from error
     with stream:
-        if stream.read(len(_SIGNATURE)) != _SIGNATURE:
+        content = stream.read()
+        if not content.startswith(_SIGNATURE):
             raise TieflowError(f"{path}: not an HDF5 file. Name a result file that 'tieflow solve' has made.")
         try:
+            check_heaps(content)
             with h5py.File(stream, "r") as file:
                 yield file
-        # What h5py and the data classes raise for a file that ends early or lacks a part.
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise TieflowError(f"{path}: truncated or damaged ({error}). Copy it again, or solve again.") from error
+        # What h5py and the data classes raise for a file that ends early, has a size that is none or lacks a part.
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError, CaseError) as error:
+            why = explain(error) if isinstance(error, ValidationError) else " ".join(str(error).strip("'").split())
+            raise TieflowError(f"{path}: truncated or damaged ({why}). Copy it again, or solve again.") from error
 
 
 def check_writable(path: Path) -> None:
@@ -167,16 +189,35 @@ def check_format(path: Path, file: h5py.File, expected: str = FORMAT) -> None:
     """Raises TieflowError for a file that holds something else, or by a layout that this tieflow does not know."""
     found = str(file.attrs.get("format"))
     if found == STUDY_FORMAT and expected == FORMAT:
-        raise TieflowError(f"{path}: a study. Say which of its runs: --variant {choices(list(file['variants']))}.")
+        names = list(subgroup(file, "variants"))
+        raise TieflowError(f"{path}: a study. Say which of its runs: --variant {choices(names)}.")
     if found != expected:
         maker = "tieflow study" if expected == STUDY_FORMAT else "tieflow solve"
         raise TieflowError(f"{path}: not a {expected}. Name a file that '{maker}' has made.")
-    version = int(file.attrs["format_version"])
-    if version != FORMAT_VERSION:
+    version = format_version(file)
+    if version not in KNOWN_VERSIONS:
         raise TieflowError(
-            f"{path}: format version {version}, but this tieflow knows version {FORMAT_VERSION} only. "
+            f"{path}: format version {version}, but this tieflow knows {KNOWN_VERSIONS[0]} to {FORMAT_VERSION} only. "
             "Read it with the tieflow that wrote it (a newer one: pip install --upgrade tieflow), or solve again."
         )
+
+
+def format_version(group: h5py.Group) -> int:
+    """Of a result or a study."""
+    version: int = _plain("format_version", int, group.attrs["format_version"])
+    return version
+
+
+def mark(group: h5py.Group, what: str) -> None:
+    """Say what a group holds."""
+    group.attrs["format"] = what
+    group.attrs["format_version"] = FORMAT_VERSION
+
+
+def check_whole(group: h5py.Group) -> None:
+    """Raises ValueError for a result or a study that is not as it was written; older ones cannot tell."""
+    if format_version(group) > 1:
+        check_seal(group)
 
 
 def choices(names: Sequence[str]) -> str:
@@ -187,19 +228,22 @@ def choices(names: Sequence[str]) -> str:
 
 def save_result(group: h5py.Group, result: Result) -> None:
     """Store a result in an empty group, which is then as a result file is."""
-    group.attrs["format"] = FORMAT
-    group.attrs["format_version"] = FORMAT_VERSION
+    mark(group, FORMAT)
     group.create_group("summary")
     save_fields(group, Result, result)
     if not result.case.is_balanced:
         group.visititems(_name_nodes)
     _save_axes(group.create_group("axes"), result)
+    attach_scales(group)
+    seal(group)
 
 
 def load_result(group: h5py.Group) -> Result:
     """The inverse of :func:`save_result`. Raises what h5py and the data classes raise for a group that lacks a part."""
-    result: Result = load_fields(group, Result)
-    return _completed(result)
+    check_whole(group)
+    result = _completed(load_fields(group, Result))
+    check_fits(result, len(dataset(group, "axes/node")) if "axes/node" in group else None)
+    return result
 
 
 def _completed(result: Result) -> Result:
@@ -217,21 +261,23 @@ def _name_nodes(_: str, item: h5py.Group | h5py.Dataset) -> None:
 
 
 def _save_axes(group: h5py.Group, result: Result) -> None:
-    """What stands along each axis, for readers of the file; not read back."""
+    """What stands along each axis, for readers of the file."""
     case = result.case
-    if case.is_balanced:
-        feeder = case.balanced_feeder
-        group["bus"] = _array(str, feeder.buses)
-        group["branch"] = _array(str, [feeder.branch_name(k) for k in range(len(feeder.parent))])
-    else:
-        group["node"] = _array(str, case.multiphase_feeder.node_names[case.multiphase_feeder.roots :])
-        group["branch limit"] = _array(str, [row.place for row in case.branch_limits])
-    group["pv"] = _array(str, [row.label for row in case.pv])
-    group["battery"] = _array(str, [row.label for row in case.batteries])
-    group["flexible load"] = _array(str, [row.label for row in case.flexible_loads])
-    group["wind"] = _array(str, [row.label for row in case.wind])
-    group["area"] = _array(str, result.areas)
-    group["period"] = _array(int, case.horizon.hour)
+    feeder, limits = case.feeder, [row.place for row in case.branch_limits]
+    names: dict[str, Sequence[str]] = {feeder.flow_noun: feeder.flows, feeder.places.noun: feeder.places.names}
+    names |= {} if case.is_balanced else {"branch_limit": limits}
+    for axis, units in (
+        ("pv", case.pv),
+        ("battery", case.batteries),
+        ("flexible_load", case.flexible_loads),
+        ("wind", case.wind),
+    ):
+        names[axis] = [unit.label for unit in units]
+    names |= {"area": result.areas, "clock": CLOCKS}
+    for axis, texts in names.items():
+        group[axis] = _array(str, texts)
+    for axis, numbers in (("period", case.horizon.hour), ("round", range(1, len(result.history.cost) + 1))):
+        _save_array(group, axis, _array(int, numbers))
 
 
 def save_fields(group: h5py.Group, owner: type, item: Any) -> None:
@@ -241,19 +287,22 @@ def save_fields(group: h5py.Group, owner: type, item: Any) -> None:
 
 
 def load_fields(group: h5py.Group, owner: type) -> Any:
-    """The inverse of :func:`save_fields`."""
+    """The inverse of :func:`save_fields`. Raises ValueError, naming it, for a field that is missing or has no such
+    type."""
     values = {}
     for name, kind in _fields(owner).items():
         home = _home(group, owner, kind)
         if name in home.attrs or name in home:
             values[name] = _load(home, name, kind)
+        elif _is_required(owner, name):
+            raise ValueError(f"no {name} in {home.name}")
     return owner(**values)
 
 
 def _home(group: h5py.Group, owner: type, kind: Any) -> h5py.Group:
     """Where a field lives: in its owner's group, but a result's plain values in /summary."""
     is_group = get_origin(kind) is Mapping or _fields(_unwrap(kind)[0])
-    return group if owner is not Result or is_group else group["summary"]
+    return group if owner is not Result or is_group else subgroup(group, "summary")
 
 
 def _save(group: h5py.Group, name: str, kind: Any, value: Any) -> None:
@@ -281,43 +330,86 @@ def _save(group: h5py.Group, name: str, kind: Any, value: Any) -> None:
 
 def _load(group: h5py.Group, name: str, kind: Any) -> Any:
     """The inverse of :func:`_save`."""
-    kind, _ = _unwrap(kind)
+    kind, optional = _unwrap(kind)
     if name in group.attrs:
         value = group.attrs[name]
-        if isinstance(value, h5py.Empty):
+        if optional and isinstance(value, h5py.Empty):
             return None
-        return value.item() if isinstance(value, np.generic) else value
-    item = group[name]
+        return _plain(name, kind, value)
     if get_origin(kind) is np.ndarray:
-        return item[()]
+        (number,) = get_args(get_args(kind)[1])
+        return _values(dataset(group, name), number)
     if get_origin(kind) is Mapping:
-        return {unquote(key): _load(item, key, get_args(kind)[1]) for key in (*item.attrs, *item)}
+        inner, (_, cell_kind) = subgroup(group, name), get_args(kind)
+        names = [*inner.attrs, *(key for key in inner if not is_scale(inner[key]))]
+        return {unquote(key): _load(inner, key, cell_kind) for key in names}
     if get_origin(kind) is not tuple:
-        return load_fields(item, kind)
+        return load_fields(subgroup(group, name), kind)
     element = get_args(kind)[0]
-    return load_table(group, name, element) if _fields(element) else tuple(_cells(item, element))
+    return load_table(group, name, element) if _fields(element) else tuple(_cells(dataset(group, name), element))
+
+
+def load_plain(group: h5py.Group, owner: type, names: Iterable[str]) -> dict[str, Any]:
+    """Single values among the fields of a data class, by name."""
+    kinds = _fields(owner)
+    return {name: _load(group, name, kinds[name]) for name in names}
+
+
+def subgroup(group: h5py.Group, name: str) -> h5py.Group:
+    """A group in another. Raises TypeError where something else has that name."""
+    return _part(group, name, h5py.Group)
+
+
+def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """A dataset in a group. Raises TypeError where something else has that name."""
+    return _part(group, name, h5py.Dataset)
+
+
+def _part(group: h5py.Group, name: str, kind: type) -> Any:
+    item = group[name]
+    if not isinstance(item, kind):
+        raise TypeError(f"{item.name} is not a {kind.__name__.lower()}")
+    return item
+
+
+def _plain(name: str, kind: Any, value: Any) -> Any:
+    """A single value of a type, as Python has it. Raises TypeError for one of another type."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    expected = {float: (float, int), int: (int,), bool: (bool,), str: (str,)}.get(kind, (object,))
+    if not isinstance(plain, expected) or (isinstance(plain, bool) and kind in (float, int)):
+        raise TypeError(f"{name} is not a {kind.__name__}")
+    return plain
 
 
 def save_table(group: h5py.Group, name: str, element: type, rows: Iterable[Any]) -> None:
     """Store data classes as a group of columns."""
     table, rows = group.create_group(name), list(rows)
     for column, cell_kind in _fields(element).items():
-        _save_array(table, column, _array(cell_kind, [getattr(row, column) for row in rows]), "row")
+        _save_array(table, column, _array(cell_kind, [getattr(row, column) for row in rows]), _ROWS.get(name, "row"))
 
 
 def load_table(group: h5py.Group, name: str, element: type) -> tuple[Any, ...]:
-    """The inverse of :func:`save_table`."""
-    item = group[name]
-    columns = {column: _cells(item[column], kind) for column, kind in _fields(element).items() if column in item}
+    """The inverse of :func:`save_table`. Raises ValueError as ``load_fields`` does."""
+    item = subgroup(group, name)
+    columns = {}
+    for column, kind in _fields(element).items():
+        if column in item:
+            columns[column] = _cells(dataset(item, column), kind)
+        elif _is_required(element, column):
+            raise ValueError(f"no {column} in {item.name}")
+    if len({len(cells) for cells in columns.values()}) > 1:
+        raise ValueError(f"columns of {item.name} differ in length")
     return tuple(element(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
 
 def _save_array(group: h5py.Group, name: str, array: NDArray[Any], axes: str | None = None) -> None:
-    dataset = group.create_dataset(name, data=array)
+    # HDF5 has checksums of chunks only, and none of texts.
+    checked = {"chunks": array.shape, "fletcher32": True} if array.size and array.dtype != object else {}
+    item = group.create_dataset(name, data=array, **checked)
     parent = group.name.rpartition("/")[2]
     axes = axes or _AXES.get((name, array.ndim)) or _AXES.get((parent, array.ndim))
     units = _UNITS.get(name) or _UNITS.get(name.rpartition("_")[2])
-    dataset.attrs.update({key: text for key, text in (("axes", axes), ("units", units)) if text})
+    item.attrs.update({key: text for key, text in (("axes", axes), ("units", units)) if text})
 
 
 def _array(kind: Any, cells: Iterable[Any]) -> NDArray[Any]:
@@ -330,11 +422,25 @@ def _array(kind: Any, cells: Iterable[Any]) -> NDArray[Any]:
     return np.array([np.nan if cell is None else cell for cell in cells], kind)
 
 
-def _cells(dataset: h5py.Dataset, kind: Any) -> list[Any]:
+def _cells(item: h5py.Dataset, kind: Any) -> list[Any]:
     """The inverse of :func:`_array`."""
     kind, optional = _unwrap(kind)
-    cells: list[Any] = (dataset.asstr() if kind is str else dataset)[()].tolist()
-    return [None if optional and cell != cell else cell for cell in cells]
+    if item.ndim != 1:
+        raise ValueError(f"{item.name} is not a list")
+    if kind is str:
+        texts: list[Any] = item.asstr()[()].tolist()
+        return texts
+    return [None if optional and cell != cell else cell for cell in _values(item, _NUMBERS[kind]).tolist()]
+
+
+_NUMBERS = {float: np.floating, int: np.integer, bool: np.bool_}
+
+
+def _values(item: h5py.Dataset, number: type) -> Any:
+    """An array of numbers of a type. Raises TypeError for one of another type."""
+    if not np.issubdtype(item.dtype, number):
+        raise TypeError(f"{item.name} is of {item.dtype}, not {number.__name__}")
+    return item[()]
 
 
 def _fields(kind: Any) -> dict[str, Any]:
@@ -347,6 +453,14 @@ def _fields(kind: Any) -> dict[str, Any]:
         return {}
     hints = get_type_hints(kind)
     return {name: hints[name] for name in names}
+
+
+def _is_required(owner: type, name: str) -> bool:
+    """Whether a field of a data class or pydantic model has no default."""
+    if is_dataclass(owner):
+        (field,) = [field for field in fields(owner) if field.name == name]
+        return field.default is MISSING and field.default_factory is MISSING
+    return bool(issubclass(owner, BaseModel) and owner.model_fields[name].is_required())
 
 
 def _unwrap(kind: Any) -> tuple[Any, bool]:

@@ -46,11 +46,15 @@ def test_the_settings_table_of_the_readme_is_complete() -> None:
     assert set(Settings.model_fields) - named == {"title"}
 
 
-def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
-    example = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert example is not None
+def test_the_examples_that_read_a_result_run(tmp_path: Path) -> None:
+    plain, by_xarray, *_ = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     solve = [sys.executable, "-m", "tieflow", "solve", "ieee123"]
     subprocess.run(solve, cwd=tmp_path, env=environment(), check=True, capture_output=True, timeout=120)
-    done = subprocess.run([sys.executable, "-c", example[1]], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert len(done.stdout.split()) >= 5, done.stderr
-    assert done.stdout.startswith("[1.0")
+    printed = []
+    for example in (plain, by_xarray):
+        done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert len(printed[0].split()) >= 5
+    assert printed[0].startswith("[1.0")
+    assert "'v_pu'" in printed[1] and "period" in printed[1], printed[1]

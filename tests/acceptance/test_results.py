@@ -69,6 +69,11 @@ def file(solved: Solved) -> Iterator[h5py.File]:
         yield opened
 
 
+def arrays(group: h5py.Group) -> dict[str, Any]:
+    """What a group holds besides the names along its axes."""
+    return {name: item[()] for name, item in group.items() if "axes" in item.attrs}
+
+
 def tieflow(folder: Path, *arguments: str) -> Run:
     return run(["tieflow", *arguments], folder)
 
@@ -123,11 +128,11 @@ def test_the_file_has_the_case_as_solved(file: h5py.File) -> None:
 def test_the_file_has_the_schedule_of_every_device(file: h5py.File) -> None:
     pv_kvar = file["schedule/pv/q_kvar"][()]
     assert pv_kvar.shape == (9, 4)
-    battery = {name: item[()] for name, item in file["schedule/batteries"].items()}
+    battery = arrays(file["schedule/batteries"])
     assert {name: array.shape for name, array in battery.items()} == dict.fromkeys(
         ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh"), (13, 4)
     )
-    row = {name: item[()] for name, item in file["case/batteries"].items() if name != "bus"}
+    row = arrays(file["case/batteries"])
     moved = row["eta_charge"][:, None] * battery["charge_kw"] - battery["discharge_kw"] / row["eta_discharge"][:, None]
     start = row["soc_initial"] * row["energy_kwh"]
     assert battery["charge_kw"].max() > 1.0, "batteries that do nothing prove nothing"
@@ -136,7 +141,7 @@ def test_the_file_has_the_schedule_of_every_device(file: h5py.File) -> None:
 
 
 def test_the_file_has_the_network_state(solved: Solved, file: h5py.File) -> None:
-    state = {name: item[()] for name, item in file["state"].items()}
+    state = arrays(file["state"])
     assert state["v_pu"].shape == (128, 4)
     assert state["p_kw"].shape == state["q_kvar"].shape == state["i_a"].shape == (127, 4)
     assert state["v_pu"].min() >= 0.96 - 1e-5
@@ -155,7 +160,7 @@ def test_the_file_has_the_network_state(solved: Solved, file: h5py.File) -> None
 
 def test_the_file_has_the_convergence_of_every_round(solved: Solved, file: h5py.File) -> None:
     rounds = solved.printed["rounds"]
-    history = {name: item[()] for name, item in file["history"].items()}
+    history = arrays(file["history"])
     # Of earlier versions only.
     assert len(history.pop("model_error_pu")) == 0
     assert all(len(array) == rounds for array in history.values())
