@@ -34,7 +34,7 @@ from tieflow.common.interior_point.limits import (
     settled,
     zeta,
 )
-from tieflow.common.interior_point.row_kernels import absolute, dot, place_less, ratios, stepped
+from tieflow.common.row_kernels import absolute, dot, place_less, ratios, stepped
 from tieflow.common.ties.area_case import AreaCase
 from tieflow.common.ties.boundary import ANGLE, AreaProposal, P, Q, W
 from tieflow.common.wire.joint_step import (

@@ -11,7 +11,7 @@ from tieflow.areas.own_ends import end_values
 from tieflow.areas.problem import Problem
 from tieflow.common.arrays import Floats
 from tieflow.common.feeder.load_law import leg_powers
-from tieflow.common.interior_point.row_kernels import add_product, add_terms, add_transposed, dot
+from tieflow.common.row_kernels import add_product, add_terms, add_transposed, dot
 from tieflow.common.ties.boundary import AreaProposal
 
 

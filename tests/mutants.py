@@ -26,7 +26,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("areas", "coordinator", "common/interior_point", "common/feeder", "common/ties", "common/results")
-FILES = ("common/inputs/objective.py", "common/inputs/devices.py", "common/inputs/horizon.py")
+FILES = ("common/row_kernels.py", "common/inputs/objective.py", "common/inputs/devices.py", "common/inputs/horizon.py")
 PAIRS = ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Lt_GtE", "Gt_LtE", "LtE_Gt", "GtE_Lt", "Eq_NotEq", "NotEq_Eq")
 NUMBER = "core/NumberReplacer"
 WORDS = ("Delete_USub", "Delete_Not", "AndWithOr", "OrWithAnd", "TrueWithFalse", "FalseWithTrue", "NumberReplacer")

@@ -8,10 +8,11 @@ import pytest
 
 from tieflow.common.case import read_case
 from tieflow.common.results.result import Result
+from tieflow.coordinator.methods import METHODS
 from tieflow.launch.figures.kpis import kpi_report
 from tieflow.launch.plots.figures import write_pictures
 from tieflow.launch.runs.plain_rule import Rule, run_rule
-from tieflow.launch.runs.solve import METHODS, Options, solve
+from tieflow.launch.runs.solve import Options, solve
 
 FILES = {
     "profiles.csv": "hour,load_pu,pv_pu,price_per_kwh\n0,1,0,0.1\n1,0.5,1,0.3\n",

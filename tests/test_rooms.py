@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMON = (
-    *("arrays", "errors", "compiled", "inputs", "feeder", "circuit", "case"),
+    *("arrays", "errors", "compiled", "row_kernels", "inputs", "feeder", "circuit", "case"),
     *("ties", "wire", "interior_point", "results", "replay"),
 )
 LAUNCH = ("runs", "figures", "plots", "studies", "report", "commands", "api", "example")

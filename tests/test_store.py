@@ -55,7 +55,7 @@ def make_result(case: Case, rounds: int = 3) -> Result:
 
     buses, branches = len(case.buses), len(case.branches)
     if not case.is_balanced:
-        buses = branches = len(case.network.node_bus) - case.network.roots
+        buses = branches = len(case.multiphase_feeder.node_bus) - case.multiphase_feeder.roots
 
     def state() -> NetworkState:
         flows = [random.random((branches, periods)) for _ in range(3)]

@@ -25,7 +25,7 @@ from tieflow.common.errors import SolverError
 from tieflow.common.feeder.load_law import law_currents, law_table
 from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder, connection, incidence
 from tieflow.common.inputs.devices import Device
-from tieflow.common.interior_point.row_kernels import add_rows
+from tieflow.common.row_kernels import add_rows
 
 TOLERANCE = 1e-10
 """largest change of a voltage, pu, at which the iteration has converged"""

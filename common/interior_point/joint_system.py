@@ -25,7 +25,7 @@ from tieflow.common.interior_point.collector import Collector
 from tieflow.common.interior_point.lanes import LANES, groups, unset
 from tieflow.common.interior_point.levels import Levels, StoredEnergies
 from tieflow.common.interior_point.limits import CLIP, lengths, products
-from tieflow.common.interior_point.row_kernels import absolute, add_rows, dot
+from tieflow.common.row_kernels import absolute, add_rows, dot
 from tieflow.common.ties.boundary import CHILD
 from tieflow.common.wire.joint_step import (
     LEFT,

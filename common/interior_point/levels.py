@@ -24,8 +24,8 @@ from tieflow.common.interior_point.limits import (
     make_limits,
     zeta,
 )
-from tieflow.common.interior_point.row_kernels import absolute, dot, ratios
 from tieflow.common.interior_point.stores import TimeFactors
+from tieflow.common.row_kernels import absolute, dot, ratios
 from tieflow.common.wire.joint_step import Lengths, Measures
 
 ROOM = 0.1

@@ -20,7 +20,7 @@ import numpy as np
 
 from tieflow.common.arrays import Bools, Floats, Ints
 from tieflow.common.interior_point import limit_kernels
-from tieflow.common.interior_point.row_kernels import stepped
+from tieflow.common.row_kernels import stepped
 
 GUARD = 1e-4
 """over its limit: rounds off the magnitude of a power or current where that is zero"""
