@@ -13,7 +13,7 @@ from tieflow.areas.leg_kernel import leg_values
 from tieflow.common.compiled import is_cached
 from tieflow.common.interior_point.block_kernels import factor
 from tieflow.common.interior_point.stores import factor_over_time
-from tieflow.launch.kernels import compile_kernels
+from tieflow.launch.runs.kernels import compile_kernels
 
 functions = leg_values, factor, factor_over_time
 print([is_cached(function) for function in functions])
