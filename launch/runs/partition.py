@@ -26,13 +26,29 @@ from tieflow.common.results.store import beside
 from tieflow.common.ties.cuts import Tree, cut, smallest_largest
 
 SMALL_FEEDER = 150
-BALANCED_WORK, MULTIPHASE_WORK = (2.0, 5.0, 3.0, 2.0), (0.0, 1.0, 0.5, 0.0)
-"""work of a PV system, a battery, a flexible load and a wind turbine, in nodes. Balanced: variables in the conic
-problems of an area. Multi-phase: regression of the CPU time of ``newton``'s areas on what they hold, ieee123_unbalanced
-in 2 to 10 areas over 24 hours; a flexible load, of which it has none, is taken for half a battery"""
-CONDUCTOR_WORK, SWITCH_DISCOUNT = 3.0, 0.3
-"""work that a conductor of a tie adds, in nodes, and the share of it that a cut at a switch counts with. To a
-multi-phase area it is 1.3, but conductors are what the coordinator's work grows with"""
+CONDUCTOR_WORK = 3.0
+"""that a conductor of a tie adds, in nodes. To a multi-phase area it is 1.3, but conductors are what the coordinator's
+work grows with"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of an area, in nodes."""
+
+    pv: float
+    battery: float
+    flexible: float
+    """load"""
+    wind: float
+    switch: float
+    """share of a tie's work that counts where the tie is a switch"""
+
+
+BALANCED_WORK = Work(pv=2.0, battery=5.0, flexible=3.0, wind=2.0, switch=0.3)
+"""variables in the conic problems of an area"""
+MULTIPHASE_WORK = Work(pv=0.0, battery=1.0, flexible=0.5, wind=0.0, switch=1.0)
+"""regression of the CPU time of ``newton``'s areas on what they hold, ieee123_unbalanced in 2 to 10 areas over 24 hours;
+a flexible load, of which it has none, is taken for half a battery. A switch is a tie like any other to ``newton``"""
 _DEEPEST = 6
 _BAR = 20
 _COLOURS = ("cyan", "yellow", "green", "magenta", "bright_blue", "bright_red", "bright_green", "bright_yellow")
@@ -131,23 +147,23 @@ def describe(case: Case, area_of: Ints | None = None, areas: int = 1) -> Areas:
     """A case's feeder cut into ``areas`` even areas, or as ``area_of`` (bus,) says.
 
     Work is counted in nodes, beside which devices have the weights of the constants above; a tie costs its conductors,
-    and less at a switch. Raises CaseError when the feeder cannot be cut into as many.
+    and less at a switch of a balanced feeder. Raises CaseError when the feeder cannot be cut into as many.
     """
     feeder, places = case.feeder, case.feeder.places
     index = {bus: i for i, bus in enumerate(feeder.own_buses)}
     nodes = np.bincount(places.bus, minlength=len(index))
     devices, work = np.zeros(len(index), np.int64), nodes.astype(np.float64)
-    pv, battery, flexible, wind = BALANCED_WORK if case.is_balanced else MULTIPHASE_WORK
+    own = BALANCED_WORK if case.is_balanced else MULTIPHASE_WORK
     for units, variables in (
-        (case.pv, pv),
-        (case.batteries, battery),
-        (case.flexible_loads, flexible),
-        (case.wind, wind),
+        (case.pv, own.pv),
+        (case.batteries, own.battery),
+        (case.flexible_loads, own.flexible),
+        (case.wind, own.wind),
     ):
         at = [index[unit.bus] for unit in units]
         np.add.at(devices, at, 1)
         np.add.at(work, at, variables)
-    cost = CONDUCTOR_WORK * np.where(feeder.own_switches, SWITCH_DISCOUNT, 1.0) * feeder.own_phases
+    cost = CONDUCTOR_WORK * np.where(feeder.own_switches, own.switch, 1.0) * feeder.own_phases
     tree = Tree(feeder.own_parent, work, cost)
     area_of = cut(tree, areas) if area_of is None else area_of
     allowed = smallest_largest(tree, int(area_of.max()) + 1)
