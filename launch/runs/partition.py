@@ -47,7 +47,7 @@ class Work:
 BALANCED_WORK = Work(pv=2.0, battery=5.0, flexible=3.0, wind=2.0, switch=0.3)
 """variables in the conic problems of an area"""
 MULTIPHASE_WORK = Work(pv=0.0, battery=1.0, flexible=0.5, wind=0.0, switch=1.0)
-"""regression of the CPU time of ``newton``'s areas on what they hold, ieee123_unbalanced in 2 to 10 areas over 24 hours;
+"""regression of the CPU time of ``newton``'s areas on what they hold, ieee123_unbalanced in 2 to 10 areas over a day;
 a flexible load, of which it has none, is taken for half a battery. A switch is a tie like any other to ``newton``"""
 _DEEPEST = 6
 _BAR = 20
