@@ -97,7 +97,7 @@ def test_refuted_schedules_overstepped_limits_and_unsolved_hours_are_told(small_
     text = html_report(replace(small_result, check=check, oversteps=found[:1], relaxation_gap_pu=1.0))
     for words in (
         "NOT CONFIRMED BY OPENDSS",
-        "OpenDSS found no power flow solution in hours 2.",
+        "no power flow solution in hours 2.",
         "12 limits violated in the replay.",
         "1 voltage limit OVERSTEPPED",
         "CONE RELAXATION LOOSE",

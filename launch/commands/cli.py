@@ -65,8 +65,8 @@ def app() -> None:
     """Distributed multi-area optimal power flow of distribution feeders, confirmed by OpenDSS.
 
     CASE is a shipped case (ieee123, ieee13, ieee123_unbalanced, ieee123_12kv) or a case folder. Exit codes: 0 converged
-    and confirmed, 2 not converged, 3 infeasible, 4 not confirmed by OpenDSS, 5 confirmed with overstepped limits
-    of voltages or branches, 1 anything else.
+    and confirmed, 2 not converged, 3 infeasible, 4 not confirmed by OpenDSS or a loose relaxation, 5 confirmed with
+    overstepped limits of voltages or branches, 1 anything else. The last line says why it is not 0.
     """
 
 
@@ -267,13 +267,17 @@ def benchmark(
     case = in_areas_of(_read(case_name, periods, overrides), areas)
     rows = benchmarks.benchmark(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm, cpu=cpu)
     if as_json:
-        print_json({"runs": rows})
+        print_json({"runs": rows, "exit_code": max(row["exit_code"] for row in rows)})
     else:
         console = Console(width=max(120, Console().width))
         console.print(benchmark_table(rows, cpu))
         for row in rows:
             for note in row["notes"]:
                 console.print(f"{row['method']}: {note}", style="yellow", markup=False)
+        for row in rows:
+            if code := row["exit_code"]:
+                told = f"{row['method']}: exit code {code}: {row['exit_reason']}"
+                console.print(told, style="bold red", soft_wrap=True, highlight=False, markup=False)
     codes: list[int] = [row["exit_code"] for row in rows]
     return max(codes)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from tieflow.common.errors import counted
 from tieflow.common.results.result import Result, Violation
 from tieflow.launch.figures.kpis import KpiReport, kpi_report, rows
-from tieflow.launch.figures.summary import SOFT_LIMITS, disagreements, doubts, in_words, unsettled
+from tieflow.launch.figures.summary import (
+    AGREES,
+    disagreements,
+    doubtful,
+    doubts,
+    exit_code,
+    in_words,
+    is_confirmed,
+)
 from tieflow.launch.plots.figures import Picture, image, pictures
 from tieflow.launch.plots.style import library
 from tieflow.launch.report.console import SHOWN_VIOLATIONS
@@ -52,34 +59,21 @@ def verdict(result: Result) -> str:
     rounds, check = counted(len(result.history.cost), "round"), result.check
     agree = f": areas agree to {result.max_mismatch_pu:.1e} pu" if len(result.areas) > 1 else ""
     told = []
-    if not result.converged:
-        short = f"NOT CONVERGED after {rounds}: {unsettled(result)}."
-        told.append((False, f"{short} This is not a schedule to use."))
-    elif len(result.history.cost):
-        told.append((True, f"Converged in {rounds}{agree}."))
-    else:
-        told.append((True, "Run by the plain rule: nothing is optimized."))
-    if check is None:
-        told.append((False, "NOT CHECKED: no replay in OpenDSS; all figures are the optimizer's own."))
-    elif check.passed:
-        told.append((True, "Confirmed by OpenDSS."))
-    else:
-        told.append((False, "NOT CONFIRMED BY OPENDSS."))
-    if check is not None and check.failed_hours:
-        hours = ", ".join(map(str, check.failed_hours))
-        told.append((False, f"OpenDSS found no power flow solution in hours {hours}."))
+    if result.converged:
+        is_optimized = len(result.history.cost) > 0
+        told.append((True, f"Converged in {rounds}{agree}." if is_optimized else _BY_RULE))
+    told += [(False, doubt.reason) for doubt in doubtful(result)]
+    if check is not None and check.passed:
+        told.append((True, "Confirmed by OpenDSS.") if is_confirmed(result) else (False, f"OpenDSS {AGREES}."))
     if check is not None:
         number = len(check.violations)
         told.append((not number, f"{counted(number, 'limit')} violated in the replay." if number else _KEPT))
-    if result.oversteps:
-        numbers = Counter(overstep.kind for overstep in result.oversteps)
-        limits = " and ".join(counted(numbers[kind], words) for kind, words, *_ in SOFT_LIMITS if numbers[kind])
-        told.append((False, f"{limits} OVERSTEPPED as the optimizer expects: they cannot be kept, or cost too much."))
-    if "CONE RELAXATION LOOSE" in doubts(result):
-        told.append((False, "CONE RELAXATION LOOSE: flows and losses are not physical; see the notes."))
+    if code := exit_code(result):
+        told.append((False, f"Exit code {code}."))
     return verdicts(told) + _violations(result)
 
 
+_BY_RULE = "Run by the plain rule: nothing is optimized."
 _KEPT = "No limit violated in the replay."
 
 
@@ -116,7 +110,9 @@ def _figure(picture: Picture, result: Result) -> str:
 def _replay(result: Result) -> str:
     if result.check is None:
         return "<p>The schedule was not replayed.</p>"
-    return table(("compared", "largest disagreement", "allowed"), disagreements(result.check))
+    rows = disagreements(result.check)
+    lines = [(row.name, row.value, f"{row.allowed}{', TOO MUCH' if row.is_bad else ''}") for row in rows]
+    return table(("compared", "largest disagreement", "allowed"), lines)
 
 
 def _versions(result: Result) -> dict[str, str]:
