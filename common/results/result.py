@@ -150,6 +150,10 @@ class Result:
     prices"""
     notes: tuple[str, ...] = ()
     """what the user should know: hand-overs, repeated solves, loose relaxations"""
+    date: str = ""
+    """when the run began, ISO 8601 with its zone; empty in results of earlier versions"""
+    command: str = ""
+    """the command line that made it; empty where that was a Python program"""
     loose_because: str = ""
     """what makes it pay to lose energy where the cone relaxation is loose; empty where it is tight"""
 

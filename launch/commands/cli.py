@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from tieflow.common.ties.cutting import area_numbers
 from tieflow.common.wire.transport import abort, dismiss, end_all, launched_rank, work, world
 from tieflow.coordinator.methods import find_method, method_names
 from tieflow.launch.commands.options import (
+    command_line,
     given_settings,
     json_option,
     print_json,
@@ -29,7 +31,7 @@ from tieflow.launch.commands.options import (
 from tieflow.launch.commands.report import kpis, plot, report
 from tieflow.launch.commands.study import study
 from tieflow.launch.figures.summary import exit_code, summary
-from tieflow.launch.report.console import benchmark_table, print_result, print_round
+from tieflow.launch.report.console import benchmark_table, print_origin, print_result, print_round
 from tieflow.launch.runs.partition import describe, in_areas_of, partition_report, write_areas
 from tieflow.launch.runs.partition import summary as area_summary
 from tieflow.launch.runs.solve import Options, checked, library_versions, make_solver, solve
@@ -109,6 +111,7 @@ def solve_command(
     check_writable(path)
     options = Options(method, tolerance, max_rounds, certify=certify, check=not no_check, starts=starts)
     result = solve(case, options, comm, lambda round_: print_round(console, round_))
+    result = replace(result, command=command_line())
     write_result(path, result)
     print_result(console, result)
     console.print(f"Result: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
@@ -204,12 +207,14 @@ def export_command(file: Path, variant: str | None, rule: bool, folder: Path) ->
 @run_options
 @json_option
 def show(file: Path, variant: str | None, rule: bool, as_json: bool) -> int:
-    """Print the stored result FILE again."""
+    """Print the stored result FILE again, and what was solved: when, by which command, with which settings."""
     result = read_run(file, variant, rule)
     if as_json:
         print_json(summary(result))
     else:
-        print_result(Console(), result)
+        console = Console()
+        print_origin(console, result)
+        print_result(console, result)
     return exit_code(result)
 
 

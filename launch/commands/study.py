@@ -14,7 +14,7 @@ from rich.text import Text
 from tieflow.common.errors import EXIT_CONVERGED, TieflowError
 from tieflow.common.results.store import check_writable, replace_file
 from tieflow.common.results.study_store import read_study, stored_digests
-from tieflow.launch.commands.options import given_settings, json_option, print_json, settings_options
+from tieflow.launch.commands.options import command_line, given_settings, json_option, print_json, settings_options
 from tieflow.launch.figures.study import as_json as figures_as_json
 from tieflow.launch.figures.study import exit_reason, figures, table_lines, worst_code
 from tieflow.launch.report.study_console import Watch, print_placements, print_plan, print_study
@@ -76,7 +76,7 @@ def study(
         check_writable(csv_path)
     watch = Watch(console)
     try:
-        run_study(file, variants, path, watch, comm, groups, force)
+        run_study(file, variants, path, watch, comm, groups, force, command_line())
     finally:
         watch.end()
     stored = read_study(path)

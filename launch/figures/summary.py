@@ -17,6 +17,7 @@ from tieflow.common.errors import (
 )
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.results.result import LOOSE_PU, Check, Result, Violation
+from tieflow.launch.figures.solved import as_json
 from tieflow.launch.runs.solve import BELOW_BOUND
 
 SOFT_LIMITS = (
@@ -141,6 +142,7 @@ def summary(result: Result) -> dict[str, Any]:
             "communication_s": float(history.communication_s.sum()),
             "critical_path_cpu_s": float(history.cpu_s.sum()),
         },
+        "solved": as_json(result),
         "notes": list(result.notes),
         "doubts": doubts(result),
         "exit_code": exit_code(result),

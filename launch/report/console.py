@@ -14,6 +14,7 @@ from tieflow.common.inputs.objective import UNITS, factors
 from tieflow.common.results.result import Result, Violation
 from tieflow.common.results.terms import objective_terms
 from tieflow.coordinator.record import Round
+from tieflow.launch.figures.solved import in_short
 from tieflow.launch.figures.summary import (
     AGREES,
     SOFT_LIMITS,
@@ -44,6 +45,12 @@ def print_result(console: Console, result: Result) -> None:
         console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
     if code := exit_code(result):
         console.print(Text(f"Exit code {code}: {exit_reason(result)}", style="bold red"), soft_wrap=True)
+
+
+def print_origin(console: Console, result: Result) -> None:
+    """What was solved, when, by which command: for a run that may be old."""
+    for name, text in in_short(result):
+        console.print(Text(f"{name + ':':<18}{text}"), soft_wrap=True)
 
 
 def _overstepped(oversteps: Sequence[Violation]) -> Iterator[Text]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tieflow.common.errors import counted
 from tieflow.common.results.result import Result, Violation
 from tieflow.launch.figures.kpis import KpiReport, kpi_report, rows
+from tieflow.launch.figures.solved import UNKNOWN, Setting, date_and_command, device_words, listed, what_was_solved
 from tieflow.launch.figures.summary import (
     AGREES,
     disagreements,
@@ -43,8 +44,8 @@ def html_report(result: Result) -> str:
         section("Key figures", kpi_table(report)),
         section("Pictures", "\n".join(_figure(picture, result) for picture in shown)),
         section("Replay in OpenDSS", _replay(result)),
+        section("What was solved", origin(result) + table(("library", "version"), sorted(_versions(result).items()))),
         section("Notes", bullets(result.notes) if result.notes else "<p>None.</p>"),
-        section("Versions", table(("library", "version"), sorted(_versions(result).items()))),
     ]
     return page(
         title=" - ".join([f"{case.name}, {result.method}", *wrong]),
@@ -98,6 +99,30 @@ def kpi_table(report: KpiReport) -> str:
     if others:
         caption += " The optimizer's own where it differs."
     return table(head, [(row.label, row.value, row.optimizer)[: len(head)] for row in found], caption)
+
+
+def origin(result: Result) -> str:
+    """Date and command, settings, devices and frozen controls of a run."""
+    solved = what_was_solved(result)
+    parts = [table(("of the run", ""), [*date_and_command(solved), ("ranks", str(result.ranks))])]
+    parts.append(
+        table(("setting", "value"), map(_setting, solved.settings), "Settings that are not at their defaults.")
+    )
+    if not solved.date:
+        parts.append(f"<p>Which of them replace those of case.toml is {UNKNOWN}.</p>")
+    devices = [(device_words(kind), listed(kind.places)) for kind in solved.devices]
+    parts.append(table(("devices", "at"), devices, "Devices.") if devices else "<p>Devices: none.</p>")
+    if solved.frozen:
+        lines = [(f"{it.element}{f' ({it.control})' if it.control else ''}", it.state) for it in solved.frozen]
+        parts.append(table(("element", "state"), lines, "Regulators and capacitors, frozen: no control acts."))
+    elif not result.case.is_balanced:
+        parts.append("<p>Frozen controls: none.</p>")
+    return "\n".join(parts)
+
+
+def _setting(setting: Setting) -> tuple[str, str]:
+    default = f"default {setting.default}" if setting.default else "no default"
+    return setting.name, f"{setting.value} ({default}{'; in place of case.toml' if setting.is_override else ''})"
 
 
 def _figure(picture: Picture, result: Result) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ def solve(
     when a solver gives up, TieflowError for ranks that do not fit the areas. A run that does not converge is a result,
     not an error.
     """
-    started = time.perf_counter()
+    started, date = time.perf_counter(), now()
     asked = options.method or case.settings.default_method
     if options.starts > 1 and not find_method(asked).starts:
         raise CaseError(f"{asked} has one starting point. Use --method newton with --starts.")
@@ -166,6 +167,7 @@ def solve(
         relaxed_objective=outcome.relaxed,
         oversteps=tuple(overstepped(case, state)) if _is_exact(parts) else (),
         notes=(*notes, *impossible, *found),
+        date=date,
         loose_because=_loosened_by(case, gap, state),
     )
     if case.is_balanced and result.oversteps and outcome.converged:
@@ -327,6 +329,11 @@ def make_solver(area: AreaCase[Any], span: slice) -> Solver:
     from tieflow.areas.exact_area import ExactArea
 
     return ExactArea(area, span)
+
+
+def now() -> str:
+    """The date as results have it: ISO 8601, to the second, with its zone."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def library_versions() -> dict[str, str]:
