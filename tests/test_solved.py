@@ -11,6 +11,7 @@ import h5py  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from commands import Tieflow
+from studies import read, write_study
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.results.result import Result
@@ -20,7 +21,7 @@ from tieflow.launch.figures.solved import PYTHON, UNKNOWN, frozen_words, in_shor
 from tieflow.launch.figures.summary import summary
 from tieflow.launch.report.html_report import origin
 from tieflow.launch.runs.solve import Options, solve
-from tieflow.launch.studies.variants import commanded
+from tieflow.launch.studies.variants import Asked, Resolved, commanded, resolve
 
 MODEL = """\
 clear
@@ -168,3 +169,22 @@ def test_the_same_inputs_give_the_same_result_but_for_date_and_times(result: Res
             if field.name not in skipped:
                 np.testing.assert_equal(getattr(one, field.name), getattr(other, field.name), field.name)
     np.testing.assert_equal(dict(result.schedule.batteries), dict(again.schedule.batteries))
+
+
+def test_a_study_keeps_its_command_with_every_run_and_settings_of_its_file_count_as_given(
+    tieflow: Tieflow, small: Path
+) -> None:
+    path = write_study(small.parent, 'name = "with PV"', 'name = "with PV"\nsettings = { v_max_pu = 1.06 }')
+    assert tieflow("study", path).code == 0
+    for extra in ((), ("--rule",)):
+        solved = tieflow("show", "study.h5", "--variant", "with PV", *extra, "--json").json["solved"]
+        assert solved["command"] == f"tieflow study {path}"
+        assert [item["name"] for item in solved["settings"] if item["is_override"]] == ["v_max_pu"]
+
+
+def test_a_variant_is_the_same_run_wherever_its_settings_come_from(small: Path) -> None:
+    file = read(small.parent)
+    (first, *_), (other, *_) = resolve(file), resolve(file, Asked(settings={"scd_weight": 1e-3}))
+    assert isinstance(first, Resolved) and isinstance(other, Resolved)
+    assert (first.case.overrides, other.case.overrides) == ((), ("scd_weight",))
+    assert first.digest == other.digest

@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from tieflow.common.circuit.engine import ALL_PROPERTIES, Engine, export
-from tieflow.common.circuit.text import Record, value
+from tieflow.common.circuit.text import Record
 from tieflow.common.feeder.multiphase import Frozen
 
 TITLE = "! controls that the import froze:"
 """of a circuit that has comments on them, be it that there are none"""
 _MOVED = re.compile(r"^! (.+) of ((?:transformer|autotrans|capacitor)\..+)$", re.MULTILINE)
+SAME_TAP = 1e-9
 _STATES = {"Transformer": "Taps", "AutoTrans": "Taps", "Capacitor": "States"}
 """the property that a control moves, by class"""
 
@@ -50,9 +51,10 @@ def frozen_controls(engine: Engine, circuit: str) -> tuple[Frozen, ...]:
     for kind, key in _STATES.items():
         for record in export(engine, kind, ALL_PROPERTIES):
             element, states, is_bank = f"{kind.lower()}.{record['Name']}", record[key], kind == "Capacitor"
-            is_off = any(state != 1 for state in states)
+            is_off = any(abs(state - 1) > SAME_TAP for state in states)
             is_likely = is_off and is_bank if is_told else is_off or is_bank
             if element.lower() in controls or is_likely:
                 names = ", ".join(controls.get(element.lower(), ()))
-                found.append(Frozen(element, names, f"{key.lower()} {value(states)}"))
+                shown = " ".join(f"{state:.6g}" for state in states)
+                found.append(Frozen(element, names, f"{key.lower()} ({shown})"))
     return tuple(found)

@@ -328,13 +328,20 @@ def _command(comm: Comm | None) -> int:
         return code or 0
     except TieflowError as error:
         _say(error)
-        return error.exit_code
+        return _told_in_json(error.exit_code, str(error))
     except click.ClickException as error:
         # Its own code, 2, means not converged here.
         error.show()
-        return EXIT_ERROR
+        return _told_in_json(EXIT_ERROR, error.format_message())
     except click.Abort:
         raise KeyboardInterrupt from None
+
+
+def _told_in_json(code: int, reason: str) -> int:
+    """The code, after an object with it for who asked for one: there is no result to print."""
+    if "--json" in sys.argv[1:]:
+        print_json({"exit_code": code, "exit_reason": reason})
+    return code
 
 
 def _say(error: TieflowError) -> None:

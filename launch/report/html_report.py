@@ -38,13 +38,13 @@ def html_report(result: Result) -> str:
     ]
     if case.is_balanced:
         words.append("balanced, powers and energies per phase")
-    wrong = doubts(result)
+    wrong, versions = doubts(result), sorted(_versions(result).items())
     parts = [
         section("Verdict", verdict(result)),
         section("Key figures", kpi_table(report)),
         section("Pictures", "\n".join(_figure(picture, result) for picture in shown)),
         section("Replay in OpenDSS", _replay(result)),
-        section("What was solved", origin(result) + table(("library", "version"), sorted(_versions(result).items()))),
+        section("What was solved", origin(result) + table(("library", "version"), versions, "Versions.")),
         section("Notes", bullets(result.notes) if result.notes else "<p>None.</p>"),
     ]
     return page(
@@ -104,7 +104,7 @@ def kpi_table(report: KpiReport) -> str:
 def origin(result: Result) -> str:
     """Date and command, settings, devices and frozen controls of a run."""
     solved = what_was_solved(result)
-    parts = [table(("of the run", ""), [*date_and_command(solved), ("ranks", str(result.ranks))])]
+    parts = [bullets(f"{name}: {text}" for name, text in (*date_and_command(solved), ("ranks", str(result.ranks))))]
     parts.append(
         table(("setting", "value"), map(_setting, solved.settings), "Settings that are not at their defaults.")
     )
@@ -114,7 +114,7 @@ def origin(result: Result) -> str:
     parts.append(table(("devices", "at"), devices, "Devices.") if devices else "<p>Devices: none.</p>")
     if solved.frozen:
         lines = [(f"{it.element}{f' ({it.control})' if it.control else ''}", it.state) for it in solved.frozen]
-        parts.append(table(("element", "state"), lines, "Regulators and capacitors, frozen: no control acts."))
+        parts.append(table(("element", "state"), lines, "Taps and capacitors are frozen: no control acts."))
     elif not result.case.is_balanced:
         parts.append("<p>Frozen controls: none.</p>")
     return "\n".join(parts)
