@@ -135,3 +135,10 @@ def test_a_method_that_keeps_its_loose_answer_names_the_limit(settings: dict[str
     assert result.relaxation_gap_pu > LOOSE_PU
     assert words in exit_reason(result)
     assert exit_code(result) in (2, 4)
+
+
+@pytest.mark.parametrize("method", ["admm", "enapp"])
+def test_devices_of_a_few_watts_do_not_refute_a_schedule(method: str) -> None:
+    result = solve(read_case("ieee123", {"der_fraction": 1e-4}), Options(method))
+    assert 1e-3 < result.case.batteries[0].energy_kwh < 0.01
+    assert (exit_code(result), doubts(result)) == (0, [])
