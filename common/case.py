@@ -66,6 +66,8 @@ class Case:
     wind: tuple[Wind, ...] = ()
     branch_limits: tuple[BranchLimit, ...] = ()
     """of a multi-phase case; a balanced one has them in its table of branches"""
+    overrides: tuple[str, ...] = ()
+    """names of settings that were given in place of those of case.toml"""
 
     def __repr__(self) -> str:
         """Which feeder, how long, and what is in it, in a line."""
@@ -110,8 +112,10 @@ def _network_of(circuit: str, base_kva: float) -> MultiphaseFeeder:
     """A large circuit takes seconds; a case with other devices has the same."""
     # Loads OpenDSS, which balanced cases do without until they are checked.
     from tieflow.common.circuit.extraction import compiled, extract_feeder
+    from tieflow.common.circuit.frozen import frozen_controls
 
-    return extract_feeder(compiled(circuit), base_kva)
+    engine = compiled(circuit)
+    return replace(extract_feeder(engine, base_kva), frozen=frozen_controls(engine, circuit))
 
 
 def find_case(name: str) -> Path:
@@ -142,8 +146,9 @@ def read_case(
     folder = find_case(name)
     settings = read_settings(folder / "case.toml", overrides or {}, set_by)
     horizon = read_horizon(folder / "profiles.csv", settings, profiles)
+    changed = tuple(sorted(overrides or {}))
     if not settings.is_balanced:
-        return _read_multiphase(folder, settings, horizon, with_devices)
+        return replace(_read_multiphase(folder, settings, horizon, with_devices), overrides=changed)
     buses = read_table(folder / "buses.csv", BusRow)
     branches = read_table(folder / "branches.csv", BranchRow)
     loads = [row for row in buses if row.p_load_kw > 0]
@@ -161,6 +166,7 @@ def read_case(
         horizon=horizon,
         areas=tuple(_optional(folder / "areas.csv", AreaRow)),
         branch_limits=tuple(_optional(folder / TABLE, BranchLimit)),
+        overrides=changed,
         **devices,
     )
     case.balanced_feeder  # noqa: B018 - a feeder that is not a tree is an error of the case, found while reading it

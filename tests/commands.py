@@ -26,4 +26,5 @@ Tieflow = Callable[..., Ended]
 
 
 def without_times(figures: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in figures.items() if key not in ("time", "ranks", "output")}
+    solved = {key: value for key, value in figures["solved"].items() if key not in ("date", "command")}
+    return {key: value for key, value in figures.items() if key not in ("time", "ranks", "output")} | {"solved": solved}

@@ -11,13 +11,14 @@ from device_feeders import feeder
 
 from tieflow.common.case import Case, Horizon
 from tieflow.common.feeder.balanced import BranchRow, BusRow
-from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad
 from tieflow.common.inputs.settings import Settings
 from tieflow.common.replay.balanced import replay
 from tieflow.common.replay.multiphase import replay as replay_multiphase
 from tieflow.common.results.result import Check, Tolerances
 from tieflow.common.results.schedule import NetworkState, Schedule, idle_schedule
-from tieflow.coordinator.checker import check
+from tieflow.common.results.violations import device_violations
+from tieflow.coordinator.checker import BALANCED, MULTIPHASE, check
 
 HOURS = (10, 11, 12, 13)
 
@@ -251,3 +252,62 @@ def test_a_case_without_devices_is_checked() -> None:
     result = check(case, schedule, state_of(case, schedule))
     assert result.max_soc_error == 0
     assert result.passed
+
+
+def tiny(off_kwh: float = 0.0, off_kw: float = 0.0) -> tuple[Case, Schedule]:
+    """A battery of 4 Wh whose books are off by some energy, and that ends and charges with too much of both."""
+    unit = Battery(bus="b", p_rated_kw=1e-3, s_rated_kva=1.2e-3, energy_kwh=4e-3, eta_charge=1, eta_discharge=1)
+    case = replace(make_case(), pv=(PV(bus="b", p_rated_kw=1e-3, s_rated_kva=1.2e-3),), batteries=(unit,))
+    schedule = make_schedule(charge=(0, 1e-3, 0, 0), discharge=(0, 0, 0, 1e-3))
+    schedule.batteries["energy_kwh"][:] = unit.stored_kwh(
+        *(schedule.batteries[n][0] for n in ("charge_kw", "discharge_kw")), 1
+    )
+    schedule.batteries["energy_kwh"][0, 1] += off_kwh
+    schedule.pv["p_kw"][:] = 1e-3 * case.horizon.pv + off_kw
+    schedule.pv["q_kvar"][:] = 0
+    return case, schedule
+
+
+def test_what_is_less_than_half_a_watt_hour_or_half_a_watt_is_no_disagreement() -> None:
+    # 0.4 Wh is a tenth of this battery, a thousand times what counts of a large one.
+    case, schedule = tiny(4e-4, 4e-4)
+    result = check(case, schedule, state_of(case, schedule))
+    assert result.passed and not result.violations
+    assert 0 < result.max_soc_error <= result.tolerances.soc
+    assert result.max_soc_error == pytest.approx(4e-4 / 5, rel=1e-3)
+
+
+@pytest.mark.parametrize(("off_kwh", "off_kw"), [(6e-4, 0.0), (0.0, 6e-4)])
+def test_a_small_device_that_is_off_by_more_than_that_is_no_longer_overlooked(off_kwh: float, off_kw: float) -> None:
+    case, schedule = tiny(off_kwh, off_kw)
+    result = check(case, schedule, state_of(case, schedule))
+    assert not result.passed
+    assert (result.max_soc_error > result.tolerances.soc) == (off_kwh > 0)
+    assert {violation.kind for violation in result.violations} == ({"rating"} if off_kw else set())
+
+
+def test_limits_of_devices_have_the_same_least_that_counts() -> None:
+    unit = Battery(bus="b", p_rated_kw=1e-3, s_rated_kva=1.2e-3, energy_kwh=4e-3)
+    load = FlexibleLoad(bus="b", p_kw=1e-3, q_kvar=0, down=0.5, up=0.5)
+    case = replace(make_case(), pv=(), batteries=(unit,), flexible_loads=(load,))
+
+    def kinds(off: float) -> set[str]:
+        schedule = idle_schedule(case)
+        schedule.batteries["charge_kw"][:] = 1e-3 + off
+        schedule.flexible_loads["p_kw"][:] = 1e-3
+        schedule.flexible_loads["p_kw"][0, 0] += off
+        soc = np.array([[unit.soc_min, unit.soc_max + off / 4e-3, unit.soc_initial, unit.soc_initial - off / 4e-3]])
+        found = device_violations(case, schedule, soc, MULTIPHASE)
+        return {violation.kind for violation in found}
+
+    assert kinds(4e-4) == set()
+    assert kinds(7e-4) == {"rating", "SOC", "terminal SOC", "energy"}
+
+
+def test_devices_of_multi_phase_feeders_are_held_to_their_own_size() -> None:
+    assert (BALANCED.device_kw, BALANCED.energy_kwh) == (MULTIPHASE.device_kw, MULTIPHASE.energy_kwh) == (5e-4, 5e-4)
+    case = make_case()
+    schedule = idle_schedule(case)
+    schedule.pv["q_kvar"][0, 1] = 30.1
+    (found,) = device_violations(case, schedule, np.full((1, 4), 0.625), MULTIPHASE)
+    assert (found.kind, found.limit, found.hour) == ("rating", 50.0, 11)

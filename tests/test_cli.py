@@ -330,3 +330,29 @@ def test_a_method_that_gives_up_hands_over_and_says_so(mpirun: Mpirun, tieflow: 
         assert figures["methods_used"] == ["dlmp", "admm"]
         (note,) = [note for note in figures["notes"] if "takes over" in note]
         assert note.startswith("dlmp gave up in round ") and note.endswith("; admm takes over")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["solve", "SMALL", "--set", "v_min_pu=1.019", "--set", "v_max_pu=1.02"], 3, "Widen these limits"),
+        (["solve", "nowhere"], 1, "no such folder"),
+        (["solve", "SMALL", "--max-rounds", "few"], 1, "--max-rounds"),
+        (["show", "nothing.h5"], 1, "no such file"),
+    ],
+)
+def test_json_says_why_there_is_no_result(
+    tieflow: Tieflow, small: Path, arguments: list[str], code: int, words: str
+) -> None:
+    ended = tieflow(*(argument.replace("SMALL", str(small)) for argument in arguments), "--json")
+    assert ended.code == code
+    assert set(ended.json) == {"exit_code", "exit_reason"}
+    assert ended.json["exit_code"] == code
+    assert words in ended.json["exit_reason"]
+
+
+def test_benchmark_says_what_it_ends_with_and_why(tieflow: Tieflow, small: Path) -> None:
+    asked = ("benchmark", small, "--methods", "enapp", "--tolerance", "1e-9", "--max-rounds", "25")
+    told = tieflow(*asked, "--json")
+    assert told.code == told.json["exit_code"] == max(run["exit_code"] for run in told.json["runs"]) == 2
+    assert "enapp: exit code 2: NOT CONVERGED after 25 rounds" in tieflow(*asked).out

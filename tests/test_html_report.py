@@ -29,6 +29,7 @@ def multiphase() -> Result:
 def pages(small_result: Result, multiphase: Result) -> dict[str, str]:
     """A page of a balanced run, of a multi-phase one, and of one that nobody should use."""
     bad = replace(small_result, converged=False, check=None, notes=("it <did> not & will not",))
+    bad = replace(bad, command=f"tieflow solve /{'far/' * 60}away")
     made = {"balanced": html_report(small_result), "multi": html_report(multiphase)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "pictures", lambda result: pictures(result)[:2])  # for speed
@@ -97,7 +98,7 @@ def test_refuted_schedules_overstepped_limits_and_unsolved_hours_are_told(small_
     text = html_report(replace(small_result, check=check, oversteps=found[:1], relaxation_gap_pu=1.0))
     for words in (
         "NOT CONFIRMED BY OPENDSS",
-        "OpenDSS found no power flow solution in hours 2.",
+        "no power flow solution in hours 2.",
         "12 limits violated in the replay.",
         "1 voltage limit OVERSTEPPED",
         "CONE RELAXATION LOOSE",

@@ -44,6 +44,7 @@ def small_case() -> Case:
             (11, 12), np.array([0.9, 1.0]), np.array([0.5, 0.4]), np.array([0.1, 0.2]), 0.5, wind=np.array([0.3, 0.2])
         ),
         areas=(AreaRow(bus="Süd", area="1"), AreaRow(bus="変電所", area="1"), AreaRow(bus="bus/2", area="Ost")),
+        overrides=("periods", "price_low_per_kwh"),
     )
 
 
@@ -115,6 +116,9 @@ def make_result(case: Case, rounds: int = 3) -> Result:
         check=check,
         versions={"python": sys.version, "opendssdirect.py": "0.9.4"},
         notes=("dlmp handed over to admm after round 3", ""),
+        date="2026-11-25T18:02:34+01:00",
+        command="tieflow solve 'Dörfli 2' --set periods=2",
+        loose_because="v_max_pu = 1.05 binds at bus 変電所",
     )
 
 
@@ -205,7 +209,7 @@ def test_the_file_explains_itself_without_tieflow(stored: Path) -> None:
         assert set(file) == {"axes", "case", "check", "history", "schedule", "state", "summary", "versions"}
         assert set(file["case"]) == {
             *("areas", "batteries", "branch_limits", "branches", "buses", "flexible_loads", "horizon"),
-            *("pv", "settings", "wind"),
+            *("overrides", "pv", "settings", "wind"),
         }
         assert file["summary"].attrs["cost"] == 576.2918
         assert file["case/settings"].attrs["title"] == "Tal – 谷"

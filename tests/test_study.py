@@ -212,10 +212,13 @@ def test_variants_that_fail_are_told_and_stored_and_the_others_finish(run: Run, 
     assert "too much FAILED: " in err and "nowhere FAILED: " in err
     assert "no bus 'z'" in found["nowhere"]["failure"]
     assert found["too few rounds"]["verdict"].startswith("not converged")
+    reason = json.loads(out)["exit_reason"]
+    assert reason.startswith("base: not converged") and "nowhere: FAILED: " in reason
     # Stored failures are told again, not run again.
     code, out, err = run("study", path)
     assert code == 1
     assert "too much: stored already" in out and "too much FAILED: " in out
+    assert f"Exit code 1: {reason}\n" in out
     code, _, err = run("kpis", "study.h5", "--variant", "too much")
     assert code == 1 and "variant 'too much' failed" in err
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from opendssdirect import dss
 
-from tieflow.common.circuit import text
+from tieflow.common.circuit import frozen, text
 from tieflow.common.circuit.devices import battery_row, pv_row
 from tieflow.common.circuit.engine import (
     ALL_PROPERTIES,
@@ -152,13 +152,13 @@ def _voltage_bases(engine: Engine, records: Records) -> list[str]:
 def _state_notes(engine: Engine, records: Records) -> list[str]:
     notes = []
     taps = {record["Name"]: record["Taps"] for kind in ("Transformer", "AutoTrans") for record in records[kind]}
-    frozen = [
+    regulators = [
         f"{record['Transformer']} = {taps[record['Transformer']][(record['TapWinding'] or record['Winding']) - 1]:g}"
         for record in records["RegControl"]
         if record["Transformer"] in taps
     ]
-    if frozen:
-        notes.append(f"Regulators are frozen at these taps (pu): {name_list(frozen)}.")
+    if regulators:
+        notes.append(f"Regulators are frozen at these taps (pu): {name_list(regulators)}.")
     banks = [f"capacitor.{record['Name']}" for record in records["Capacitor"] if not all(record["States"])]
     if banks:
         notes.append(f"Switched off, wholly or in part: {name_list(banks)}.")
@@ -231,7 +231,7 @@ def _write(engine: Engine, records: Records, master: Path, profiles: Iterable[st
     ]
     for title, lines in groups.items():
         commands += ["", f"! {title}", *lines] if lines else []
-    return commands
+    return [*commands, *frozen.comments(records)]
 
 
 def _verify(engine: Engine, expected: Voltages, commands: Sequence[str], master: Path) -> tuple[Engine, list[str]]:

@@ -39,6 +39,18 @@ class Element:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """A transformer or capacitor whose control does not act."""
+
+    element: str
+    """its OpenDSS name"""
+    control: str
+    """the OpenDSS names of its controls in the model that was imported; empty where none is known"""
+    state: str
+    """``taps (1 1.05)``, per unit by winding, or ``states (1 0)``, 1 for each step of a capacitor that is on"""
+
+
+@dataclass(frozen=True)
 class Legs:
     """Loads by the pair of nodes that they are connected between. All arrays (leg,).
 
@@ -112,6 +124,8 @@ class MultiphaseFeeder:
     """(node,) whether the node's voltage to ground means something: false behind an ungrounded secondary"""
     coordinates: Floats
     """(bus, 2) NaN where unknown"""
+    frozen: tuple[Frozen, ...] = ()
+    """of a whole circuit: an area has none"""
 
     @cached_property
     def index(self) -> dict[str, int]:

@@ -13,6 +13,9 @@ from tieflow.common.case import Case
 from tieflow.common.errors import counted
 from tieflow.common.results.schedule import NetworkState, Schedule
 
+LOOSE_PU = 1e-6
+"""l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
+
 
 @dataclass(frozen=True)
 class History:
@@ -58,9 +61,13 @@ class Tolerances:
     power_kw: float = 0.05
     """substation power and losses, each hour; kvar alike"""
     soc: float = 1e-4
-    """stored energy, per energy capacity"""
+    """stored energy, per energy capacity; energy of flexible loads, per what is due to them"""
     current: float = 1e-4
-    """branch current and apparent power, per limit"""
+    """branch current and apparent power, per limit; setpoints of devices, per rating"""
+    energy_kwh: float = 0.0
+    """the least that counts of a battery's or a flexible load's energy; 0 in results of earlier versions"""
+    device_kw: float = 0.0
+    """the least that counts of a device's setpoints; 0 in results of earlier versions, which allowed ``power_kw``"""
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ class Check:
     max_substation_error_kvar: float
     max_loss_error_kw: float
     max_soc_error: float
+    """per energy capacity, but never less than that of which the tolerance ``soc`` is ``energy_kwh``"""
+    """per energy capacity, or per the larger one of which ``tolerances.soc`` is ``tolerances.energy_kwh``"""
     violations: tuple[Violation, ...]
     cost: float
     """energy cost of the replayed substation power, $"""
@@ -141,6 +150,12 @@ class Result:
     prices"""
     notes: tuple[str, ...] = ()
     """what the user should know: hand-overs, repeated solves, loose relaxations"""
+    date: str = ""
+    """when the run began, ISO 8601 with its zone; empty in results of earlier versions"""
+    command: str = ""
+    """the command line that made it; empty where that was a Python program"""
+    loose_because: str = ""
+    """what makes it pay to lose energy where the cone relaxation is loose; empty where it is tight"""
 
     def __repr__(self) -> str:
         """What was solved and whether it may be used, in a line."""
@@ -151,6 +166,7 @@ class Result:
             told.append("not checked in OpenDSS")
         else:
             told.append("confirmed by OpenDSS" if check.passed else "NOT CONFIRMED BY OPENDSS")
+        told += ["CONE RELAXATION LOOSE"] if self.relaxation_gap_pu > LOOSE_PU else []
         told += [f"{counted(len(self.oversteps), 'limit')} OVERSTEPPED"] if self.oversteps else []
         return f"<Result of {self.case.name} by {self.method}: {', '.join(told)}>"
 

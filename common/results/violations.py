@@ -113,20 +113,29 @@ def network_violations(case: Case, found: NetworkState, tolerances: Tolerances) 
 
 def device_violations(case: Case, schedule: Schedule, soc: Floats, tolerances: Tolerances) -> list[Violation]:
     """Stored energy beyond its limits; setpoints beyond what a device can give, which OpenDSS cuts to the ratings and
-    says nothing; and energy of flexible loads that is not theirs."""
-    horizon, slack, schedule = case.horizon, tolerances.power_kw, completed(case, schedule)
+    says nothing; and energy of flexible loads that is not theirs. Each by more than a share of the device's size, and
+    by more than the least that counts."""
+    horizon, schedule = case.horizon, completed(case, schedule)
 
     def over(
-        kind: str, units: Sequence[Device], value: Floats, low: ArrayLike, high: ArrayLike, slack: float = slack
+        kind: str,
+        units: Sequence[Device],
+        value: Floats,
+        low: ArrayLike,
+        high: ArrayLike,
+        slack: ArrayLike | None = None,
     ) -> list[Violation]:
         hours = horizon.hour[-value.shape[1] :]
+        if slack is None:
+            slack = np.maximum(tolerances.current * column(units, "s_rated_kva"), tolerances.device_kw)
         return beyond(kind, [unit.label for unit in units], hours, value, (low, high), slack)
 
     units, told = case.batteries, schedule.batteries
     charge, discharge, p_rated = told["charge_kw"], told["discharge_kw"], column(units, "p_rated_kw")
     s, initial = np.hypot(discharge - charge, told["q_kvar"]), column(units, "soc_initial")
-    stored = over("SOC", units, soc, column(units, "soc_min"), column(units, "soc_max"), tolerances.soc)
-    stored += over("terminal SOC", units, soc[:, -1:], initial, initial, tolerances.soc)
+    of_soc = np.maximum(tolerances.soc, tolerances.energy_kwh / column(units, "energy_kwh"))
+    stored = over("SOC", units, soc, column(units, "soc_min"), column(units, "soc_max"), of_soc)
+    stored += over("terminal SOC", units, soc[:, -1:], initial, initial, of_soc)
     of_batteries = over("rating", units, charge, 0.0, p_rated) + over("rating", units, discharge, 0.0, p_rated)
     of_batteries += over("rating", units, s, 0.0, column(units, "s_rated_kva"))
     of_inverters: list[Violation] = []
@@ -141,5 +150,6 @@ def device_violations(case: Case, schedule: Schedule, soc: Floats, tolerances: T
     nominal = np.array([load.p_kw * horizon.profile(load) for load in loads]).reshape(p.shape)
     low, high = (1 - column(loads, "down")) * nominal, (1 + column(loads, "up")) * nominal
     drawn, due = (horizon.dt * power.sum(axis=1, keepdims=True) for power in (p, nominal))
-    of_loads = over("rating", loads, p, low, high) + over("energy", loads, drawn, due, due, slack * horizon.dt)
+    of_energy = np.maximum(tolerances.soc * due, tolerances.energy_kwh)
+    of_loads = over("rating", loads, p, low, high) + over("energy", loads, drawn, due, due, of_energy)
     return stored + of_inverters + of_batteries + of_loads

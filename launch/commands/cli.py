@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from tieflow.coordinator.methods import find_method, method_names
 from tieflow.launch.commands.options import (
     Real,
     Whole,
+    command_line,
     given_settings,
     json_option,
     print_json,
@@ -33,7 +35,7 @@ from tieflow.launch.commands.options import (
 from tieflow.launch.commands.report import kpis, plot, report
 from tieflow.launch.commands.study import study
 from tieflow.launch.figures.summary import exit_code, summary
-from tieflow.launch.report.console import benchmark_table, print_result, print_round
+from tieflow.launch.report.console import benchmark_table, print_origin, print_result, print_round
 from tieflow.launch.runs.partition import describe, in_areas_of, partition_report, write_areas
 from tieflow.launch.runs.partition import summary as area_summary
 from tieflow.launch.runs.solve import Options, checked, library_versions, make_solver, solve
@@ -69,8 +71,8 @@ def app() -> None:
     """Distributed multi-area optimal power flow of distribution feeders, confirmed by OpenDSS.
 
     CASE is a shipped case (ieee123, ieee13, ieee123_unbalanced, ieee123_12kv) or a case folder. Exit codes: 0 converged
-    and confirmed, 2 not converged, 3 infeasible, 4 not confirmed by OpenDSS, 5 confirmed with overstepped limits
-    of voltages or branches, 1 anything else.
+    and confirmed, 2 not converged, 3 infeasible, 4 not confirmed by OpenDSS or a loose relaxation, 5 confirmed with
+    overstepped limits of voltages or branches, 1 anything else. The last line says why it is not 0.
     """
 
 
@@ -113,6 +115,7 @@ def solve_command(
     check_writable(path)
     options = Options(method, tolerance, max_rounds, certify=certify, check=not no_check, starts=starts)
     result = solve(case, options, comm, lambda round_: print_round(console, round_))
+    result = replace(result, command=command_line())
     write_result(path, result)
     print_result(console, result)
     console.print(f"Result: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
@@ -207,12 +210,14 @@ def export_command(file: Path, variant: str | None, rule: bool, folder: Path) ->
 @run_options
 @json_option
 def show(file: Path, variant: str | None, rule: bool, as_json: bool) -> int:
-    """Print the stored result FILE again."""
+    """Print the stored result FILE again, and what was solved: when, by which command, with which settings."""
     result = read_run(file, variant, rule)
     if as_json:
         print_json(summary(result))
     else:
-        print_result(Console(), result)
+        console = Console()
+        print_origin(console, result)
+        print_result(console, result)
     return exit_code(result)
 
 
@@ -265,13 +270,17 @@ def benchmark(
     case = in_areas_of(_read(case_name, periods, overrides), areas)
     rows = benchmarks.benchmark(case, names, Options(tolerance_pu=tolerance, max_rounds=max_rounds), comm, cpu=cpu)
     if as_json:
-        print_json({"runs": rows})
+        print_json({"runs": rows, "exit_code": max(row["exit_code"] for row in rows)})
     else:
         console = Console(width=max(120, Console().width))
         console.print(benchmark_table(rows, cpu))
         for row in rows:
             for note in row["notes"]:
                 console.print(f"{row['method']}: {note}", style="yellow", markup=False)
+        for row in rows:
+            if code := row["exit_code"]:
+                told = f"{row['method']}: exit code {code}: {row['exit_reason']}"
+                console.print(told, style="bold red", soft_wrap=True, highlight=False, markup=False)
     codes: list[int] = [row["exit_code"] for row in rows]
     return max(codes)
 
@@ -317,13 +326,20 @@ def _command(comm: Comm | None) -> int:
         return code or 0
     except TieflowError as error:
         _say(error)
-        return error.exit_code
+        return _told_in_json(error.exit_code, str(error))
     except click.ClickException as error:
         # Its own code, 2, means not converged here.
         error.show()
-        return EXIT_ERROR
+        return _told_in_json(EXIT_ERROR, error.format_message())
     except click.Abort:
         raise KeyboardInterrupt from None
+
+
+def _told_in_json(code: int, reason: str) -> int:
+    """The code, after an object with it for who asked for one: there is no result to print."""
+    if "--json" in sys.argv[1:]:
+        print_json({"exit_code": code, "exit_reason": reason})
+    return code
 
 
 def _say(error: TieflowError) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +78,11 @@ def given_settings(periods: int | None, overrides: tuple[str, ...]) -> dict[str,
     if periods is not None:
         settings["periods"] = periods
     return settings
+
+
+def command_line() -> str:
+    """The command as it was given, as a shell reads it."""
+    return shlex.join(["tieflow", *sys.argv[1:]])
 
 
 def run_stem(file: Path, variant: str | None, rule: bool) -> str:

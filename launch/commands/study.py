@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from tieflow.common.errors import EXIT_CONVERGED, TieflowError
 from tieflow.common.results.store import check_writable, replace_file
 from tieflow.common.results.study_store import read_study, stored_digests
-from tieflow.launch.commands.options import Whole, given_settings, json_option, print_json, settings_options
+from tieflow.launch.commands.options import (
+    Whole,
+    command_line,
+    given_settings,
+    json_option,
+    print_json,
+    settings_options,
+)
 from tieflow.launch.figures.study import as_json as figures_as_json
-from tieflow.launch.figures.study import figures, table_lines, worst_code
+from tieflow.launch.figures.study import exit_reason, figures, table_lines, worst_code
 from tieflow.launch.report.study_console import Watch, print_placements, print_plan, print_study
 from tieflow.launch.studies.file import read_study_file, shipped_studies
 from tieflow.launch.studies.run import check_same_study, run_study
@@ -75,23 +83,26 @@ def study(
         check_writable(csv_path)
     watch = Watch(console)
     try:
-        run_study(file, variants, path, watch, comm, groups, force)
+        run_study(file, variants, path, watch, comm, groups, force, command_line())
     finally:
         watch.end()
     stored = read_study(path)
     found = figures(stored)
     code = worst_code([variant.exit_code for variant in found])
+    reason = exit_reason(found)
     if csv_path is not None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(table_lines(found))
         replace_file(csv_path, text.getvalue().encode())
     print_study(console, file.title, found, stored.head.base, watch.told)
     print_placements(console, placed)
+    if code:
+        console.print(Text(f"Exit code {code}: {reason}", style="bold red"), soft_wrap=True)
     if csv_path is not None:
         console.print(f"Table: {csv_path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"Study: {path.resolve()}", soft_wrap=True, highlight=False, markup=False)
     if as_json:
         shown: dict[str, Any] = {"study": file.path.stem, "title": file.title, "case": stored.head.case}
         shown |= {"base": stored.head.base, "variants": [figures_as_json(variant) for variant in found]}
-        print_json(shown | {"output": str(path.resolve()), "exit_code": code})
+        print_json(shown | {"output": str(path.resolve()), "exit_code": code, "exit_reason": reason})
     return code

@@ -116,6 +116,12 @@ def worst_code(codes: Sequence[int]) -> int:
     return next((code for code in WORST_FIRST if code in codes), EXIT_CONVERGED)
 
 
+def exit_reason(found: Sequence[VariantFigures]) -> str:
+    """Why a study ends with its code: the variants whose code is not 0, each with its verdict."""
+    told = [f"{variant.name}: {variant.verdict.rstrip('.')}." for variant in found if variant.exit_code]
+    return " ".join(told) or "All variants converged, and are confirmed by OpenDSS."
+
+
 def newly_outside(result: Result, base: Result) -> tuple[Violation, ...]:
     """Voltages beyond the limits by more than the check's tolerance at places and in hours that the base run has too
     and keeps inside."""

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from tieflow.common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED
+from tieflow.common.errors import (
+    EXIT_CONVERGED,
+    EXIT_NOT_CONFIRMED,
+    EXIT_NOT_CONVERGED,
+    EXIT_OVERSTEPPED,
+    counted,
+)
 from tieflow.common.inputs.weights import Terms
-from tieflow.common.results.result import Check, Result, Violation
-from tieflow.launch.runs.solve import LOOSE_PU
+from tieflow.common.results.result import LOOSE_PU, Check, Result, Violation
+from tieflow.launch.figures.solved import as_json
+from tieflow.launch.runs.solve import BELOW_BOUND
 
 SOFT_LIMITS = (
     ("voltage", "voltage limit", "node", "voltage_slack_price"),
@@ -18,28 +26,83 @@ SOFT_LIMITS = (
 )
 """that may be overstepped at a price: kind of violation, its limit in words, where it holds, and the price's setting"""
 
+AGREES = "finds the same power flow, which does not make this a schedule to use"
+"""where OpenDSS has no objection, but the run itself is none to rely on"""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What keeps a schedule from being used as it is."""
+
+    name: str
+    """in words that nobody overlooks"""
+    reason: str
+    """sentences that begin with the name or have it in them: why, and the way out"""
+    code: int
+    """that the command ends with, if nothing is worse"""
+
+
+def doubtful(result: Result) -> list[Doubt]:
+    """All doubts about a run, the worst first. Exit codes and every report start from them."""
+    found = []
+    if not result.converged:
+        rounds = counted(len(result.history.cost), "round")
+        advice = "Allow more --max-rounds, or try another --method."
+        if is_below_bound(result):
+            advice = "Lower --tolerance, or use --method newton."
+        reason = f"NOT CONVERGED after {rounds}: {unsettled(result)}. This is not a schedule to use. {advice}"
+        found.append(Doubt("NOT CONVERGED", reason, EXIT_NOT_CONVERGED))
+    if result.check is None:
+        reason = "NOT CHECKED IN OPENDSS: no replay; all figures are the optimizer's own. See 'tieflow check'."
+        found.append(Doubt("NOT CHECKED IN OPENDSS", reason, EXIT_CONVERGED))
+    elif not result.check.passed:
+        reason = f"NOT CONFIRMED BY OPENDSS: {'; '.join(refuted_by(result.check))}."
+        found.append(Doubt("NOT CONFIRMED BY OPENDSS", reason, EXIT_NOT_CONFIRMED))
+    if result.relaxation_gap_pu > LOOSE_PU:
+        because = result.loose_because or "see the notes"
+        reason = (
+            f"CONE RELAXATION LOOSE by {result.relaxation_gap_pu:.1e} pu, {LOOSE_PU:.0e} allowed, so flows and losses "
+            f"are not physical: {because}. Use --method newton, whose equations are exact, or change that."
+        )
+        found.append(Doubt("CONE RELAXATION LOOSE", reason, EXIT_NOT_CONFIRMED))
+    known = {kind: (words, f"more than {price}") for kind, words, _, price in SOFT_LIMITS}
+    for kind, number in sorted(Counter(overstep.kind for overstep in result.oversteps).items(), reverse=True):
+        words, price = known.get(kind, (f"{kind} limit", "too much"))
+        reason = f"{counted(number, words)} OVERSTEPPED as the optimizer expects: they cannot be kept, or cost {price}."
+        found.append(Doubt(f"{words.upper()}S OVERSTEPPED", reason, EXIT_OVERSTEPPED))
+    return found
+
 
 def exit_code(result: Result) -> int:
     """What the command ends with: an unconverged run before an unconfirmed schedule before overstepped limits."""
-    if not result.converged:
-        return EXIT_NOT_CONVERGED
-    refuted = result.check is not None and not result.check.passed
-    if refuted or result.relaxation_gap_pu > LOOSE_PU:
-        return EXIT_NOT_CONFIRMED
-    return EXIT_OVERSTEPPED if result.oversteps else EXIT_CONVERGED
+    return next((doubt.code for doubt in doubtful(result) if doubt.code), EXIT_CONVERGED)
+
+
+def exit_reason(result: Result) -> str:
+    """Why the command ends with that code: all doubts in full."""
+    told = " ".join(doubt.reason for doubt in doubtful(result))
+    return told or "Converged, and confirmed by OpenDSS."
 
 
 def doubts(result: Result) -> list[str]:
     """What keeps a schedule from being used as it is, in words that nobody overlooks; empty for a good one."""
-    found = [] if result.converged else ["NOT CONVERGED"]
-    if result.check is None:
-        found.append("NOT CHECKED IN OPENDSS")
-    elif not result.check.passed:
-        found.append("NOT CONFIRMED BY OPENDSS")
-    if result.relaxation_gap_pu > LOOSE_PU:
-        found.append("CONE RELAXATION LOOSE")
-    kinds = {overstep.kind for overstep in result.oversteps}
-    return found + [f"{words.upper()}S OVERSTEPPED" for kind, words, *_ in SOFT_LIMITS if kind in kinds]
+    return [doubt.name for doubt in doubtful(result)]
+
+
+def is_confirmed(result: Result) -> bool:
+    """Whether OpenDSS's agreement means that the schedule does what the result says: not where that is no solution."""
+    agrees = result.check is not None and result.check.passed
+    return agrees and exit_code(result) in (EXIT_CONVERGED, EXIT_OVERSTEPPED)
+
+
+def refuted_by(check: Check) -> list[str]:
+    """Why a check has not passed."""
+    found = [f"{row.name} {row.value} apart, {row.allowed} allowed" for row in disagreements(check) if row.is_bad]
+    if check.violations:
+        found.append(f"{counted(len(check.violations), 'limit')} violated in the replay")
+    if check.failed_hours:
+        found.append(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}")
+    return found or ["the stored check says so"]
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -79,8 +142,11 @@ def summary(result: Result) -> dict[str, Any]:
             "communication_s": float(history.communication_s.sum()),
             "critical_path_cpu_s": float(history.cpu_s.sum()),
         },
+        "solved": as_json(result),
         "notes": list(result.notes),
+        "doubts": doubts(result),
         "exit_code": exit_code(result),
+        "exit_reason": exit_reason(result),
     }
 
 
@@ -109,9 +175,17 @@ def gap_to_bound(result: Result) -> float | None:
 
 def unsettled(result: Result) -> str:
     """What a run that has not converged still lacks."""
+    if is_below_bound(result):
+        return f"the objective {result.objective:.6f} is below the lower bound {result.lower_bound:.6f}"
     if by_residual(result) and result.optimality is not None:
         return f"the first-order residual is still {result.optimality:.1e}"
     return f"areas still differ by {result.max_mismatch_pu:.1e} pu"
+
+
+def is_below_bound(result: Result) -> bool:
+    """Whether the objective is lower than that of any schedule, as where areas still differ by too much."""
+    bound = result.lower_bound
+    return bound is not None and result.objective < bound - BELOW_BOUND * abs(bound)
 
 
 def by_residual(result: Result) -> bool:
@@ -135,10 +209,23 @@ def voltage_range(result: Result) -> tuple[float, float]:
 def in_words(violation: Violation) -> str:
     """What is overstepped, where, when and by how much."""
     v = violation
-    return f"{v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}"
+    # Enough of them to tell one number from the other.
+    digits = next((n for n in range(5, 12) if f"{v.value:.{n}f}" != f"{v.limit:.{n}f}"), 5)
+    return f"{v.kind} at {v.element}, hour {v.hour}: {v.value:.{digits}f} {v.unit}, limit {v.limit:.{digits}f} {v.unit}"
 
 
-def disagreements(check: Check) -> Iterator[tuple[str, str, str]]:
+@dataclass(frozen=True)
+class Disagreement:
+    """A quantity that was compared with OpenDSS."""
+
+    name: str
+    value: str
+    allowed: str
+    is_bad: bool
+    """beyond what is allowed, or no number"""
+
+
+def disagreements(check: Check) -> Iterator[Disagreement]:
     """What was compared with OpenDSS, by how much it differed, and what is allowed."""
     allowed = check.tolerances
     for name, value, limit, unit in (
@@ -148,7 +235,7 @@ def disagreements(check: Check) -> Iterator[tuple[str, str, str]]:
         ("losses", check.max_loss_error_kw, allowed.power_kw, "kW"),
         ("stored energy", 100 * check.max_soc_error, 100 * allowed.soc, "%"),
     ):
-        yield name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}"
+        yield Disagreement(name, f"{value:.1e} {unit}", f"{limit:.1e} {unit}", is_bad=not value <= limit)
 
 
 def given_terms(terms: Terms | None) -> dict[str, float] | None:

@@ -11,19 +11,23 @@ from rich.text import Text
 
 from tieflow.common.errors import counted
 from tieflow.common.inputs.objective import UNITS, factors
-from tieflow.common.results.result import Check, Result, Violation
+from tieflow.common.results.result import Result, Violation
 from tieflow.common.results.terms import objective_terms
 from tieflow.coordinator.record import Round
+from tieflow.launch.figures.solved import in_short
 from tieflow.launch.figures.summary import (
+    AGREES,
     SOFT_LIMITS,
     by_residual,
     disagreements,
+    exit_code,
+    exit_reason,
     gap_to_bound,
     given_terms,
     in_words,
+    is_confirmed,
     is_exact,
     summary,
-    unsettled,
     voltage_range,
 )
 
@@ -33,21 +37,20 @@ SHOWN_VIOLATIONS = 10
 def print_result(console: Console, result: Result) -> None:
     """The table of a run, OpenDSS's verdict and everything that the user should know."""
     console.print(_overview(result))
-    console.print(_verdict(result.check), soft_wrap=True)
+    console.print(_verdict(result), soft_wrap=True)
     if result.oversteps:
         for line in _overstepped(result.oversteps):
             console.print(line, soft_wrap=True)
     for note in result.notes:
         console.print(Text(f"Note: {note}", style="yellow"), soft_wrap=True)
-    if not result.converged:
-        console.print(
-            Text(
-                f"NOT CONVERGED after {len(result.history.cost)} rounds: {unsettled(result)}. This is not a schedule "
-                "to use. Allow more --max-rounds, or try another --method.",
-                style="bold red",
-            ),
-            soft_wrap=True,
-        )
+    if code := exit_code(result):
+        console.print(Text(f"Exit code {code}: {exit_reason(result)}", style="bold red"), soft_wrap=True)
+
+
+def print_origin(console: Console, result: Result) -> None:
+    """What was solved, when, by which command: for a run that may be old."""
+    for name, text in in_short(result):
+        console.print(Text(f"{name + ':':<18}{text}"), soft_wrap=True)
 
 
 def _overstepped(oversteps: Sequence[Violation]) -> Iterator[Text]:
@@ -89,6 +92,7 @@ def benchmark_table(rows: list[dict[str, Any]], cpu: bool = False) -> Table:
     table.add_column("OpenDSS", justify="left")
     for row in rows:
         checker = row["checker"]
+        agreed = "LOOSE" if "CONE RELAXATION LOOSE" in row["doubts"] else "confirmed"
         table.add_row(
             " then ".join(row["methods_used"]) + ("" if row["converged"] else " (NOT CONVERGED)"),
             f"{row['cost']:.5f}",
@@ -97,7 +101,7 @@ def benchmark_table(rows: list[dict[str, Any]], cpu: bool = False) -> Table:
             f"{row['max_mismatch_pu']:.1e}",
             f"{row['time'][clock]:.3f}",
             f"{row['critical_path_ratio']:.2f}",
-            "not asked" if checker is None else "confirmed" if checker["passed"] else "NOT CONFIRMED",
+            "not asked" if checker is None else "NOT CONFIRMED" if not checker["passed"] else agreed,
         )
     return table
 
@@ -181,18 +185,20 @@ def _violation(word: str, violation: Violation) -> Text:
     return Text(f"{word}: {in_words(violation)}", style="red")
 
 
-def _verdict(check: Check | None) -> Group | Text:
+def _verdict(result: Result) -> Group | Text:
+    check = result.check
     if check is None:
         return Text("OpenDSS: NOT CHECKED", style="bold yellow")
-    lines = [
-        Text("OpenDSS confirms the schedule", style="bold green")
-        if check.passed
-        else Text("OpenDSS DOES NOT CONFIRM the schedule", style="bold red")
-    ]
+    if is_confirmed(result):
+        heading = Text("OpenDSS confirms the schedule", style="bold green")
+    elif check.passed:
+        heading = Text(f"OpenDSS {AGREES}", style="bold yellow")
+    else:
+        heading = Text("OpenDSS DOES NOT CONFIRM the schedule", style="bold red")
     table = Table.grid(padding=(0, 2))
     table.add_row("", "largest disagreement", "allowed")
     for row in disagreements(check):
-        table.add_row(*row)
+        table.add_row(row.name, row.value, row.allowed, "TOO MUCH" if row.is_bad else "")
     violations = [_violation("violated", violation) for violation in check.violations[:SHOWN_VIOLATIONS]]
     if len(check.violations) > SHOWN_VIOLATIONS:
         violations.append(
@@ -204,4 +210,4 @@ def _verdict(check: Check | None) -> Group | Text:
         )
     if not check.violations and not check.failed_hours:
         violations.append(Text("no limit violated"))
-    return Group(*lines, table, *violations)
+    return Group(heading, table, *violations)

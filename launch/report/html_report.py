@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from tieflow.common.errors import counted
 from tieflow.common.results.result import Result, Violation
 from tieflow.launch.figures.kpis import KpiReport, kpi_report, rows
-from tieflow.launch.figures.summary import SOFT_LIMITS, disagreements, doubts, in_words, unsettled
+from tieflow.launch.figures.solved import UNKNOWN, Setting, date_and_command, device_words, listed, what_was_solved
+from tieflow.launch.figures.summary import (
+    AGREES,
+    disagreements,
+    doubtful,
+    doubts,
+    exit_code,
+    in_words,
+    is_confirmed,
+)
 from tieflow.launch.plots.figures import Picture, image, pictures
 from tieflow.launch.plots.style import library
 from tieflow.launch.report.console import SHOWN_VIOLATIONS
@@ -30,14 +38,14 @@ def html_report(result: Result) -> str:
     ]
     if case.is_balanced:
         words.append("balanced, powers and energies per phase")
-    wrong = doubts(result)
+    wrong, versions = doubts(result), sorted(_versions(result).items())
     parts = [
         section("Verdict", verdict(result)),
         section("Key figures", kpi_table(report)),
         section("Pictures", "\n".join(_figure(picture, result) for picture in shown)),
         section("Replay in OpenDSS", _replay(result)),
+        section("What was solved", origin(result) + table(("library", "version"), versions, "Versions.")),
         section("Notes", bullets(result.notes) if result.notes else "<p>None.</p>"),
-        section("Versions", table(("library", "version"), sorted(_versions(result).items()))),
     ]
     return page(
         title=" - ".join([f"{case.name}, {result.method}", *wrong]),
@@ -52,34 +60,21 @@ def verdict(result: Result) -> str:
     rounds, check = counted(len(result.history.cost), "round"), result.check
     agree = f": areas agree to {result.max_mismatch_pu:.1e} pu" if len(result.areas) > 1 else ""
     told = []
-    if not result.converged:
-        short = f"NOT CONVERGED after {rounds}: {unsettled(result)}."
-        told.append((False, f"{short} This is not a schedule to use."))
-    elif len(result.history.cost):
-        told.append((True, f"Converged in {rounds}{agree}."))
-    else:
-        told.append((True, "Run by the plain rule: nothing is optimized."))
-    if check is None:
-        told.append((False, "NOT CHECKED: no replay in OpenDSS; all figures are the optimizer's own."))
-    elif check.passed:
-        told.append((True, "Confirmed by OpenDSS."))
-    else:
-        told.append((False, "NOT CONFIRMED BY OPENDSS."))
-    if check is not None and check.failed_hours:
-        hours = ", ".join(map(str, check.failed_hours))
-        told.append((False, f"OpenDSS found no power flow solution in hours {hours}."))
+    if result.converged:
+        is_optimized = len(result.history.cost) > 0
+        told.append((True, f"Converged in {rounds}{agree}." if is_optimized else _BY_RULE))
+    told += [(False, doubt.reason) for doubt in doubtful(result)]
+    if check is not None and check.passed:
+        told.append((True, "Confirmed by OpenDSS.") if is_confirmed(result) else (False, f"OpenDSS {AGREES}."))
     if check is not None:
         number = len(check.violations)
         told.append((not number, f"{counted(number, 'limit')} violated in the replay." if number else _KEPT))
-    if result.oversteps:
-        numbers = Counter(overstep.kind for overstep in result.oversteps)
-        limits = " and ".join(counted(numbers[kind], words) for kind, words, *_ in SOFT_LIMITS if numbers[kind])
-        told.append((False, f"{limits} OVERSTEPPED as the optimizer expects: they cannot be kept, or cost too much."))
-    if "CONE RELAXATION LOOSE" in doubts(result):
-        told.append((False, "CONE RELAXATION LOOSE: flows and losses are not physical; see the notes."))
+    if code := exit_code(result):
+        told.append((False, f"Exit code {code}."))
     return verdicts(told) + _violations(result)
 
 
+_BY_RULE = "Run by the plain rule: nothing is optimized."
 _KEPT = "No limit violated in the replay."
 
 
@@ -106,6 +101,30 @@ def kpi_table(report: KpiReport) -> str:
     return table(head, [(row.label, row.value, row.optimizer)[: len(head)] for row in found], caption)
 
 
+def origin(result: Result) -> str:
+    """Date and command, settings, devices and frozen controls of a run."""
+    solved = what_was_solved(result)
+    parts = [bullets(f"{name}: {text}" for name, text in (*date_and_command(solved), ("ranks", str(result.ranks))))]
+    parts.append(
+        table(("setting", "value"), map(_setting, solved.settings), "Settings that are not at their defaults.")
+    )
+    if not solved.date:
+        parts.append(f"<p>Which of them replace those of case.toml is {UNKNOWN}.</p>")
+    devices = [(device_words(kind), listed(kind.places)) for kind in solved.devices]
+    parts.append(table(("devices", "at"), devices, "Devices.") if devices else "<p>Devices: none.</p>")
+    if solved.frozen:
+        lines = [(f"{it.element}{f' ({it.control})' if it.control else ''}", it.state) for it in solved.frozen]
+        parts.append(table(("element", "state"), lines, "Taps and capacitors are frozen: no control acts."))
+    elif not result.case.is_balanced:
+        parts.append("<p>Frozen controls: none.</p>")
+    return "\n".join(parts)
+
+
+def _setting(setting: Setting) -> tuple[str, str]:
+    default = f"default {setting.default}" if setting.default else "no default"
+    return setting.name, f"{setting.value} ({default}{'; in place of case.toml' if setting.is_override else ''})"
+
+
 def _figure(picture: Picture, result: Result) -> str:
     kind, content = "svg", image(picture, result, "svg")
     if len(content) > LARGEST_SVG:
@@ -116,7 +135,9 @@ def _figure(picture: Picture, result: Result) -> str:
 def _replay(result: Result) -> str:
     if result.check is None:
         return "<p>The schedule was not replayed.</p>"
-    return table(("compared", "largest disagreement", "allowed"), disagreements(result.check))
+    rows = disagreements(result.check)
+    lines = [(row.name, row.value, f"{row.allowed}{', TOO MUCH' if row.is_bad else ''}") for row in rows]
+    return table(("compared", "largest disagreement", "allowed"), lines)
 
 
 def _versions(result: Result) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tieflow.launch.plots.figures import image, pictures
 from tieflow.launch.plots.study import StudyPicture, study_image, study_pictures
 from tieflow.launch.plots.study_bars import missing, money
 from tieflow.launch.report.html_page import bullets, figure, folded, page, section, table
-from tieflow.launch.report.html_report import kpi_table, verdict
+from tieflow.launch.report.html_report import kpi_table, origin, verdict
 
 LARGEST_SVG = 150_000
 """bytes beyond which a picture over variants is stored as one of dots"""
@@ -159,6 +159,7 @@ def _variant(number: int, run: VariantRun) -> str:
         if picture.name in DAY_PICTURES:
             content = image(picture, result, "png", DPI)
             parts.append(figure(f"variant{number}_{picture.name}", picture.title, picture.read(result), "png", content))
+    parts.append(f"<h3>What was solved</h3>\n{origin(result)}")
     parts += [f"<h3>Notes</h3>\n{bullets(result.notes)}"] if result.notes else []
     if run.rule is not None:
         parts.append(f"<h3>The same devices by the plain rule</h3>\n{verdict(run.rule)}")

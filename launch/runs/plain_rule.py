@@ -22,7 +22,7 @@ from tieflow.common.results.schedule import Schedule
 from tieflow.common.results.terms import objective_value
 from tieflow.common.results.violations import overstepped
 from tieflow.launch.runs.base_run import power_flow, with_bases
-from tieflow.launch.runs.solve import checked, energy_cost, library_versions
+from tieflow.launch.runs.solve import checked, energy_cost, library_versions, now
 
 PLAIN_RULE = "plain rule"
 
@@ -47,7 +47,7 @@ def run_rule(case: Case, rule: Rule) -> Result:
 
     Its state is that of tieflow's own power flow. Raises SolverError where there is none, CaseError as ``with_bases``.
     """
-    started = time.perf_counter()
+    started, date = time.perf_counter(), now()
     case = with_bases(case)
     schedule = plain_schedule(case, rule)
     state, none = power_flow(case, schedule), np.zeros(0)
@@ -72,6 +72,7 @@ def run_rule(case: Case, rule: Rule) -> Result:
         versions=library_versions(),
         oversteps=() if case.settings.hard_limits else tuple(overstepped(case, state)),
         notes=tuple(_at_rest(case, rule)),
+        date=date,
     )
     return checked(replace(result, total_s=time.perf_counter() - started))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,10 @@ from tieflow.common.results.joining import (
     join_voltages,
     joined_in_time,
 )
-from tieflow.common.results.result import Result, Tolerances, Violation
+from tieflow.common.results.result import LOOSE_PU, Result, Tolerances, Violation
 from tieflow.common.results.schedule import NetworkState, Schedule
 from tieflow.common.results.state import flow_state
-from tieflow.common.results.violations import overstepped
+from tieflow.common.results.violations import branch_loads, overstepped
 from tieflow.common.ties.area_case import AreaCase, AreaSolution, Partition
 from tieflow.common.ties.boundary import make_boundary
 from tieflow.common.ties.cutting import one_area, partition, without_thevenin
@@ -42,8 +43,8 @@ from tieflow.launch.runs.kernels import compile_kernels
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-LOOSE_PU = 1e-6
-"""l v - p^2 - q^2 above which a branch's relaxation counts as loose"""
+BINDING = 1e-4
+"""pu of a voltage, or share of another limit, within which that limit counts as reached"""
 AT_ONCE_KW = 0.1
 """charging and discharging power of a battery in the same period that is worth a note"""
 BELOW_BOUND = 1e-6
@@ -92,7 +93,7 @@ def solve(
     when a solver gives up, TieflowError for ranks that do not fit the areas. A run that does not converge is a result,
     not an error.
     """
-    started = time.perf_counter()
+    started, date = time.perf_counter(), now()
     asked = options.method or case.settings.default_method
     if options.starts > 1 and not find_method(asked).starts:
         raise CaseError(f"{asked} has one starting point. Use --method newton with --starts.")
@@ -140,6 +141,7 @@ def solve(
     last = outcome.rounds[-1]
     notes += _at_once(case, schedule) if outcome.converged else []
     impossible = _below_bound(outcome, solved.bound)
+    found = _loose_branches(case, gap) if outcome.converged else []
     result = Result(
         case=case,
         method=asked,
@@ -163,7 +165,9 @@ def solve(
         optimality=outcome.optimality,
         relaxed_objective=outcome.relaxed,
         oversteps=tuple(overstepped(case, state)) if parts.is_exact else (),
-        notes=(*notes, *impossible, *(_loose_branches(case, gap) if outcome.converged else ())),
+        notes=(*notes, *impossible, *found),
+        date=date,
+        loose_because=_loosened_by(case, gap, state),
     )
     if case.settings.hard_limits and result.oversteps and outcome.converged:
         _refuse_overstep(result.oversteps)
@@ -322,6 +326,11 @@ def make_solver(area: AreaCase[Any], span: slice) -> Solver:
     return ExactArea(area, span)
 
 
+def now() -> str:
+    """The date as results have it: ISO 8601, to the second, with its zone."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 def library_versions() -> dict[str, str]:
     """Installed versions of what a result depends on."""
     found = {}
@@ -339,6 +348,32 @@ def _loose_branches(case: Case, gap: Floats) -> list[str]:
         return []
     shown = ", ".join(f"{case.balanced_feeder.branch_name(k)} ({gap[k].max():.1e})" for k in loose[:10])
     return [
-        f"the cone relaxation is loose on {len(loose)} branch(es), so flows and losses there are not physical: "
-        f"{shown}. Losses must cost something in every hour: check prices, voltage limits and the objective."
+        f"the cone relaxation is loose on {len(loose)} branch(es), so flows and losses there are not physical: {shown}"
     ]
+
+
+def _loosened_by(case: Case, gap: Floats, state: NetworkState) -> str:
+    """What makes it pay to lose energy in the hours in which the relaxation is loose; empty where it is tight."""
+    hours = np.flatnonzero(gap.max(axis=0, initial=0.0) > LOOSE_PU)
+    if not len(hours):
+        return ""
+    settings, feeder, found = case.settings, case.balanced_feeder, []
+    v = state.v_pu[1:, hours].max(axis=1)
+    if v.max() > settings.v_max_pu - BINDING:
+        found.append(f"v_max_pu = {settings.v_max_pu:g} binds at bus {feeder.buses[v.argmax() + 1]}")
+    cap, exported = settings.substation_export_kw, -state.substation_p_kw[hours].min()
+    if cap is not None and exported > cap - BINDING * settings.base_kva:
+        found.append(f"substation_export_kw = {cap:g} binds")
+    names, load, s_max = branch_loads(case, state)
+    currents = np.sqrt(feeder.l_max)[:, None] * settings.base_kva / (settings.voltage_kv / np.sqrt(3))
+    for name, limits in (
+        ("s_max_kva", zip(names, (load / s_max)[:, hours] if names else (), strict=True)),
+        ("i_max_a", zip(map(feeder.branch_name, range(len(currents))), (state.i_a / currents)[:, hours], strict=True)),
+    ):
+        found += [f"{name} binds on branch {branch}" for branch, used in limits if used.max() > 1 - BINDING][:3]
+    if case.horizon.price[hours].min() <= 0 or (settings.export_price_per_kwh or 0) < 0:
+        found.append("energy has a price of zero or less")
+    weights = {} if settings.weights is None else settings.weights.given()
+    if settings.objective == "voltage_deviation" or "voltage_deviation" in weights:
+        found.append("the objective pays for other voltages")
+    return ", ".join(found) or "no limit binds there, so the solver is not accurate enough for these prices"

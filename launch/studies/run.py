@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,8 +41,9 @@ def run_study(
     comm: Comm | None = None,
     groups: int | None = None,
     force: bool = False,
+    command: str = "",
 ) -> None:
-    """Run what is not stored in ``path`` yet, or with ``force`` everything, and store it there.
+    """Run what is not stored in ``path`` yet, or with ``force`` everything, and store it there with the ``command``.
 
     Rank 0 of ``comm`` calls this while the other ranks ``work``. A variant that fails is stored with its reason, and
     the others go on. Raises TieflowError for a file that cannot be written, for more groups than ranks, and, unless
@@ -70,6 +72,8 @@ def run_study(
             watcher.finished(run)
 
     def done(_: Resolved, run: VariantRun) -> None:
+        optimized, rule = (it and replace(it, command=command) for it in (run.optimized, run.rule))
+        run = replace(run, optimized=optimized, rule=rule)
         write_variant(path, head, run)
         watcher.finished(run)
 

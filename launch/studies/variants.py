@@ -44,7 +44,8 @@ class Resolved:
     def digest(self) -> str:
         """Of all that its run depends on: words about its devices do not count."""
         rule = self.rule if self.case.devices else None
-        return digest(self.case, self.options, rule, library_versions()["tieflow"])
+        # Whether a setting is case.toml's or was given in its place, the run is the same.
+        return digest(replace(self.case, overrides=()), self.options, rule, library_versions()["tieflow"])
 
     @property
     def areas(self) -> int:
