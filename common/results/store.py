@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from tieflow.common.errors import TieflowError, way_out
 from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import completed, told_apart
+from tieflow.common.results.violations import timed
 
 FORMAT = "tieflow result"
 STUDY_FORMAT = "tieflow study"
@@ -206,8 +207,11 @@ def _completed(result: Result) -> Result:
     """A result of an older file with what was not stored then."""
     case, check = result.case, result.check
     if check is not None:
-        check = replace(check, state=told_apart(case, check.state))
-    return replace(result, schedule=completed(case, result.schedule), state=told_apart(case, result.state), check=check)
+        violations = timed(case, check.violations)
+        check = replace(check, state=told_apart(case, check.state), violations=violations)
+    oversteps, schedule = timed(case, result.oversteps), completed(case, result.schedule)
+    state = told_apart(case, result.state)
+    return replace(result, schedule=schedule, state=state, check=check, oversteps=oversteps)
 
 
 def _name_nodes(_: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -232,6 +236,7 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
     group["wind"] = _array(str, [row.place for row in case.wind])
     group["area"] = _array(str, result.areas)
     group["period"] = _array(int, case.horizon.hour)
+    group["time"] = _array(str, case.horizon.times)
 
 
 def save_fields(group: h5py.Group, owner: type, item: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tieflow.common.errors import EXIT_CONVERGED, EXIT_NOT_CONFIRMED, EXIT_NOT_CONVERGED, EXIT_OVERSTEPPED
+from tieflow.common.inputs.horizon import Horizon
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.results.result import Check, Result, Violation
 from tieflow.launch.runs.solve import LOOSE_PU
@@ -71,7 +72,7 @@ def summary(result: Result) -> dict[str, Any]:
         "optimality": result.optimality,
         "relaxed_objective": result.relaxed_objective,
         "oversteps": [asdict(overstep) for overstep in result.oversteps],
-        "checker": None if result.check is None else check_summary(result.check),
+        "checker": None if result.check is None else check_summary(result.check, result.case.horizon),
         "time": {
             "total_s": result.total_s,
             "critical_path_s": history.critical_path_s(),
@@ -84,7 +85,7 @@ def summary(result: Result) -> dict[str, Any]:
     }
 
 
-def check_summary(check: Check) -> dict[str, Any]:
+def check_summary(check: Check, horizon: Horizon) -> dict[str, Any]:
     """The verdict of OpenDSS, by name."""
     return {
         "passed": check.passed,
@@ -96,6 +97,7 @@ def check_summary(check: Check) -> dict[str, Any]:
         "max_soc_error": check.max_soc_error,
         "violations": [asdict(violation) for violation in check.violations],
         "failed_hours": list(check.failed_hours),
+        "failed_times": [horizon.time(row) for row in check.failed_hours],
         "tolerances": asdict(check.tolerances),
     }
 
@@ -135,7 +137,7 @@ def voltage_range(result: Result) -> tuple[float, float]:
 def in_words(violation: Violation) -> str:
     """What is overstepped, where, when and by how much."""
     v = violation
-    return f"{v.kind} at {v.element}, hour {v.hour}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}"
+    return f"{v.kind} at {v.element}, {v.time}: {v.value:.5f} {v.unit}, limit {v.limit:.5f} {v.unit}"
 
 
 def disagreements(check: Check) -> Iterator[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tieflow.common.errors import counted
+from tieflow.common.inputs.horizon import Horizon
 from tieflow.common.inputs.objective import UNITS, factors
 from tieflow.common.results.result import Check, Result, Violation
 from tieflow.common.results.terms import objective_terms
@@ -33,7 +34,7 @@ SHOWN_VIOLATIONS = 10
 def print_result(console: Console, result: Result) -> None:
     """The table of a run, OpenDSS's verdict and everything that the user should know."""
     console.print(_overview(result))
-    console.print(_verdict(result.check), soft_wrap=True)
+    console.print(_verdict(result.check, result.case.horizon), soft_wrap=True)
     if result.oversteps:
         for line in _overstepped(result.oversteps):
             console.print(line, soft_wrap=True)
@@ -59,7 +60,7 @@ def _overstepped(oversteps: Sequence[Violation]) -> Iterator[Text]:
         places = counted(len({overstep.element for overstep in found}), place)
         yield Text(
             f"LIMITS OVERSTEPPED: {counted(len(found), words)}, at {places}, cannot be kept or would cost more than "
-            f"{price} (all are stored, with their hours). The worst:",
+            f"{price} (all are stored, with their times). The worst:",
             style="bold red",
         )
         worst = sorted(found, key=lambda overstep: -abs(overstep.value - overstep.limit))
@@ -104,12 +105,12 @@ def benchmark_table(rows: list[dict[str, Any]], cpu: bool = False) -> Table:
 
 def _overview(result: Result) -> Table:
     figures = summary(result)
-    hours = result.case.horizon.hour
+    horizon = result.case.horizon
     # A run by a rule has no rounds.
     used = " then ".join(figures["methods_used"]) or result.method
     rows = [
         ("case", f"{figures['case']}: {result.case.settings.title}" if result.case.settings.title else figures["case"]),
-        ("horizon", f"{len(hours)} periods of {result.case.horizon.dt:g} h, hours {hours[0]} to {hours[-1]}"),
+        ("horizon", f"{len(horizon)} periods of {horizon.dt:g} h, {horizon.extent}"),
         ("method", f"{used}, {figures['areas']} area(s) on {figures['ranks']} rank(s)"),
         *_rounds(result),
         ("energy cost", f"{result.cost:.4f} $"),
@@ -181,7 +182,7 @@ def _violation(word: str, violation: Violation) -> Text:
     return Text(f"{word}: {in_words(violation)}", style="red")
 
 
-def _verdict(check: Check | None) -> Group | Text:
+def _verdict(check: Check | None, horizon: Horizon) -> Group | Text:
     if check is None:
         return Text("OpenDSS: NOT CHECKED", style="bold yellow")
     lines = [
@@ -199,9 +200,8 @@ def _verdict(check: Check | None) -> Group | Text:
             Text(f"... and {counted(len(check.violations) - SHOWN_VIOLATIONS, 'more violation')}", style="red")
         )
     if check.failed_hours:
-        violations.append(
-            Text(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}", style="red")
-        )
+        times = ", ".join(map(horizon.time, check.failed_hours))
+        violations.append(Text(f"no power flow solution at {times}", style="red"))
     if not check.violations and not check.failed_hours:
         violations.append(Text("no limit violated"))
     return Group(*lines, table, *violations)

@@ -22,11 +22,10 @@ def html_report(result: Result) -> str:
     """The page. Raises TieflowError without matplotlib."""
     case = result.case
     report, shown = kpi_report(result), pictures(result)
-    hours = case.horizon.hour
     words = [
         f"Method {result.method}",
         counted(len(result.areas), "area"),
-        f"{counted(len(hours), 'period')} of {case.horizon.dt:g} h, hours {hours[0]} to {hours[-1]}",
+        f"{counted(len(case.horizon), 'period')} of {case.horizon.dt:g} h, {case.horizon.extent}",
     ]
     if case.is_balanced:
         words.append("balanced, powers and energies per phase")
@@ -66,8 +65,8 @@ def verdict(result: Result) -> str:
     else:
         told.append((False, "NOT CONFIRMED BY OPENDSS."))
     if check is not None and check.failed_hours:
-        hours = ", ".join(map(str, check.failed_hours))
-        told.append((False, f"OpenDSS found no power flow solution in hours {hours}."))
+        times = ", ".join(map(result.case.horizon.time, check.failed_hours))
+        told.append((False, f"OpenDSS found no power flow solution at {times}."))
     if check is not None:
         number = len(check.violations)
         told.append((not number, f"{counted(number, 'limit')} violated in the replay." if number else _KEPT))
