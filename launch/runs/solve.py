@@ -345,5 +345,5 @@ def _loose_branches(case: Case, gap: Floats) -> list[str]:
     shown = ", ".join(f"{case.feeder.branch_name(k)} ({gap[k].max():.1e})" for k in loose[:10])
     return [
         f"the cone relaxation is loose on {len(loose)} branch(es), so flows and losses there are not physical: "
-        f"{shown}. Losses must cost something in every hour: check prices, voltage limits and the objective."
+        f"{shown}. Losses must cost something in every period: check prices, voltage limits and the objective."
     ]
