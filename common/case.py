@@ -71,9 +71,9 @@ class Case:
 
     def __repr__(self) -> str:
         """Which feeder, how long, and what is in it, in a line."""
-        areas, hours = max(1, len({row.area for row in self.areas})), self.horizon.hour
+        areas, horizon = max(1, len({row.area for row in self.areas})), self.horizon
         told = [self.settings.model, counted(areas, "area")]
-        told.append(f"{counted(len(hours), 'period')} of {self.horizon.dt:g} h from hour {hours[0]}")
+        told.append(f"{counted(len(horizon), 'period')} of {horizon.dt:g} h from {horizon.times[0]}")
         told += [f"{kind} {len(getattr(self, kind))}" for kind in DEVICE_KINDS if getattr(self, kind)]
         return f"<Case {self.name}: {', '.join(told)}>"
 

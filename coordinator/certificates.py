@@ -55,7 +55,7 @@ def refuse_impossible(boundary: Boundary, transport: Transport, names: Sequence[
             f"the areas' limits contradict each other, because of {_blame(kinds)}: by their prices any schedule would "
             f"cost at least {bound:.3g}, far more than serving all load. The dispute is about the "
             f"{boundary.quantities[quantity]} between areas {names[between.parent]} and {names[between.child]} at bus "
-            f"'{between.bus}', hour {boundary.hours[period]}. Widen these limits, or add devices."
+            f"'{between.bus}', {boundary.times[period]}. Widen these limits, or add devices."
         )
 
 

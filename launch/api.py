@@ -77,7 +77,7 @@ def load(name_or_folder: str | Path, /, **settings: object) -> Case:
 
 def with_pv(case: Case, *systems: PV) -> Case:
     """The case with PV systems added or, of the same label (name, else bus and phases), replaced. Raises CaseError for
-    one that does not fit: unknown bus, phase or profile, or in some hour more kW than its inverter's kVA."""
+    one that does not fit: unknown bus, phase or profile, or in some period more kW than its inverter's kVA."""
     return _with(case, "pv", PV, systems)
 
 
@@ -192,7 +192,9 @@ def read_study(path: str | Path) -> StoredStudy:
 
 
 def table(result: Result, what: str) -> DataFrame:
-    """A part of the result as a pandas table, a row for each hour (row of profiles.csv); names end in their unit.
+    """A part of the result as a pandas table, a row for each period; names end in their unit.
+
+    The index ``hour`` is the hours of the day at which periods begin: 19.25 is 19:15.
 
     ``voltages``: pu, by bus or node. ``substation``: powers, losses, price. ``flows`` and every kind of device (``pv``,
     ``batteries``, ``flexible_loads``, ``wind``): columns (quantity, branch, node or place), so that
@@ -201,7 +203,9 @@ def table(result: Result, what: str) -> DataFrame:
     """
     _check_word("table", what, ("voltages", "flows", "substation", *DEVICE_KINDS, "rounds"))
     pandas, case, state, past = library("pandas", "pandas"), result.case, result.state, result.history
-    index, columns = pandas.Index(case.horizon.hour, name="hour"), None
+    hours = case.horizon.edges[:-1]
+    hours = hours.astype(int) if case.horizon.dt.is_integer() else hours
+    index, columns = pandas.Index(hours, name="hour"), None
     data: Any
     if what == "rounds":
         # Times by area stay behind; an older file lacks the model error.
@@ -221,9 +225,9 @@ def table(result: Result, what: str) -> DataFrame:
 
 
 def plot(result: Result, what: str = "schedule") -> Figure:
-    """A matplotlib figure: ``schedule``, everything that was decided; ``voltages``, their range by hour where limits
-    hold; or a picture that ``tieflow plot`` draws, by the name of its file: ``substation``, ``batteries``, ``pv``,
-    ``wind``, ``flexible_loads``, ``voltage_profile``, ``voltage_heat_map``, ``voltage_map``, ``price_map``,
+    """A matplotlib figure: ``schedule``, everything that was decided; ``voltages``, their range over the day where
+    limits hold; or a picture that ``tieflow plot`` draws, by the name of its file: ``substation``, ``batteries``,
+    ``pv``, ``wind``, ``flexible_loads``, ``voltage_profile``, ``voltage_heat_map``, ``voltage_map``, ``price_map``,
     ``area_map``, ``convergence``. All show OpenDSS's replay where there is one. Raises TieflowError for another word,
     for a picture in which the run has nothing to show, or without matplotlib."""
     return figure_of(result, what)

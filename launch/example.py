@@ -18,13 +18,13 @@ def main() -> None:
     print(result)  # a line; a notebook shows verdict, key figures and a picture
     print(f"{result.cost:.2f} $, converged: {result.converged}, confirmed by OpenDSS: {result.check.passed}")
 
-    voltage = result.state.v_pu  # a NumPy array, (node, hour)
+    voltage = result.state.v_pu  # a NumPy array, (node, period)
     print(f"voltages from {voltage.min():.4f} to {voltage.max():.4f} pu")
     print(tieflow.table(result, "batteries")["energy_kwh"].round(1))
 
     # Key performance indicators, as `tieflow kpis` has them; against another run; and methods side by side.
     lowest = tieflow.kpis(result).lowest_voltage_pu
-    print(f"lowest voltage {lowest.value:.4f} pu at {lowest.place} in hour {lowest.hour}")
+    print(f"lowest voltage {lowest.value:.4f} pu at {lowest.place} at {lowest.time}")
     shipped = tieflow.solve(tieflow.load("ieee13", periods=10))
     assert shipped is not None
     cost = tieflow.compare(shipped, result).kpis["energy_cost"]

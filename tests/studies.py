@@ -7,14 +7,14 @@ from pathlib import Path
 
 from tieflow.launch.studies.file import StudyFile, read_study_file
 
-# Two periods of six hours, rows 1 and 2; dear energy in the second.
+# Two periods of six hours, from 06:00; dear energy in the second.
 STUDY = """\
 title = "A small study"
 case = "small"
 
 [rule]
-charge_hours = [1, 1]
-discharge_hours = [2, 2]
+charge_hours = [6, 11]
+discharge_hours = [12, 17]
 
 [devices.sun]
 kind = "pv"

@@ -242,7 +242,7 @@ def test_a_saved_result_is_read_again(multiphase: tieflow.Result, tmp_path: Path
 
 def test_tables_of_a_balanced_case_hold_each_number_under_its_name(small_result: tieflow.Result) -> None:
     case, state = small_result.case, small_result.state
-    hours = list(case.horizon.hour)
+    hours = [6, 12]
     voltages, flows = tieflow.table(small_result, "voltages"), tieflow.table(small_result, "flows")
     assert voltages.index.tolist() == hours and voltages.index.name == "hour"
     assert voltages.columns.tolist() == list(case.balanced_feeder.buses) and voltages.columns.name == "bus"
@@ -318,7 +318,7 @@ def test_the_schedule_is_plotted_with_units_over_the_hours_of_the_day(small_resu
     labels = [axes.get_ylabel() for axes in figure.axes]
     kw = [f"{name}\n{unit} per phase" for name, unit in (("substation", "kW, kvar"), ("batteries", "kW"))]
     assert labels == [*kw, "state of\ncharge, %", "PV\nkW, kvar per phase"]
-    assert figure.axes[-1].get_xlabel() == "hour of the day"
+    assert figure.axes[-1].get_xlabel() == "time of day"
     real = figure.axes[0].patches[0].get_data()
     assert small_result.check is not None
     assert real.values.tolist() == small_result.check.state.substation_p_kw.tolist()
@@ -406,7 +406,7 @@ def test_runs_are_compared_where_both_have_something(small: Path, small_result: 
     first, second = (tieflow.table(run, "batteries")["q_kvar"]["d"] for run in (small_result, more))
     told = found.setpoints["batteries.q_kvar"]
     assert (told.place, abs(told.value)) == ("d", (second - first).abs().max())
-    assert told.value == (second - first)[told.hour]
+    assert told.value == (second - first)[told.hour * small_result.case.horizon.dt]
     assert found.voltage_pu is not None and small_result.check is not None and more.check is not None
     away = (more.check.state.v_pu - small_result.check.state.v_pu)[1:]
     assert abs(found.voltage_pu.value) == np.abs(away).max()

@@ -219,7 +219,7 @@ def test_energy_is_priced_per_unit_power_and_period() -> None:
     expected = 500 * case.horizon.price
     np.testing.assert_allclose(boundary.energy_price, expected)
     np.testing.assert_allclose(boundary.loss_price, expected)
-    assert boundary.hours == (9, 10, 11, 12, 13)
+    assert boundary.times == ("09:00", "10:00", "11:00", "12:00", "13:00")
 
 
 def test_longer_periods_make_energy_dearer() -> None:

@@ -115,15 +115,15 @@ def test_what_cannot_be_kept_is_told_in_words(overloaded: Result, monkeypatch: p
     text = console.export_text()
     hours = "branch limit" if len(loads) == 1 else "branch limits"
     assert f"LIMITS OVERSTEPPED: {len(loads)} {hours}, at 1 element, cannot be kept or would cost more than " in text
-    assert "overload_price_per_kvah" in text and f"expected: branch load at {FIRST}, hour " in text
+    worst = max(loads, key=lambda violation: violation.value)
+    assert "overload_price_per_kvah" in text and f"expected: branch load at {FIRST}, {worst.time}: " in text
     assert doubts(result) == ["BRANCH LIMITS OVERSTEPPED"]
     monkeypatch.setattr("tieflow.launch.report.html_report.pictures", lambda *_: ())
     assert f"{len(loads)} {hours} OVERSTEPPED as the optimizer expects" in html_report(result)
     report = kpi_report(overloaded)
     assert report.optimizer.violations == len(overloaded.oversteps)
-    worst = max(loads, key=lambda violation: violation.value)
     largest = report.kpis.largest_branch_load_percent
-    assert (largest.place, largest.hour) == (FIRST, worst.hour)
+    assert (largest.place, largest.hour, largest.time) == (FIRST, worst.hour, worst.time)
     assert largest.value == pytest.approx(100 * worst.value / 1700, rel=1e-6)
 
 

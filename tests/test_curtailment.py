@@ -141,9 +141,9 @@ def test_profiles_that_do_not_tell_pv_power_name_the_column(small: Path, header:
     assert words in str(error.value)
 
 
-def test_a_profile_with_a_gap_names_the_hour(small: Path, edit: Edit) -> None:
+def test_a_profile_with_a_gap_names_the_time(small: Path, edit: Edit) -> None:
     edit("profiles.csv", "2,1,0.5", "2,1,")
-    with pytest.raises(CaseError, match=r"profiles\.csv: pv_pu is empty in the row hour = 2\. Fill it in all rows"):
+    with pytest.raises(CaseError, match=r"profiles\.csv: pv_pu is empty in the row of 12:00\. Fill it in all rows"):
         read_case(str(small))
 
 

@@ -88,27 +88,29 @@ def test_the_tables_hold_schedule_and_state(case: Case, tmp_path: Path) -> None:
     schedule, state = solved(case)
     export(case, schedule, state, tmp_path)
     header, *lines = table(tmp_path / "pv.csv")
-    assert header == ["hour", "bus", "phases", "p_kw", "q_kvar"]
-    places = [[str(hour), unit.bus, unit.phases] for hour in case.horizon.hour for unit in case.pv]
-    assert [line[:3] for line in lines] == places
-    p, q = (by_unit(lines, k, len(case.pv)) for k in (3, 4))
+    assert header == ["hour", "time", "bus", "phases", "p_kw", "q_kvar"]
+    periods = list(zip(map(str, case.horizon.hour), case.horizon.times, strict=True))
+    places = [[*period, unit.bus, unit.phases] for period in periods for unit in case.pv]
+    assert [line[:4] for line in lines] == places
+    p, q = (by_unit(lines, k, len(case.pv)) for k in (4, 5))
     for name, array in (("p_kw", p), ("q_kvar", q)):
         np.testing.assert_array_equal(array, [*schedule.pv[name]] or np.zeros_like(array))
 
     header, *lines = table(tmp_path / "batteries.csv")
     assert len(lines) == len(case.horizon) * len(case.batteries)
-    for k, name in enumerate(header[3:], 3):
+    for k, name in enumerate(header[4:], 4):
         np.testing.assert_array_equal(by_unit(lines, k, len(case.batteries)), schedule.batteries[name])
 
     header, *lines = table(tmp_path / "voltages.csv")
-    assert header[1:] == [str(hour) for hour in case.horizon.hour]
+    assert header[1:] == list(case.horizon.times)
     np.testing.assert_array_equal(np.array([line[1:] for line in lines], float), state.v_pu)
     assert lines[-1][0] in (
         (case.balanced_feeder.buses[-1],) if case.is_balanced else case.multiphase_feeder.node_names
     )
     lines = table(tmp_path / "substation.csv")[1:]
-    expected = [case.horizon.hour, state.substation_p_kw, state.substation_q_kvar, state.losses_kw]
-    np.testing.assert_array_equal(np.array(lines, float).T, expected)
+    assert [tuple(line[:2]) for line in lines] == periods
+    expected = [state.substation_p_kw, state.substation_q_kvar, state.losses_kw]
+    np.testing.assert_array_equal(np.array([line[2:] for line in lines], float).T, expected)
 
 
 def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path) -> None:

@@ -93,16 +93,16 @@ def test_an_unconverged_and_unchecked_run_says_so_loudly(pages: dict[str, str]) 
 @pytest.mark.usefixtures("one_picture")
 def test_refuted_schedules_overstepped_limits_and_unsolved_hours_are_told(small_result: Result) -> None:
     assert small_result.check is not None
-    found = tuple(Violation("voltage", f"bus{i}", 11, 0.94 - i / 1000, 0.95, "pu") for i in range(12))
+    found = tuple(Violation("voltage", f"bus{i}", 11, 0.94 - i / 1000, 0.95, "pu", "11:00") for i in range(12))
     check = replace(small_result.check, passed=False, violations=found, failed_hours=(2,))
     text = html_report(replace(small_result, check=check, oversteps=found[:1], relaxation_gap_pu=1.0))
     for words in (
         "NOT CONFIRMED BY OPENDSS",
-        "no power flow solution in hours 2.",
+        "no power flow solution at 12:00.",
         "12 limits violated in the replay.",
         "1 voltage limit OVERSTEPPED",
         "CONE RELAXATION LOOSE",
-        "<ul>\n<li>voltage at bus11, hour 11: 0.92900 pu, limit 0.95000 pu</li>",
+        "<ul>\n<li>voltage at bus11, 11:00: 0.92900 pu, limit 0.95000 pu</li>",
         "and 2 more",
     ):
         assert words in text

@@ -70,7 +70,7 @@ def test_powers_and_energies_follow_from_the_substation_by_hand() -> None:
     found = by_hand()
     assert found.energy_cost == pytest.approx(0.5 * (80 * 0.1 + 40 * 0.3))
     assert found.substation_energy_kwh == pytest.approx(60)
-    assert found.peak_substation_kw == Extreme(80.0, "substation", 7)
+    assert found.peak_substation_kw == Extreme(80.0, "substation", 7, "03:30")
     assert found.load_factor == pytest.approx(60 / 80)
     assert (found.losses_kwh, found.peak_losses_kw) == pytest.approx((2.0, 3.0))
     assert found.violations == 3
@@ -82,8 +82,8 @@ def test_the_voltage_indices_leave_the_substation_out_and_are_exact() -> None:
     assert found.voltage_performance_index == pytest.approx((0.01**2 + 0.02**2 + 0.03**2) / 2)
     assert found.max_voltage_deviation_percent == pytest.approx(3.0)
     assert found.mean_voltage_deviation_percent == pytest.approx(1.5)
-    assert found.lowest_voltage_pu == Extreme(0.97, "b", 7)
-    assert found.highest_voltage_pu == Extreme(1.02, "a", 8)
+    assert found.lowest_voltage_pu == Extreme(0.97, "b", 7, "03:30")
+    assert found.highest_voltage_pu == Extreme(1.02, "a", 8, "04:00")
 
 
 def test_of_equal_voltages_the_first_is_named_whatever_the_noise() -> None:
@@ -140,20 +140,20 @@ def test_what_is_not_there_has_no_indicator_and_no_row() -> None:
 
 def test_the_optimizers_value_stands_beside_only_where_the_two_differ() -> None:
     found = by_hand()
-    peak = replace(found.peak_substation_kw, hour=23)
-    other = replace(found, losses_kwh=2.5, lowest_voltage_pu=Extreme(0.97, "a", 8), peak_substation_kw=peak)
+    peak = replace(found.peak_substation_kw, hour=23, time="11:30")
+    other = replace(found, losses_kwh=2.5, lowest_voltage_pu=Extreme(0.97, "a", 8, "04:00"), peak_substation_kw=peak)
     shown = {row.name: row for row in rows(KpiReport("OpenDSS replay", True, found, other))}
     assert (shown["losses_kwh"].value, shown["losses_kwh"].optimizer) == ("2.00 kWh", "2.50 kWh")
-    assert shown["lowest_voltage_pu"].value == "0.9700 pu at b in hour 7"
+    assert shown["lowest_voltage_pu"].value == "0.9700 pu at b at 03:30"
     assert {name for name, row in shown.items() if row.optimizer} == {"losses_kwh"}
 
 
 def test_a_spreadsheet_has_every_indicator_in_full_precision() -> None:
     found = by_hand()
     table = list(lines(KpiReport("optimizer", True, found, None)))
-    assert table[0] == ("name", "value", "unit", "place", "hour", "optimizer", "source")
+    assert table[0] == ("name", "value", "unit", "place", "hour", "time", "optimizer", "source")
     by_name = {line[0]: line for line in table[1:]}
-    assert by_name["lowest_voltage_pu"] == ("lowest_voltage_pu", 0.97, "pu", "b", 7, "", "optimizer")
+    assert by_name["lowest_voltage_pu"] == ("lowest_voltage_pu", 0.97, "pu", "b", 7, "03:30", "", "optimizer")
     assert by_name["load_flexibility_percent"][1] == ""
     assert by_name["load_factor"][1] == found.load_factor
 
@@ -172,7 +172,7 @@ def test_indicators_come_from_opendss_with_the_optimizers_beside(small_result: R
 def test_what_opendss_did_not_solve_is_told_by_the_optimizer_and_said_so(small_result: Result) -> None:
     assert small_result.check is not None
     failed = replace(small_result, check=replace(small_result.check, failed_hours=(2,)))
-    for result, why in ((replace(small_result, check=None), "not checked"), (failed, "no solution in hours 2")):
+    for result, why in ((replace(small_result, check=None), "not checked"), (failed, "no solution at 12:00")):
         report = kpi_report(result)
         assert report.source.startswith("optimizer (")
         assert why in report.source

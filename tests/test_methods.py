@@ -106,7 +106,7 @@ def quadratic_chain(seed: int) -> tuple[Boundary, list[QuadraticArea], Floats, f
         quantities=BALANCED,
         conductors=((0, 1), (1, 1)),
         drop=sp.csr_array(2 * Z * np.eye(2)),
-        hours=tuple(range(PERIODS)),
+        times=("",) * PERIODS,
         energy_price=np.ones(PERIODS),
         loss_price=np.ones(PERIODS),
         forecast=np.zeros((2, 3, PERIODS)),

@@ -82,9 +82,9 @@ def test_a_span_may_go_over_midnight() -> None:
 
 
 def test_batteries_rest_where_the_horizon_lacks_the_hours_and_the_run_says_so(small: Path) -> None:
-    result = run_rule(read_case(str(small)), Rule(charge_hours=(1, 1), discharge_hours=(3, 3)))
+    result = run_rule(read_case(str(small)), Rule(charge_hours=(6, 11), discharge_hours=("18:00", "24:00")))
     assert not result.schedule.batteries["charge_kw"].any()
-    assert result.notes == ("batteries rest: the horizon, rows 1 to 2, has none of discharge_hours",)
+    assert result.notes == ("batteries rest: the horizon, 06:00 to 18:00, has none of discharge_hours",)
 
 
 def with_all_kinds(case: Case) -> Case:
@@ -101,7 +101,7 @@ def with_all_kinds(case: Case) -> Case:
 
 def test_weather_gives_all_it_can_at_unity_power_factor_and_loads_follow_their_profiles(small: Path) -> None:
     case = with_all_kinds(read_case(str(small)))
-    schedule = plain_schedule(case, Rule(charge_hours=(1, 1), discharge_hours=(2, 2)))
+    schedule = plain_schedule(case, Rule(charge_hours=(6, 11), discharge_hours=(12, 17)))
     # The panels could give 30 kW, their inverter no more than 24.
     assert schedule.pv["p_kw"].tolist() == [[24.0, 15.0]]
     assert schedule.wind["p_kw"].tolist() == [[10.0, 10.0]]
@@ -112,7 +112,8 @@ def test_weather_gives_all_it_can_at_unity_power_factor_and_loads_follow_their_p
 @pytest.mark.parametrize("name", ["small", "ieee13"])
 def test_the_run_is_replayed_in_opendss_and_has_no_rounds(name: str, small: Path) -> None:
     case = with_all_kinds(read_case(str(small) if name == "small" else name, {"periods": 2}))
-    result = run_rule(case, Rule(charge_hours=case.horizon.hour[:1] * 2, discharge_hours=case.horizon.hour[1:] * 2))
+    first, second = case.horizon.times
+    result = run_rule(case, Rule(charge_hours=(first, second), discharge_hours=(second, first)))
     assert result.check is not None and result.check.passed
     assert not [v for v in result.check.violations if v.kind != "voltage"]
     assert result.check.max_voltage_error_pu < 1e-6

@@ -72,18 +72,19 @@ def test_the_substation_is_drawn_as_opendss_finds_it(result: Result) -> None:
     }
     assert lines(axes)["mean real"].get_ydata()[0] == state.substation_p_kw.mean()
     assert axes.get_ylabel() == ("kW, kvar per phase" if result.case.is_balanced else "kW, kvar")
-    assert axes.get_xlabel() == "hour of the day"
+    assert axes.get_xlabel() == "time of day"
     peak = state.substation_p_kw.max()
-    hour = result.case.horizon.hour[state.substation_p_kw.argmax()]
+    time = result.case.horizon.times[state.substation_p_kw.argmax()]
     factor = state.substation_p_kw.mean() / peak
     unit = "kW per phase" if result.case.is_balanced else "kW"
-    expected = f"Substation power peaks at {peak:.0f} {unit} in hour {hour}; load factor {factor:.2f}."
+    expected = f"Substation power peaks at {peak:.0f} {unit} at {time}; load factor {factor:.2f}."
     assert day_plots.read_substation(result) == expected
 
 
 def test_hours_are_those_of_the_day(small_result: Result) -> None:
     axes = day_plots.substation(small_result).axes[0]
     assert axes.patches[0].get_data().edges.tolist() == [6.0, 12.0, 18.0], "rows 1 and 2 of a day of four 6 h periods"
+    assert [label.get_text() for label in axes.get_xticklabels()] == [f"{hour:02d}:00" for hour in range(6, 19, 2)]
 
 
 def test_a_cap_on_substation_power_is_drawn(small_result: Result) -> None:
@@ -140,7 +141,7 @@ def test_flexible_loads_are_drawn_beside_their_nominal_where_there_are_any(small
     assert "flexible_loads" in [picture.name for picture in pictures(flexible)]
     shown = stairs(day_plots.flexible_loads(flexible).axes[0])
     assert shown == {"nominal": [10.0, 10.0], "scheduled": [8.0, 12.0]}
-    assert "differ most, by 2 kW, in hour 1" in day_plots.read_flexible_loads(flexible)
+    assert "differ most, by 2 kW, at 06:00" in day_plots.read_flexible_loads(flexible)
 
 
 def test_the_profile_shows_each_places_range_over_the_day_and_the_limits(result: Result) -> None:
@@ -188,13 +189,13 @@ def test_distance_is_the_paths_impedance_its_length_or_the_number_of_branches(
     assert (round(away[names.index("650.2")]), away_in) == (1, "branches from the substation"), "the transformer"
 
 
-def test_the_heat_map_has_every_place_and_hour(result: Result) -> None:
+def test_the_heat_map_has_every_place_and_time(result: Result) -> None:
     axes = feeder_plots.heat_map(result).axes[0]
     names, v = limited_voltages(result.case, replayed(result))
     np.testing.assert_array_equal(axes.images[0].get_array(), v)
     assert [label.get_text() for label in axes.get_yticklabels()] == names
-    hour = result.case.horizon.hour[v.mean(axis=0).argmin()]
-    assert f"lowest in hour {hour} ({v.mean(axis=0).min():.4f} pu)" in feeder_plots.read_heat_map(result)
+    time = result.case.horizon.times[v.mean(axis=0).argmin()]
+    assert f"lowest at {time} ({v.mean(axis=0).min():.4f} pu)" in feeder_plots.read_heat_map(result)
 
 
 def test_the_voltage_map_colours_buses_by_their_voltage_farthest_from_one(result: Result) -> None:

@@ -117,7 +117,7 @@ def test_a_feeder_that_may_not_export_does_not(method: str) -> None:
 def test_a_feeder_that_may_not_export_what_it_must_is_refused_though_its_relaxation_has_an_answer(method: str) -> None:
     case = sunny(curtailable=False, substation_export_kw=0)
     assert solve(case, Options("enapp", check=False)).relaxation_gap_pu > 1e-6
-    with pytest.raises(InfeasibleError, match=r"substation_export_kw = 0 cannot be kept: .* 4 of 5 hours are beyond"):
+    with pytest.raises(InfeasibleError, match=r"substation_export_kw = 0 cannot be kept: .* 4 of 5 periods are beyond"):
         solve(case, Options(method))
 
 

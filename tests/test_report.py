@@ -31,12 +31,12 @@ def verdict(result: Result) -> Check:
 
 
 def refuted(result: Result, violations: int = 1) -> Result:
-    found = tuple(Violation("voltage", f"bus{i}", 11, 0.94, 0.95, "pu") for i in range(violations))
+    found = tuple(Violation("voltage", f"bus{i}", 11, 0.94, 0.95, "pu", "11:00") for i in range(violations))
     return replace(result, check=replace(verdict(result), passed=False, violations=found))
 
 
 def test_a_violation_is_one_line_however_narrow_the_log(small_result: Result) -> None:
-    assert "violated: voltage at bus0, hour 11: 0.94000 pu, limit 0.95000 pu\n" in printed(refuted(small_result), 40)
+    assert "violated: voltage at bus0, 11:00: 0.94000 pu, limit 0.95000 pu\n" in printed(refuted(small_result), 40)
 
 
 def test_a_converged_and_confirmed_result_ends_with_0(small_result: Result) -> None:
@@ -63,9 +63,10 @@ def test_a_loose_relaxation_ends_with_4_though_opendss_was_not_asked(small_resul
 def overstepped(result: Result, count: int = 2) -> Result:
     """Limits that devices cannot keep: one by 0.01 pu, and others by less."""
     found = [
-        Violation("voltage", f"node{i // 2}.{i % 2}", 7 + i, 0.949 - 1e-4 * i, 0.95, "pu") for i in range(count - 1)
+        Violation("voltage", f"node{i // 2}.{i % 2}", 7 + i, 0.949 - 1e-4 * i, 0.95, "pu", f"{7 + i:02d}:00")
+        for i in range(count - 1)
     ]
-    return replace(result, oversteps=(*found, Violation("voltage", "far.3", 19, 1.06, 1.05, "pu")))
+    return replace(result, oversteps=(*found, Violation("voltage", "far.3", 19, 1.06, 1.05, "pu", "19:00")))
 
 
 def test_limits_that_cannot_be_kept_end_with_5_but_for_what_is_worse(small_result: Result) -> None:
@@ -82,8 +83,8 @@ def test_limits_that_cannot_be_kept_are_counted_and_the_worst_are_told(small_res
     assert f"LIMITS OVERSTEPPED: {SHOWN_VIOLATIONS + 5} voltage limits, at {SHOWN_VIOLATIONS + 5} nodes" in text
     lines = [line for line in text.splitlines() if line.startswith("expected: ")]
     assert len(lines) == SHOWN_VIOLATIONS
-    assert lines[0] == "expected: voltage at far.3, hour 19: 1.06000 pu, limit 1.05000 pu"
-    assert lines[1] == "expected: voltage at node6.1, hour 20: 0.94770 pu, limit 0.95000 pu"
+    assert lines[0] == "expected: voltage at far.3, 19:00: 1.06000 pu, limit 1.05000 pu"
+    assert lines[1] == "expected: voltage at node6.1, 20:00: 0.94770 pu, limit 0.95000 pu"
     assert "OVERSTEPPED" not in printed(small_result)
 
 
@@ -102,6 +103,7 @@ def test_the_summary_has_the_model_error_and_every_overstep(small_result: Result
         "kind": "voltage",
         "element": "far.3",
         "hour": 19,
+        "time": "19:00",
         "value": 1.06,
         "limit": 1.05,
         "unit": "pu",
@@ -185,7 +187,7 @@ def test_the_gap_to_the_bound_is_relative_and_none_without_a_bound(small_result:
 def test_a_printed_result_states_its_figures_and_the_verdict(small_result: Result) -> None:
     text = printed(small_result)
     assert f"{small_result.cost:.4f} $" in text
-    assert "2 periods of 6 h, hours 1 to 2" in text
+    assert "2 periods of 6 h, 06:00 to 18:00" in text
     assert "4 area(s) on 1 rank(s)" in text
     assert "OpenDSS confirms the schedule" in text
     assert "no limit violated" in text
@@ -208,16 +210,16 @@ def test_an_unchecked_result_says_so(small_result: Result) -> None:
 def test_a_refuted_result_names_what_is_violated_and_how_many_more(small_result: Result) -> None:
     text = printed(refuted(small_result, SHOWN_VIOLATIONS + 3))
     assert "OpenDSS DOES NOT CONFIRM the schedule" in text
-    assert "violated: voltage at bus0, hour 11: 0.94000 pu, limit 0.95000 pu" in text
+    assert "violated: voltage at bus0, 11:00: 0.94000 pu, limit 0.95000 pu" in text
     assert text.count("violated: voltage") == SHOWN_VIOLATIONS
     assert "... and 3 more violations" in text
     assert "... and 1 more violation\n" in printed(refuted(small_result, SHOWN_VIOLATIONS + 1))
     assert "no limit violated" not in text
 
 
-def test_hours_without_a_power_flow_are_named(small_result: Result) -> None:
+def test_times_without_a_power_flow_are_named(small_result: Result) -> None:
     failed = replace(verdict(small_result), passed=False, failed_hours=(1, 2))
-    assert "no power flow solution in hours 1, 2" in printed(replace(small_result, check=failed))
+    assert "no power flow solution at 06:00, 12:00" in printed(replace(small_result, check=failed))
 
 
 def test_notes_are_printed_as_they_are(small_result: Result) -> None:

@@ -32,13 +32,13 @@ def test_a_result_is_one_line_that_says_whether_it_may_be_used(small_result: Res
 
 
 def test_a_case_is_one_line_that_says_what_is_in_it(small_result: Result) -> None:
-    inside = "balanced, 4 areas, 2 periods of 6 h from hour 1, pv 1, batteries 1"
+    inside = "balanced, 4 areas, 2 periods of 6 h from 06:00, pv 1, batteries 1"
     assert repr(small_result.case) == f"<Case small: {inside}>"
     assert repr(tieflow.load("ieee13", periods=1)) == (
-        "<Case ieee13: multiphase, 4 areas, 1 period of 1 h from hour 11, pv 6, batteries 3>"
+        "<Case ieee13: multiphase, 4 areas, 1 period of 1 h from 11:00, pv 6, batteries 3>"
     )
     bare = replace(small_result.case, pv=(), batteries=(), areas=())
-    assert repr(bare) == "<Case small: balanced, 1 area, 2 periods of 6 h from hour 1>"
+    assert repr(bare) == "<Case small: balanced, 1 area, 2 periods of 6 h from 06:00>"
 
 
 def test_a_study_is_one_line_that_says_how_much_of_it_was_run(small_result: Result) -> None:

@@ -37,7 +37,7 @@ def test_a_cap_that_no_schedule_keeps_is_refused_with_the_power_it_takes() -> No
     for method in (CENTRALIZED, "newton"):
         with pytest.raises(InfeasibleError, match="substation_peak_kw = 100") as caught:
             solve(read_case("ieee13", cap), Options(method))
-        told.append(float(re.search(r"([\d.]+) kW in hour", str(caught.value))[1]))  # type: ignore[index]
+        told.append(float(re.search(r"([\d.]+) kW at ", str(caught.value))[1]))  # type: ignore[index]
     assert told[0] == pytest.approx(told[1], abs=0.01) and told[0] > 1000
 
 

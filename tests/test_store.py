@@ -73,7 +73,10 @@ def make_result(case: Case, rounds: int = 3) -> Result:
         max_substation_error_kvar=float("nan"),
         max_loss_error_kw=-0.0,
         max_soc_error=1e-300,
-        violations=(Violation("voltage", "変電所", 12, 1.07, 1.05, "pu"), Violation("SOC", "b", 11, np.inf, 0.3, "1")),
+        violations=(
+            Violation("voltage", "変電所", 12, 1.07, 1.05, "pu", "06:00"),
+            Violation("SOC", "b", 11, np.inf, 0.3, "1", "05:30"),
+        ),
         cost=12.5,
         state=state(),
         battery_energy_kwh=random.random((len(case.batteries), periods)),
@@ -110,7 +113,7 @@ def make_result(case: Case, rounds: int = 3) -> Result:
         model_error_pu=2e-7,
         optimality=3e-9,
         relaxed_objective=2.25,
-        oversteps=(Violation("voltage", "bus/2.3", 12, 0.94, 0.95, "pu"),),
+        oversteps=(Violation("voltage", "bus/2.3", 12, 0.94, 0.95, "pu", "06:00"),),
         total_s=1.5,
         ranks=5,
         check=check,
@@ -197,6 +200,15 @@ def test_empty_tables_and_lists_come_back_empty(path: Path) -> None:
     round_trip(path, replace(result, check=check, notes=(), versions={}))
 
 
+def test_violations_of_a_file_without_times_get_those_of_their_rows(path: Path) -> None:
+    write_result(path, make_result(small_case()))
+    with older(path) as file:
+        del file["check/violations/time"], file["summary/oversteps/time"], file["axes/time"]
+    found = read_result(path)
+    assert found.check is not None
+    assert [violation.time for violation in (*found.check.violations, *found.oversteps)] == ["06:00", "05:30", "06:00"]
+
+
 def test_the_same_result_gives_the_same_bytes(stored: Path, tmp_path: Path) -> None:
     write_result(tmp_path / "again.h5", make_result(small_case()))
     assert (tmp_path / "again.h5").read_bytes() == stored.read_bytes()
@@ -229,7 +241,11 @@ def test_the_file_explains_itself_without_tieflow(stored: Path) -> None:
 
 def test_the_names_along_every_axis_are_in_the_order_of_the_arrays(stored: Path) -> None:
     with h5py.File(stored) as file:
-        names = {axis: item.asstr()[()].tolist() for axis, item in file["axes"].items() if item.dtype == object}
+        names = {
+            axis: item.asstr()[()].tolist()
+            for axis, item in file["axes"].items()
+            if item.dtype == object and axis != "time"
+        }
         assert names == {
             "area": ["1", "Ost"],
             "battery": ["bus/2"],
@@ -242,6 +258,7 @@ def test_the_names_along_every_axis_are_in_the_order_of_the_arrays(stored: Path)
         }
         assert file["axes/period"][()].tolist() == [11, 12]
         assert file["axes/round"][()].tolist() == [1, 2, 3]
+        assert file["axes/time"].asstr()[()].tolist() == ["05:30", "06:00"]
 
 
 def test_a_field_that_older_files_lack_takes_its_default(stored: Path) -> None:

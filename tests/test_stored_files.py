@@ -117,7 +117,9 @@ def test_every_axis_has_a_scale_that_knows_its_datasets(study: Path) -> None:
 
 
 def test_a_result_of_the_first_version_is_read_and_goes_into_a_study(tmp_path: Path, result: Result) -> None:
-    result = replace(result, versions={**result.versions, "python": "3.11"})
+    untold = {"date": "", "command": "", "loose_because": ""}
+    case = replace(result.case, overrides=())
+    result = replace(result, case=case, versions={**result.versions, "python": "3.11"}, **untold)
     assert_same(read_result(FIRST_VERSION), result)
     path = tmp_path / "study.h5"
     write_variant(path, HEAD, VariantRun("base", "a", 0, "", "", (), result))

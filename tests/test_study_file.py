@@ -28,8 +28,14 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "studies.md"
     ("old", "new", "message"),
     [
         ('title = "A', 'titel = "A', r"study\.toml: unknown key 'titel'\. Did you mean 'title'\?"),
-        ("charge_hours = [1, 1]", "charge_hours = [1]", r"study\.toml, \[rule\]: charge_hours\.1: missing"),
-        ("charge_hours = [1, 1]", "charge_hours = [1, 2]", r"\[rule\]: charge_hours and discharge_hours share row 2"),
+        ("charge_hours = [6, 11]", "charge_hours = [6]", r"study\.toml, \[rule\]: charge_hours\.1: missing"),
+        ("charge_hours = [6, 11]", "charge_hours = [6, 12]", r"\[rule\]: charge_hours and discharge_hours share 12:00"),
+        (
+            "charge_hours = [6, 11]",
+            "charge_hours = [24, 95]",
+            r"\[rule\]: charge_hours\.0: must be an hour of the day, 0",
+        ),
+        ("[6, 11]", '["6:00", "12:75"]', r"\[rule\]: charge_hours\.1: '12:75' is no time of day\. Write it as 19:15"),
         ("charge_hours", "charge_hour", r"\[rule\]: unknown key 'charge_hour'\. Did you mean 'charge_hours'\?"),
         (
             'kind = "pv"',

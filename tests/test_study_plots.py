@@ -92,7 +92,7 @@ def test_few_variants_are_drawn_together_with_the_base_in_black(study: StoredStu
         )
     peaks = {name: replayed(own).substation_p_kw.max() for name, own in results.items()}
     assert study_plots.read_substation(results, "base") == (
-        f"Substation power peaks at {peaks['base']:.0f} kW in base (hour 12); the lowest peak is that of full with "
+        f"Substation power peaks at {peaks['base']:.0f} kW in base (12:00); the lowest peak is that of full with "
         f"{peaks['full']:.0f} kW."
     )
 
@@ -114,7 +114,7 @@ def test_many_variants_get_a_panel_each_with_the_base_in_black(study: StoredStud
         assert stairs(axes)["base"].get_edgecolor() == matplotlib_colour("black")
         assert stairs(axes)["the panel's variant"].get_edgecolor() == matplotlib_colour(BLUE)
         assert axes.get_ylim() == shown[0].get_ylim()
-    assert [axes.get_xlabel() for axes in shown] == [""] * 7 + ["hour of the day"] * 2
+    assert [axes.get_xlabel() for axes in shown] == [""] * 7 + ["time of day"] * 2
 
 
 def test_twenty_variants_look_different_and_neighbours_differ_in_colour_and_line() -> None:
@@ -128,7 +128,7 @@ def test_the_base_is_the_one_named_and_its_failure_leaves_the_first_to_compare_w
     results = optimized(study)
     assert stairs(study_plots.substation(results, "full").axes[0])["full"].get_edgecolor() == matplotlib_colour("black")
     only = {"full": results["full"]}
-    assert "in full (hour " in study_plots.read_substation(only, "base")
+    assert "in full (10:00)" in study_plots.read_substation(only, "base")
     assert study_plots.substation(only, "base").axes
 
 

@@ -197,7 +197,7 @@ def test_prices_of_the_studys_table_replace_those_of_the_case_but_not_the_studys
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("hour,pv_pu\n0,1\n", "own.csv: needs the rows of the case's profiles.csv, hour = 0..3"),
+        ("hour,pv_pu\n0,1\n", "own.csv: 1 rows, but a day of 6 h periods (dt_hours) needs 4: hour = 0..3"),
         ("pv_pu\n1\n", "own.csv: missing column 'hour'"),
         ("hour,pv_p\n0,1\n1,1\n2,1\n3,1\n", "own.csv: column 'pv_p' is no profile of a case, and no device follows"),
         ("hour,gusts\n0,a\n", "own.csv, line 2: gusts: must be a valid number"),
@@ -254,7 +254,7 @@ def test_a_digest_tells_all_inputs_apart_and_nothing_else(small: Path) -> None:
     plain = [variant.digest for variant in resolved(small.parent)]
     assert plain == [variant.digest for variant in resolved(small.parent)]
     assert len(set(plain)) == 3
-    rule = [variant.digest for variant in resolved(small.parent, "charge_hours = [1", "charge_hours = [0")]
+    rule = [variant.digest for variant in resolved(small.parent, "charge_hours = [6", "charge_hours = [5")]
     # Without devices no rule matters.
     assert [one == other for one, other in zip(plain, rule, strict=True)] == [True, False, False]
     words = [variant.digest for variant in resolved(small.parent, "is not here", "is elsewhere")]

@@ -20,7 +20,7 @@ from tieflow.launch.report import html_report as page
 from tieflow.launch.report.console import benchmark_table, print_result
 from tieflow.launch.runs.solve import Options, solve
 
-LOW = Violation("voltage", "b", 1, 0.94, 0.95, "pu")
+LOW = Violation("voltage", "b", 1, 0.94, 0.95, "pu", "06:00")
 CHECKS = ("confirmed", "differs", "violated", "unsolved", "skipped")
 BECAUSE = "v_max_pu = 1.05 binds at bus c"
 
@@ -91,7 +91,7 @@ def test_a_refuted_schedule_says_by_what(small_result: Result) -> None:
     assert reasons["confirmed"] == "Converged, and confirmed by OpenDSS."
     assert reasons["differs"] == "NOT CONFIRMED BY OPENDSS: losses 3.0e-01 kW apart, 5.0e-02 kW allowed."
     assert reasons["violated"] == "NOT CONFIRMED BY OPENDSS: 1 limit violated in the replay."
-    assert reasons["unsolved"] == "NOT CONFIRMED BY OPENDSS: no power flow solution in hours 2."
+    assert reasons["unsolved"] == "NOT CONFIRMED BY OPENDSS: no power flow solution at 12:00."
     differs = printed(replace(small_result, check=checks(small_result.check)["differs"]))
     assert re.search(r"^losses +3\.0e-01 kW +5\.0e-02 kW +TOO MUCH *$", differs, re.MULTILINE)
     assert differs.count("TOO MUCH") == 1
@@ -119,8 +119,8 @@ def test_an_objective_below_its_bound_is_not_blamed_on_the_areas(small_result: R
 
 
 def test_what_is_overstepped_by_little_is_shown_with_the_digits_that_tell() -> None:
-    assert in_words(replace(LOW, value=0.949998)) == "voltage at b, hour 1: 0.949998 pu, limit 0.950000 pu"
-    assert in_words(LOW) == "voltage at b, hour 1: 0.94000 pu, limit 0.95000 pu"
+    assert in_words(replace(LOW, value=0.949998)) == "voltage at b, 06:00: 0.949998 pu, limit 0.950000 pu"
+    assert in_words(LOW) == "voltage at b, 06:00: 0.94000 pu, limit 0.95000 pu"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ Celsius = Annotated[float, DIGITS, _within(-100, 1000)]
 Hours = Annotated[float, DIGITS, Field(gt=0), _within(24 / MOST_ROWS * (1 - 1e-9), 24)]
 """of a period"""
 Periods = Annotated[int, DIGITS, Field(ge=1, le=MOST_ROWS)]
-RowNumber = Annotated[int, DIGITS, Field(ge=0, lt=MOST_ROWS)]
-"""of profiles.csv"""
+RowNumber = Annotated[float, DIGITS, Field(ge=0, lt=MOST_ROWS)]
+"""of profiles.csv, or an hour of the day"""
 Tolerance = Annotated[float, DIGITS, Field(ge=1e-9, le=1)]
 Rounds = Annotated[int, DIGITS, Field(ge=1, le=10**6)]

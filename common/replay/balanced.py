@@ -87,9 +87,9 @@ def replay(case: Case, schedule: Schedule) -> Replay:
 
 
 def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
-    """Write a .dss file that OpenDSS solves hour by hour to the same answer; per-phase powers.
+    """Write a .dss file that OpenDSS solves period by period to the same answer; per-phase powers.
 
-    Its monitor ``substation`` records the substation power of every hour. To look at an hour, run the file up to its
+    Its monitor ``substation`` records the substation power of every period. To look at one, run the file up to its
     ``solve``.
     """
     feeder = case.balanced_feeder
@@ -101,8 +101,8 @@ def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
     names = _bus_names(feeder)
     if names != feeder.buses:
         lines[1:1] = [f"! bus {name}: {_one_line(bus)}" for name, bus in zip(names, feeder.buses, strict=True)]
-    for t, hour in enumerate(case.horizon.hour):
-        lines += ["", f"! hour {hour}", *period_commands(case, schedule, t)]
+    for t, time in enumerate(case.horizon.times):
+        lines += ["", f"! {time}", *period_commands(case, schedule, t)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -112,9 +112,9 @@ def outside_range(case: Case, v: Complexes) -> Bools:
 
 
 def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
-    """Write a .dss file that OpenDSS solves hour by hour to the same answer as :func:`replay`.
+    """Write a .dss file that OpenDSS solves period by period to the same answer as :func:`replay`.
 
-    Its monitor ``substation`` records the substation power of every hour by phase. To look at an hour, run the file up
+    Its monitor ``substation`` records the substation power of every period by phase. To look at one, run the file up
     to its ``solve``. Raises ValueError for a setpoint that is not finite.
     """
     source = case.multiphase_feeder.branches[0].name
@@ -123,8 +123,8 @@ def write_circuit(case: Case, schedule: Schedule, path: Path) -> None:
         *circuit_commands(case),
         f"new monitor.substation element={quoted(source)} terminal=1 mode=1 ppolar=no",
     ]
-    for t, hour in enumerate(case.horizon.hour):
-        lines += ["", f"! hour {hour}", *period_commands(case, schedule, t)]
+    for t, time in enumerate(case.horizon.times):
+        lines += ["", f"! {time}", *period_commands(case, schedule, t)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -80,9 +80,12 @@ class Violation:
     element: str
     """bus or branch name"""
     hour: int
+    """row of profiles.csv"""
     value: float
     limit: float
     unit: str
+    time: str = ""
+    """of day at which that row begins, HH:MM"""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Check:
     battery_energy_kwh: Floats
     """(battery, T) stored energy at the end of each period"""
     failed_hours: tuple[int, ...] = ()
-    """hours in which OpenDSS did not converge or collapsed; their state is NaN"""
+    """rows of profiles.csv in which OpenDSS did not converge or collapsed; their state is NaN"""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from tieflow.common.inputs.tables import explain
 from tieflow.common.results.checksum import check_heaps, check_seal, seal
 from tieflow.common.results.fits import check_fits
 from tieflow.common.results.result import Result
-from tieflow.common.results.scales import attach_scales, is_scale
+from tieflow.common.results.scales import AXES, attach_scales, is_scale
 from tieflow.common.results.schedule import completed, told_apart
+from tieflow.common.results.violations import timed
 
 FORMAT = "tieflow result"
 STUDY_FORMAT = "tieflow study"
@@ -250,8 +251,11 @@ def _completed(result: Result) -> Result:
     """A result of an older file with what was not stored then."""
     case, check = result.case, result.check
     if check is not None:
-        check = replace(check, state=told_apart(case, check.state))
-    return replace(result, schedule=completed(case, result.schedule), state=told_apart(case, result.state), check=check)
+        violations = timed(case, check.violations)
+        check = replace(check, state=told_apart(case, check.state), violations=violations)
+    oversteps, schedule = timed(case, result.oversteps), completed(case, result.schedule)
+    state = told_apart(case, result.state)
+    return replace(result, schedule=schedule, state=state, check=check, oversteps=oversteps)
 
 
 def _name_nodes(_: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -278,6 +282,8 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
         group[axis] = _array(str, texts)
     for axis, numbers in (("period", case.horizon.hour), ("round", range(1, len(result.history.cost) + 1))):
         _save_array(group, axis, _array(int, numbers))
+    group["time"] = _array(str, case.horizon.times)
+    group["time"].attrs[AXES] = "period"
 
 
 def save_fields(group: h5py.Group, owner: type, item: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.inputs.devices import PV, Device, Wind, column
+from tieflow.common.inputs.horizon import Horizon
 from tieflow.common.results.result import Tolerances, Violation
 from tieflow.common.results.schedule import NetworkState, Schedule, completed
 
@@ -42,27 +44,36 @@ def overstepped(case: Case, state: NetworkState) -> list[Violation]:
 def beyond(
     kind: str,
     names: Sequence[str],
-    hours: Sequence[int],
+    horizon: Horizon,
     value: Floats,
     limits: tuple[ArrayLike, ArrayLike],
     slack: ArrayLike,
 ) -> list[Violation]:
-    """A violation for each ``value`` (element, hour) beyond its lower or upper limit by more than ``slack``."""
+    """A violation for each ``value`` beyond its lower or upper limit by more than ``slack``; (element, T), or (element,
+    1) of the last period."""
     low, high = (np.broadcast_to(np.asarray(limit, float), value.shape) for limit in limits)
     limit = np.where(value > high, high, low)
     overstepped = np.maximum(value - high, low - value) > slack
+    rows = horizon.hour[-value.shape[1] :]
     return [
-        Violation(kind, names[i], hours[t], float(value[i, t]), float(limit[i, t]), UNITS[kind])
+        Violation(
+            kind, names[i], rows[t], float(value[i, t]), float(limit[i, t]), UNITS[kind], time=horizon.time(rows[t])
+        )
         for i, t in np.argwhere(overstepped)
     ]
 
 
+def timed(case: Case, found: Sequence[Violation]) -> tuple[Violation, ...]:
+    """The violations of an older result with their times of day."""
+    return tuple(own if own.time else replace(own, time=case.horizon.time(own.hour)) for own in found)
+
+
 def voltage_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
-    """Voltages beyond the case's limits by more than ``slack``, by bus (balanced) or node (multi-phase) and hour."""
+    """Voltages beyond the case's limits by more than ``slack``, by bus (balanced) or node (multi-phase) and period."""
     limits = (case.settings.v_min_pu, case.settings.v_max_pu)
     places = case.feeder.places
     names = [places.names[place] for place in np.flatnonzero(places.limited).tolist()]
-    return beyond("voltage", names, case.horizon.hour, state.v_pu[places.limited], limits, slack)
+    return beyond("voltage", names, case.horizon, state.v_pu[places.limited], limits, slack)
 
 
 def branch_loads(case: Case, state: NetworkState) -> tuple[list[str], Floats, Floats]:
@@ -81,32 +92,32 @@ def branch_loads(case: Case, state: NetworkState) -> tuple[list[str], Floats, Fl
 
 
 def load_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
-    """Apparent power of branches beyond its limit by more than a share ``slack`` of that, by branch and hour."""
+    """Apparent power of branches beyond its limit by more than a share ``slack`` of that, by branch and period."""
     names, load, s_max = branch_loads(case, state)
-    return beyond("branch load", names, case.horizon.hour, load, (0.0, s_max), slack * s_max) if names else []
+    return beyond("branch load", names, case.horizon, load, (0.0, s_max), slack * s_max) if names else []
 
 
 def current_violations(case: Case, state: NetworkState, slack: float) -> list[Violation]:
-    """Currents beyond the limit of their branch by more than a share ``slack`` of that, by branch and hour; a
+    """Currents beyond the limit of their branch by more than a share ``slack`` of that, by branch and period; a
     multi-phase case has no such limits."""
     if not case.is_balanced:
         return []
     feeder, settings = case.balanced_feeder, case.settings
     names = [feeder.branch_name(k) for k in range(len(feeder.parent))]
     i_max = np.sqrt(feeder.l_max)[:, None] * settings.base_kva / (settings.voltage_kv / np.sqrt(3))
-    return beyond("current", names, case.horizon.hour, state.i_a, (0.0, i_max), slack * i_max)
+    return beyond("current", names, case.horizon, state.i_a, (0.0, i_max), slack * i_max)
 
 
 def network_violations(case: Case, found: NetworkState, tolerances: Tolerances) -> list[Violation]:
     """All that a state of the network oversteps."""
-    settings, hours = case.settings, case.horizon.hour
+    settings = case.settings
     peak = np.inf if settings.substation_peak_kw is None else settings.substation_peak_kw
     least = -np.inf if settings.substation_export_kw is None else 0.0 - settings.substation_export_kw
     power, name = found.substation_p_kw[None], [settings.substation_bus or "the substation"]
     return [
         *voltage_violations(case, found, tolerances.voltage_pu),
         *load_violations(case, found, tolerances.current),
-        *beyond("substation power", name, hours, power, (least, peak), tolerances.power_kw),
+        *beyond("substation power", name, case.horizon, power, (least, peak), tolerances.power_kw),
         *current_violations(case, found, tolerances.current),
     ]
 
@@ -125,10 +136,9 @@ def device_violations(case: Case, schedule: Schedule, soc: Floats, tolerances: T
         high: ArrayLike,
         slack: ArrayLike | None = None,
     ) -> list[Violation]:
-        hours = horizon.hour[-value.shape[1] :]
         if slack is None:
             slack = np.maximum(tolerances.current * column(units, "s_rated_kva"), tolerances.device_kw)
-        return beyond(kind, [unit.label for unit in units], hours, value, (low, high), slack)
+        return beyond(kind, [unit.label for unit in units], horizon, value, (low, high), slack)
 
     units, told = case.batteries, schedule.batteries
     charge, discharge, p_rated = told["charge_kw"], told["discharge_kw"], column(units, "p_rated_kw")

@@ -45,7 +45,7 @@ class Boundary:
     """(conductor,) tie and phase"""
     drop: sp.csr_array
     """(conductor, conductor) complex: w is the voltage (squared magnitude, or logarithm) plus drop conj(s)"""
-    hours: tuple[int, ...]
+    times: tuple[str, ...]
     """(T,) for messages"""
     energy_price: Floats
     """(T,) what a unit of power costs at the substation; zero where the objective does not pay for energy"""
@@ -233,7 +233,7 @@ def make_boundary(parts: Partition) -> Boundary:
         quantities=BALANCED if balanced else MULTIPHASE,
         conductors=tuple((i, phase) for i, tie in enumerate(parts.ties) for phase in tie.phases),
         drop=_block_diagonal([(2 if balanced else 1) * tie.z for tie in parts.ties]),
-        hours=horizon.hour,
+        times=horizon.times,
         energy_price=price.energy,
         loss_price=price.in_all,
         forecast=_forecast(parts) if parts.forecast is None else parts.forecast,

@@ -16,10 +16,11 @@ MASTER = "Master.dss"
 
 
 def export(case: Case, schedule: Schedule, state: NetworkState, folder: Path) -> None:
-    """Write ``Master.dss``, which OpenDSS solves hour by hour to the answer of the replay, and CSV tables.
+    """Write ``Master.dss``, which OpenDSS solves period by period to the answer of the replay, and CSV tables.
 
-    ``pv.csv`` and ``batteries.csv``: the setpoints, a line per hour and device; ``voltages.csv``: ``state``'s voltages,
-    pu, a line per bus or node and a column per hour; ``substation.csv``: its power into the feeder and losses.
+    ``pv.csv`` and ``batteries.csv``: the setpoints, a line per period and device; ``voltages.csv``: ``state``'s
+    voltages, pu, a line per bus or node and a column per period; ``substation.csv``: its power into the feeder and
+    losses. ``hour`` is a period's row of profiles.csv, ``time`` when it begins, as the head of a column too.
     Powers of a balanced case are per phase. The folder is made if need be and must be empty. Raises TieflowError when
     it is not or cannot be written, ValueError for a setpoint that is not finite; then nothing is left behind.
     """
@@ -49,26 +50,25 @@ def export(case: Case, schedule: Schedule, state: NetworkState, folder: Path) ->
 
 def _tables(case: Case, schedule: Schedule, state: NetworkState) -> dict[str, Iterable[Sequence[object]]]:
     """The lines of each CSV file, its header first."""
-    hours = case.horizon.hour
-    places = case.feeder.places
+    hours, times, places = case.horizon.hour, case.horizon.times, case.feeder.places
     substation = (state.substation_p_kw, state.substation_q_kvar, state.losses_kw)
     return {
         **{f"{kind}.csv": _devices(case, schedule, kind) for kind in DEVICE_KINDS},
         "voltages.csv": [
-            (places.noun, *hours),
+            (places.noun, *times),
             *((place, *v.tolist()) for place, v in zip(places.names, state.v_pu, strict=True)),
         ],
         "substation.csv": [
-            ("hour", "p_kw", "q_kvar", "losses_kw"),
-            *zip(hours, *(values.tolist() for values in substation), strict=True),
+            ("hour", "time", "p_kw", "q_kvar", "losses_kw"),
+            *zip(hours, times, *(values.tolist() for values in substation), strict=True),
         ],
     }
 
 
 def _devices(case: Case, schedule: Schedule, kind: str) -> list[Sequence[object]]:
     names, arrays = DEVICE_KINDS[kind], getattr(schedule, kind)
-    lines: list[Sequence[object]] = [("hour", "bus", "phases", *names)]
-    for t, hour in enumerate(case.horizon.hour):
+    lines: list[Sequence[object]] = [("hour", "time", "bus", "phases", *names)]
+    for t, (hour, time) in enumerate(zip(case.horizon.hour, case.horizon.times, strict=True)):
         for i, unit in enumerate(getattr(case, kind)):
-            lines.append((hour, unit.bus, unit.phases, *(float(arrays[name][i, t]) for name in names)))
+            lines.append((hour, time, unit.bus, unit.phases, *(float(arrays[name][i, t]) for name in names)))
     return lines

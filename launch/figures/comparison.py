@@ -10,6 +10,7 @@ import numpy as np
 from tieflow.common.arrays import Floats
 from tieflow.common.errors import TieflowError
 from tieflow.common.inputs.devices import DEVICE_KINDS
+from tieflow.common.inputs.horizon import Horizon
 from tieflow.common.results.result import Result
 from tieflow.common.results.schedule import completed
 from tieflow.launch.figures.kpis import Extreme, Kpis, kpi_report, limited_voltages, shown_state
@@ -29,14 +30,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What b has otherwise than a. Places and hours count that both runs have."""
+    """What b has otherwise than a. Places and times of day count that both runs have."""
 
     sources: tuple[str, str]
     """where the figures of a and of b come from: ``OpenDSS replay``, or ``optimizer`` with the reason why"""
     kpis: dict[str, Difference]
     """by the names of ``Kpis``"""
     voltage_pu: Extreme | None
-    """b - a where voltages with limits are farthest apart; None: no place or hour in common"""
+    """b - a where voltages with limits are farthest apart; None: no place or time in common"""
     setpoints: dict[str, Extreme]
     """b - a where devices are farthest apart, by kind and quantity, such as ``batteries.energy_kwh``"""
 
@@ -51,7 +52,7 @@ def compare(a: Result, b: Result) -> Comparison:
         )
     reports = [kpi_report(result) for result in (a, b)]
     of_a, of_b = (report.kpis for report in reports)
-    hours = a.case.horizon.hour, b.case.horizon.hour
+    horizons = a.case.horizon, b.case.horizon
     voltages_a, voltages_b = (limited_voltages(result.case, shown_state(result)[0]) for result in (a, b))
     schedules = [completed(result.case, result.schedule) for result in (a, b)]
     setpoints = {}
@@ -59,13 +60,13 @@ def compare(a: Result, b: Result) -> Comparison:
         places = [[unit.label for unit in getattr(result.case, kind)] for result in (a, b)]
         for quantity in quantities:
             arrays = [getattr(schedule, kind)[quantity] for schedule in schedules]
-            apart = _farthest((places[0], arrays[0]), (places[1], arrays[1]), hours)
+            apart = _farthest((places[0], arrays[0]), (places[1], arrays[1]), horizons)
             if apart is not None:
                 setpoints[f"{kind}.{quantity}"] = apart
     return Comparison(
         sources=(reports[0].source, reports[1].source),
         kpis={item.name: _difference(getattr(of_a, item.name), getattr(of_b, item.name)) for item in fields(Kpis)},
-        voltage_pu=_farthest(voltages_a, voltages_b, hours),
+        voltage_pu=_farthest(voltages_a, voltages_b, horizons),
         setpoints=setpoints,
     )
 
@@ -77,16 +78,17 @@ def _difference(a: float | Extreme | None, b: float | Extreme | None) -> Differe
 
 
 def _farthest(
-    a: tuple[Sequence[str], Floats], b: tuple[Sequence[str], Floats], hours: tuple[Sequence[int], Sequence[int]]
+    a: tuple[Sequence[str], Floats], b: tuple[Sequence[str], Floats], horizons: tuple[Horizon, Horizon]
 ) -> Extreme | None:
     """Of two arrays (place, T) with the names of their places."""
-    rows, columns = _common(a[0], b[0]), _common(*hours)
+    rows, columns = _common(a[0], b[0]), _common(*(horizon.times for horizon in horizons))
     if not rows or not columns:
         return None
     (rows_a, rows_b), (columns_a, columns_b) = zip(*rows, strict=True), zip(*columns, strict=True)
     apart = b[1][np.ix_(rows_b, columns_b)] - a[1][np.ix_(rows_a, columns_a)]
     i, t = np.unravel_index(int(np.abs(apart).argmax()), apart.shape)
-    return Extreme(float(apart[i, t]), a[0][rows_a[i]], hours[0][columns_a[t]])
+    first, period = horizons[0], columns_a[t]
+    return Extreme(float(apart[i, t]), a[0][rows_a[i]], first.hour[period], first.times[period])
 
 
 def _common(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:

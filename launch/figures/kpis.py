@@ -35,6 +35,8 @@ class Extreme:
     """bus, node (``bus.phase``), or what the quantity belongs to"""
     hour: int
     """row of profiles.csv"""
+    time: str
+    """of day at which that row begins, HH:MM"""
 
 
 def _told(label: str, unit: str, digits: int) -> Any:
@@ -102,8 +104,8 @@ def shown_state(result: Result) -> tuple[NetworkState, str]:
     if check is None:
         return result.state, f"{OPTIMIZER} (not checked in OpenDSS)"
     if check.failed_hours:
-        hours = ", ".join(map(str, check.failed_hours))
-        return result.state, f"{OPTIMIZER} (OpenDSS found no solution in hours {hours})"
+        times = ", ".join(map(result.case.horizon.time, check.failed_hours))
+        return result.state, f"{OPTIMIZER} (OpenDSS found no solution at {times})"
     return check.state, OPENDSS
 
 
@@ -136,12 +138,12 @@ def kpis(case: Case, schedule: Schedule, state: NetworkState, violations: int) -
 
     def extreme(at: int) -> Extreme:
         i, t = np.unravel_index(at, v.shape)
-        return Extreme(float(v[i, t]), places[i], case.horizon.hour[t])
+        return Extreme(float(v[i, t]), places[i], *_when(case, t))
 
     return Kpis(
         energy_cost=terms["energy"],
         substation_energy_kwh=float(power.sum()) * dt,
-        peak_substation_kw=Extreme(float(power[peak]), SUBSTATION, case.horizon.hour[peak]),
+        peak_substation_kw=Extreme(float(power[peak]), SUBSTATION, *_when(case, peak)),
         load_factor=_ratio(float(power.mean()), float(power.max())),
         losses_kwh=terms["losses"],
         line_losses_kwh=_energy(state.line_losses_kw, dt),
@@ -173,7 +175,12 @@ def _largest_load(case: Case, state: NetworkState) -> Extreme | None:
         return None
     share = 100 * load / s_max
     k, t = np.unravel_index(int(share.argmax()), share.shape)
-    return Extreme(float(share[k, t]), names[k], case.horizon.hour[t])
+    return Extreme(float(share[k, t]), names[k], *_when(case, t))
+
+
+def _when(case: Case, t: np.intp | int) -> tuple[int, str]:
+    """Row and time of day of a period."""
+    return case.horizon.hour[t], case.horizon.times[t]
 
 
 def limited_voltages(case: Case, state: NetworkState) -> tuple[list[str], Floats]:
@@ -213,10 +220,10 @@ def rows(report: KpiReport) -> Iterator[Row]:
 
 def lines(report: KpiReport) -> Iterator[tuple[object, ...]]:
     """A table for a spreadsheet, its header first; full precision, the same rows whatever the run has."""
-    yield "name", "value", "unit", "place", "hour", "optimizer", "source"
+    yield "name", "value", "unit", "place", "hour", "time", "optimizer", "source"
     for item in fields(Kpis):
         value, other = getattr(report.kpis, item.name), getattr(report.optimizer, item.name, None)
-        at = (value.place, value.hour) if isinstance(value, Extreme) else ("", "")
+        at = (value.place, value.hour, value.time) if isinstance(value, Extreme) else ("", "", "")
         yield item.name, _number(value), item.metadata["unit"], *at, _number(other), report.source
 
 
@@ -231,12 +238,12 @@ def _text(value: Any, unit: str, digits: int) -> str:
     if not isinstance(value, Extreme):
         return text
     where = "" if value.place == SUBSTATION else f" at {value.place}"
-    return f"{text}{where} in hour {value.hour}"
+    return f"{text}{where} at {value.time}"
 
 
 def _alone(text: str) -> str:
-    """The number and its unit, without place and hour: of two equal ones noise decides which is the first."""
-    return text.split(" in hour ")[0].split(" at ")[0]
+    """The number and its unit, without place and time: of two equal ones noise decides which is the first."""
+    return text.partition(" at ")[0]
 
 
 def _energy(power: Floats | None, dt: float) -> float | None:

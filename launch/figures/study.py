@@ -67,7 +67,7 @@ class VariantFigures:
     saving_percent: float | None
     """of the cost by the plain rule"""
     newly_outside: tuple[Violation, ...] | None
-    """voltages that leave the limits in an hour in which the base keeps that place inside; None: no base to tell by"""
+    """voltages that leave the limits in a period in which the base keeps that place inside; None: no base to tell by"""
 
     @property
     def verdict(self) -> str:
@@ -123,7 +123,7 @@ def exit_reason(found: Sequence[VariantFigures]) -> str:
 
 
 def newly_outside(result: Result, base: Result) -> tuple[Violation, ...]:
-    """Voltages beyond the limits by more than the check's tolerance at places and in hours that the base run has too
+    """Voltages beyond the limits by more than the check's tolerance at places and in periods that the base run has too
     and keeps inside."""
     outside = {(violation.element, violation.hour) for violation in _outside(base)}
     hours = set(base.case.horizon.hour)
@@ -137,21 +137,21 @@ def as_json(found: VariantFigures) -> dict[str, Any]:
 
 def table_lines(found: Sequence[VariantFigures]) -> Iterator[tuple[object, ...]]:
     """A tidy table for a spreadsheet, its header first: a line for every variant, run and indicator; full precision."""
-    yield "variant", "run", "name", "value", "unit", "place", "hour", "source"
+    yield "variant", "run", "name", "value", "unit", "place", "hour", "time", "source"
     for variant in found:
-        empty = ("", "", "")
+        empty = ("", "", "", "")
         yield variant.name, "", "exit_code", variant.exit_code, *empty, ""
         yield variant.name, "", "verdict", variant.verdict, *empty, ""
         for name, run in (("optimized", variant.optimized), ("rule", variant.rule)):
             if run is None:
                 continue
-            for item, value, unit, place, hour, _, source in list(lines(run.kpis))[1:]:
+            for item, value, unit, *at, _, source in list(lines(run.kpis))[1:]:
                 # Indicators have an objective only where terms have weights.
                 told = run.objective if item == "objective" else value
-                yield variant.name, name, item, told, unit, place, hour, source
+                yield variant.name, name, item, told, unit, *at, source
         if variant.saving is not None:
-            yield variant.name, "", "saving", variant.saving, "$", "", "", ""
-            yield variant.name, "", "saving_percent", variant.saving_percent, "%", "", "", ""
+            yield variant.name, "", "saving", variant.saving, "$", *empty
+            yield variant.name, "", "saving_percent", variant.saving_percent, "%", *empty
         if variant.newly_outside is not None:
             yield variant.name, "", "newly_outside", len(variant.newly_outside), *empty, ""
 

@@ -15,6 +15,7 @@ from tieflow.common.errors import (
     EXIT_OVERSTEPPED,
     counted,
 )
+from tieflow.common.inputs.horizon import Horizon
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.results.result import LOOSE_PU, Check, Result, Violation
 from tieflow.launch.figures.solved import as_json
@@ -56,7 +57,7 @@ def doubtful(result: Result) -> list[Doubt]:
         reason = "NOT CHECKED IN OPENDSS: no replay; all figures are the optimizer's own. See 'tieflow check'."
         found.append(Doubt("NOT CHECKED IN OPENDSS", reason, EXIT_CONVERGED))
     elif not result.check.passed:
-        reason = f"NOT CONFIRMED BY OPENDSS: {'; '.join(refuted_by(result.check))}."
+        reason = f"NOT CONFIRMED BY OPENDSS: {'; '.join(refuted_by(result.check, result.case.horizon))}."
         found.append(Doubt("NOT CONFIRMED BY OPENDSS", reason, EXIT_NOT_CONFIRMED))
     if result.relaxation_gap_pu > LOOSE_PU:
         because = result.loose_because or "see the notes"
@@ -95,13 +96,13 @@ def is_confirmed(result: Result) -> bool:
     return agrees and exit_code(result) in (EXIT_CONVERGED, EXIT_OVERSTEPPED)
 
 
-def refuted_by(check: Check) -> list[str]:
+def refuted_by(check: Check, horizon: Horizon) -> list[str]:
     """Why a check has not passed."""
     found = [f"{row.name} {row.value} apart, {row.allowed} allowed" for row in disagreements(check) if row.is_bad]
     if check.violations:
         found.append(f"{counted(len(check.violations), 'limit')} violated in the replay")
     if check.failed_hours:
-        found.append(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}")
+        found.append(f"no power flow solution at {', '.join(map(horizon.time, check.failed_hours))}")
     return found or ["the stored check says so"]
 
 
@@ -134,7 +135,7 @@ def summary(result: Result) -> dict[str, Any]:
         "optimality": result.optimality,
         "relaxed_objective": result.relaxed_objective,
         "oversteps": [asdict(overstep) for overstep in result.oversteps],
-        "checker": None if result.check is None else check_summary(result.check),
+        "checker": None if result.check is None else check_summary(result.check, result.case.horizon),
         "time": {
             "total_s": result.total_s,
             "critical_path_s": history.critical_path_s(),
@@ -150,7 +151,7 @@ def summary(result: Result) -> dict[str, Any]:
     }
 
 
-def check_summary(check: Check) -> dict[str, Any]:
+def check_summary(check: Check, horizon: Horizon) -> dict[str, Any]:
     """The verdict of OpenDSS, by name."""
     return {
         "passed": check.passed,
@@ -162,6 +163,7 @@ def check_summary(check: Check) -> dict[str, Any]:
         "max_soc_error": check.max_soc_error,
         "violations": [asdict(violation) for violation in check.violations],
         "failed_hours": list(check.failed_hours),
+        "failed_times": [horizon.time(row) for row in check.failed_hours],
         "tolerances": asdict(check.tolerances),
     }
 
@@ -211,7 +213,7 @@ def in_words(violation: Violation) -> str:
     v = violation
     # Enough of them to tell one number from the other.
     digits = next((n for n in range(5, 12) if f"{v.value:.{n}f}" != f"{v.limit:.{n}f}"), 5)
-    return f"{v.kind} at {v.element}, hour {v.hour}: {v.value:.{digits}f} {v.unit}, limit {v.limit:.{digits}f} {v.unit}"
+    return f"{v.kind} at {v.element}, {v.time}: {v.value:.{digits}f} {v.unit}, limit {v.limit:.{digits}f} {v.unit}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures over the hours of the day, and over the rounds; beside each the sentence that says what it shows."""
+"""Pictures over the day, and over the rounds; beside each the sentence that says what it shows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from tieflow.common.arrays import Floats
 from tieflow.common.errors import counted
+from tieflow.common.inputs.clock import clock
 from tieflow.common.results.result import Result
 from tieflow.launch.figures.kpis import (
     OPENDSS,
@@ -73,7 +74,7 @@ def read_substation(result: Result) -> str:
     found = kpis(result.case, result.schedule, shown_state(result)[0], 0)
     peak = found.peak_substation_kw
     factor = "" if found.load_factor is None else f"; load factor {found.load_factor:.2f}"
-    return f"Substation power peaks at {peak.value:.0f} {unit(result.case, 'kW')} in hour {peak.hour}{factor}."
+    return f"Substation power peaks at {peak.value:.0f} {unit(result.case, 'kW')} at {peak.time}{factor}."
 
 
 def batteries(result: Result) -> Figure:
@@ -117,8 +118,8 @@ def read_batteries(result: Result) -> str:
     together = np.round(charge_percent(result)[1], 1)
     return (
         f"Batteries charge {charged:.0f} and discharge {discharged:.0f} {unit(result.case, 'kWh')}; together they hold "
-        f"between {together.min():.1f} % (at {hours[together.argmin()]:g} h) and {together.max():.1f} % "
-        f"(at {hours[together.argmax()]:g} h) of their capacity."
+        f"between {together.min():.1f} % (at {clock(hours[together.argmin()])}) and {together.max():.1f} % "
+        f"(at {clock(hours[together.argmax()])}) of their capacity."
     )
 
 
@@ -170,8 +171,8 @@ def read_weather(result: Result, kind: str) -> str:
     energy, could = float(power.sum()) * case.horizon.dt, float(available.sum()) * case.horizon.dt
     share = f", {100 * energy / could:.0f} % of what it could" if could > 0 else ""
     return (
-        f"{WEATHER[kind]} gives {energy:.0f} {unit(case, 'kWh')}{share}, at most {power.max():.0f} kW in hour "
-        f"{case.horizon.hour[power.argmax()]}; reactive power lies between {q.min():.0f} and {q.max():.0f} kvar."
+        f"{WEATHER[kind]} gives {energy:.0f} {unit(case, 'kWh')}{share}, at most {power.max():.0f} kW at "
+        f"{case.horizon.times[power.argmax()]}; reactive power lies between {q.min():.0f} and {q.max():.0f} kvar."
     )
 
 
@@ -197,7 +198,7 @@ def read_flexible_loads(result: Result) -> str:
     case, away = result.case, np.abs(actual - nominal)
     return (
         f"Flexible loads draw {actual.sum() * case.horizon.dt:.0f} of nominal {nominal.sum() * case.horizon.dt:.0f} "
-        f"{unit(case, 'kWh')}; they differ most, by {away.max():.0f} kW, in hour {case.horizon.hour[away.argmax()]}."
+        f"{unit(case, 'kWh')}; they differ most, by {away.max():.0f} kW, at {case.horizon.times[away.argmax()]}."
     )
 
 
@@ -232,7 +233,7 @@ def schedule(result: Result) -> Figure:
 
 
 def voltages(result: Result) -> Figure:
-    """Range and median over the buses or nodes with limits, by hour, and the limits."""
+    """Range and median over the buses or nodes with limits over the day, and the limits."""
     case = result.case
     _, v = limited_voltages(case, shown_state(result)[0])
     figure = new_figure(result, "Voltages", _SHORT)

@@ -1,4 +1,4 @@
-"""Pictures over the feeder: voltage along it, by place and hour, and maps; beside each the sentence that reads it."""
+"""Pictures over the feeder: voltage along it, by place and time, and maps; beside each the sentence that reads it."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def voltage_slack(result: Result) -> float:
 
 
 def _at(extreme: Extreme) -> str:
-    return f"{extreme.value:.4f} pu ({extreme.place}, hour {extreme.hour})"
+    return f"{extreme.value:.4f} pu ({extreme.place}, {extreme.time})"
 
 
 def heat_map(result: Result) -> Figure:
-    """Voltage by place, nearest to the substation first, and hour."""
+    """Voltage by place, nearest to the substation first, and time."""
     case, (state, _) = result.case, shown_state(result)
     names, v = limited_voltages(case, state)
-    figure = new_figure(result, "Voltage by place and hour", float(np.clip(1.5 + 0.13 * len(names), 3.2, 7.0)))
+    figure = new_figure(result, "Voltage by place and time", float(np.clip(1.5 + 0.13 * len(names), 3.2, 7.0)))
     axes = figure.subplots()
     hours = edges(case)
     shown = axes.imshow(
@@ -145,7 +145,7 @@ def heat_map(result: Result) -> Figure:
     axes.set_yticks(np.arange(0, len(names), every), names[::every], fontsize=7 if every == 1 else 6)
     axes.set_ylabel(case.feeder.places.noun)
     axes.grid(False)
-    over_the_day(axes, case)
+    over_the_day(axes, case, 6)
     figure.colorbar(shown, ax=axes, label="voltage, pu", pad=0.02)
     return figure
 
@@ -154,10 +154,10 @@ def read_heat_map(result: Result) -> str:
     case = result.case
     names, v = limited_voltages(case, shown_state(result)[0])
     mean = v.mean(axis=0)
-    hour = case.horizon.hour
+    times = case.horizon.times
     return (
-        f"The mean over {len(names)} {case.feeder.places.plural} is lowest in hour {hour[mean.argmin()]} "
-        f"({mean.min():.4f} pu) and highest in hour {hour[mean.argmax()]} ({mean.max():.4f} pu)."
+        f"The mean over {len(names)} {case.feeder.places.plural} is lowest at {times[mean.argmin()]} "
+        f"({mean.min():.4f} pu) and highest at {times[mean.argmax()]} ({mean.max():.4f} pu)."
     )
 
 
@@ -199,7 +199,7 @@ def read_area_map(result: Result) -> str:
 
 
 def voltage_map(result: Result) -> Figure:
-    """The feeder as one line, each bus coloured by its voltage farthest from 1 pu over phases and hours."""
+    """The feeder as one line, each bus coloured by its voltage farthest from 1 pu over phases and periods."""
     return _coloured_map(result, "Voltage farthest from 1 pu", *farthest(result), "voltage, pu")
 
 
@@ -226,7 +226,7 @@ def read_voltage_map(result: Result) -> str:
 
 
 def price_map(result: Result) -> Figure:
-    """The feeder as one line, each bus coloured by its locational marginal price, the mean over phases and hours."""
+    """The feeder as one line, each bus coloured by its locational marginal price, the mean over phases and periods."""
     unit = "$/kWh" if _minimizes_cost(result.case) else "objective per kWh drawn"
     return _coloured_map(result, "Locational marginal price", *mean_prices(result), f"mean over the day, {unit}")
 

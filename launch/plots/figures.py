@@ -61,7 +61,7 @@ PICTURES = (
         partial(_has, kind="flexible_loads"),
     ),
     Picture("voltage_profile", "Voltage along the feeder", feeder_plots.profile, feeder_plots.read_profile),
-    Picture("voltage_heat_map", "Voltage by place and hour", feeder_plots.heat_map, feeder_plots.read_heat_map),
+    Picture("voltage_heat_map", "Voltage by place and time", feeder_plots.heat_map, feeder_plots.read_heat_map),
     Picture("voltage_map", "Voltage on the map", feeder_plots.voltage_map, feeder_plots.read_voltage_map),
     Picture(
         "price_map",

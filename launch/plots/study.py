@@ -16,6 +16,7 @@ import numpy as np
 
 from tieflow.common.arrays import Floats
 from tieflow.common.errors import TieflowError, counted, did_you_mean
+from tieflow.common.inputs.clock import clock
 from tieflow.common.results.result import Result
 from tieflow.common.results.study import StoredStudy
 from tieflow.launch.figures.kpis import flexible_power, limited_voltages, shown_state, weather_power
@@ -30,6 +31,7 @@ from tieflow.launch.plots.style import (
     DPI,
     GREY,
     ORANGE,
+    TIME,
     VARIANT_STYLES,
     doubts_by_name,
     edges,
@@ -217,8 +219,8 @@ def read_battery_soc(results: Results, base: str) -> str:
     low, high = _least(series), _greatest(series)
     hours = edges(_first(results).case)
     return (
-        f"Together batteries hold least in {low[0]} with {series[low[0]][low[1]]:.1f} % at {hours[low[1]]:g} h and "
-        f"most in {high[0]} with {series[high[0]][high[1]]:.1f} % at {hours[high[1]]:g} h."
+        f"Together batteries hold least in {low[0]} with {series[low[0]][low[1]]:.1f} % at {clock(hours[low[1]])} and "
+        f"most in {high[0]} with {series[high[0]][high[1]]:.1f} % at {clock(hours[high[1]])}."
     )
 
 
@@ -339,10 +341,10 @@ def _panels(
     for k, (axes, name) in enumerate(zip(every, names, strict=False)):
         fill(axes, name)
         axes.set_title(name)
-        over_the_day(axes, case)
+        over_the_day(axes, case, 8 if columns == 1 else 4)
         is_lowest = k + columns >= len(names)
         axes.tick_params(labelbottom=is_lowest)
-        axes.set_xlabel("hour of the day" if is_lowest else "")
+        axes.set_xlabel(TIME if is_lowest else "")
     for axes in every[len(names) :]:
         axes.set_axis_off()
     figure.supylabel(label, fontsize="medium")
@@ -387,4 +389,4 @@ def _least(series: Mapping[str, Floats]) -> tuple[str, int]:
 
 
 def _when(results: Results, at: tuple[str, int]) -> str:
-    return f"{at[0]} (hour {results[at[0]].case.horizon.hour[at[1]]})"
+    return f"{at[0]} ({results[at[0]].case.horizon.times[at[1]]})"

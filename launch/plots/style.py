@@ -14,6 +14,7 @@ import numpy as np
 from tieflow.common.arrays import Floats
 from tieflow.common.case import Case
 from tieflow.common.errors import TieflowError
+from tieflow.common.inputs.clock import clock
 from tieflow.common.results.result import Result
 from tieflow.launch.figures.summary import doubts
 
@@ -35,6 +36,9 @@ WIDTH_IN = 5.0
 """as wide as a page's text, and not too wide for a phone to show it legibly"""
 DPI = 300
 _HEADING_CHARACTERS = 66
+TIME = "time of day"
+_APART_H = (0.25, 0.5, 1, 2, 3, 4, 6, 12, 24)
+"""what marks of the time may be apart by"""
 _RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: looks the same everywhere
     "font.size": 9,
@@ -107,7 +111,7 @@ def image_of(figure: Figure, kind: str, title: str, description: str, dpi: int =
 
 def edges(case: Case) -> Floats:
     """(T + 1,) hours of the day at which periods begin and end."""
-    return (case.horizon.hour[0] + np.arange(len(case.horizon) + 1.0)) * case.horizon.dt
+    return case.horizon.edges
 
 
 def steps(axes: Axes, case: Case, values: Floats, label: str, color: str, line: str = "-") -> None:
@@ -120,14 +124,15 @@ def bars(axes: Axes, case: Case, values: Floats, label: str, color: str) -> None
     axes.stairs(values, edges(case), fill=True, color=color, alpha=0.75, label=label)
 
 
-def over_the_day(axes: Axes, case: Case) -> None:
-    """Name and divide the axis of hours."""
-    hours = edges(case)
-    axes.set_xlabel("hour of the day")
+def over_the_day(axes: Axes, case: Case, most: int = 8) -> None:
+    """Name the axis of time, and divide it into ``most`` parts at most."""
+    hours, dt = edges(case), case.horizon.dt
+    axes.set_xlabel(TIME)
     axes.set_xlim(hours[0], hours[-1])
     span = hours[-1] - hours[0]
-    apart = next(width for width in (1, 2, 3, 4, 6, 12, 24) if span / width <= 10 or width == 24)
-    axes.set_xticks(np.arange(np.ceil(hours[0] / apart) * apart, hours[-1] + 1e-9, apart))
+    apart = next(width for width in _APART_H if width >= min(dt, 1) and (span / width <= most or width == 24))
+    at = np.arange(np.ceil(hours[0] / apart) * apart, hours[-1] + 1e-9, apart)
+    axes.set_xticks(at, [clock(hour) for hour in at])
 
 
 def limit_lines(axes: Axes, limits: Sequence[float], label: str = "limits") -> None:

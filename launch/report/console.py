@@ -62,7 +62,7 @@ def _overstepped(oversteps: Sequence[Violation]) -> Iterator[Text]:
         places = counted(len({overstep.element for overstep in found}), place)
         yield Text(
             f"LIMITS OVERSTEPPED: {counted(len(found), words)}, at {places}, cannot be kept or would cost more than "
-            f"{price} (all are stored, with their hours). The worst:",
+            f"{price} (all are stored, with their times). The worst:",
             style="bold red",
         )
         worst = sorted(found, key=lambda overstep: -abs(overstep.value - overstep.limit))
@@ -108,12 +108,12 @@ def benchmark_table(rows: list[dict[str, Any]], cpu: bool = False) -> Table:
 
 def _overview(result: Result) -> Table:
     figures = summary(result)
-    hours = result.case.horizon.hour
+    horizon = result.case.horizon
     # A run by a rule has no rounds.
     used = " then ".join(figures["methods_used"]) or result.method
     rows = [
         ("case", f"{figures['case']}: {result.case.settings.title}" if result.case.settings.title else figures["case"]),
-        ("horizon", f"{len(hours)} periods of {result.case.horizon.dt:g} h, hours {hours[0]} to {hours[-1]}"),
+        ("horizon", f"{len(horizon)} periods of {horizon.dt:g} h, {horizon.extent}"),
         ("method", f"{used}, {figures['areas']} area(s) on {figures['ranks']} rank(s)"),
         *_rounds(result),
         ("energy cost", f"{result.cost:.4f} $"),
@@ -187,6 +187,7 @@ def _violation(word: str, violation: Violation) -> Text:
 
 def _verdict(result: Result) -> Group | Text:
     check = result.check
+    horizon = result.case.horizon
     if check is None:
         return Text("OpenDSS: NOT CHECKED", style="bold yellow")
     if is_confirmed(result):
@@ -205,9 +206,8 @@ def _verdict(result: Result) -> Group | Text:
             Text(f"... and {counted(len(check.violations) - SHOWN_VIOLATIONS, 'more violation')}", style="red")
         )
     if check.failed_hours:
-        violations.append(
-            Text(f"no power flow solution in hours {', '.join(map(str, check.failed_hours))}", style="red")
-        )
+        times = ", ".join(map(horizon.time, check.failed_hours))
+        violations.append(Text(f"no power flow solution at {times}", style="red"))
     if not check.violations and not check.failed_hours:
         violations.append(Text("no limit violated"))
     return Group(heading, table, *violations)

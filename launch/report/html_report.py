@@ -30,11 +30,10 @@ def html_report(result: Result) -> str:
     """The page. Raises TieflowError without matplotlib."""
     case = result.case
     report, shown = kpi_report(result), pictures(result)
-    hours = case.horizon.hour
     words = [
         f"Method {result.method}",
         counted(len(result.areas), "area"),
-        f"{counted(len(hours), 'period')} of {case.horizon.dt:g} h, hours {hours[0]} to {hours[-1]}",
+        f"{counted(len(case.horizon), 'period')} of {case.horizon.dt:g} h, {case.horizon.extent}",
     ]
     if case.is_balanced:
         words.append("balanced, powers and energies per phase")

@@ -185,7 +185,7 @@ def print_plan(console: Console, variants: Sequence[Resolved | Unresolved], stor
         if isinstance(variant, Unresolved):
             console.print(Text(f"{variant.name}: FAILS: {variant.error}", style="bold red"), soft_wrap=True)
             continue
-        case, hours = variant.case, variant.case.horizon.hour
+        case = variant.case
         known = "stored" if stored.get(variant.name) == variant.digest else "to run"
         devices = ", ".join(
             f"{len(units)} {one if len(units) == 1 else many}"
@@ -198,7 +198,7 @@ def print_plan(console: Console, variants: Sequence[Resolved | Unresolved], stor
             if units
         )
         console.print(
-            f"{variant.name}: {case.name}, rows {hours[0]} to {hours[-1]}, {variant.options.method} in "
+            f"{variant.name}: {case.name}, {case.horizon.extent}, {variant.options.method} in "
             f"{counted(variant.areas, 'area')}, {devices or 'no devices'}; {known}",
             soft_wrap=True,
             highlight=False,

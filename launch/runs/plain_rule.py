@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from tieflow.common.arrays import Bools, Floats
 from tieflow.common.case import Case
+from tieflow.common.inputs.clock import clock, hours_of
 from tieflow.common.inputs.devices import PV, Battery, Wind
-from tieflow.common.inputs.numbers import MOST_ROWS, RowNumber
 from tieflow.common.inputs.tables import Row
 from tieflow.common.results.result import History, Result
 from tieflow.common.results.schedule import Schedule
@@ -27,18 +28,33 @@ from tieflow.launch.runs.solve import checked, energy_cost, library_versions, no
 PLAIN_RULE = "plain rule"
 
 
-class Rule(Row):
-    """When batteries charge and discharge: the first and the last row of profiles.csv, both included. A span whose
-    first row is after its last goes over midnight."""
+def _moment(value: Any) -> Any:
+    if isinstance(value, str) and not hours_of(value)[0]:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 23:
+        return value
+    raise ValueError(f'must be an hour of the day, 0 to 23, or a time such as "19:15" (got {value!r}).')
 
-    charge_hours: tuple[RowNumber, RowNumber] = (10, 15)
-    discharge_hours: tuple[RowNumber, RowNumber] = (17, 21)
+
+Moment = Annotated[int | str, BeforeValidator(_moment)]
+"""an hour of the day as a whole, or a time of day"""
+
+
+class Rule(Row):
+    """When batteries charge and discharge: from the first to the last of two hours of the day, both included, or from
+    one time of day to another. A span whose end is not after its beginning goes over midnight."""
+
+    charge_hours: tuple[Moment, Moment] = (10, 15)
+    discharge_hours: tuple[Moment, Moment] = (17, 21)
 
     @model_validator(mode="after")
     def _consistent(self) -> Rule:
-        both = set(_span(self.charge_hours)) & set(_span(self.discharge_hours))
-        if both:
-            raise ValueError(f"charge_hours and discharge_hours share row {min(both)}. Let one end before the other.")
+        minutes = np.arange(24 * 60) / 60
+        both = minutes[_within(self.charge_hours, minutes) & _within(self.discharge_hours, minutes)]
+        if len(both):
+            raise ValueError(
+                f"charge_hours and discharge_hours share {clock(both[0])}. Let one end before the other begins."
+            )
         return self
 
 
@@ -104,7 +120,7 @@ def battery_power(case: Case, battery: Battery, rule: Rule) -> tuple[Floats, Flo
     The battery takes up E in n_c periods and gives it back in n_d, so it ends as full as it began:
     p_c = E / (eta_c n_c dt) and p_d = eta_d E / (n_d dt). E is the largest for which neither exceeds the rated power
     and the stored energy E_0 + E s(t) stays within its limits; s(t) rises by 1 / n_c in every period of charging and
-    falls by 1 / n_d in every one of discharging. The battery rests when the horizon lacks hours of either.
+    falls by 1 / n_d in every one of discharging. The battery rests when the horizon lacks periods of either.
     """
     dt = case.horizon.dt
     charging, discharging = _hours(case, rule.charge_hours), _hours(case, rule.discharge_hours)
@@ -128,21 +144,22 @@ def battery_power(case: Case, battery: Battery, rule: Rule) -> tuple[Floats, Flo
     return charge, discharge, start + moved * stored
 
 
-def _hours(case: Case, span: tuple[int, int]) -> Bools:
-    """(T,) which periods of the horizon are in a span of rows."""
-    hours: Bools = np.isin(case.horizon.hour, _span(span, round(24 / case.horizon.dt)))
-    return hours
+def _hours(case: Case, span: tuple[Moment, Moment]) -> Bools:
+    """(T,) which periods of the horizon begin in a span."""
+    return _within(span, case.horizon.edges[:-1])
 
 
-def _span(span: tuple[int, int], day: int = MOST_ROWS) -> list[int]:
-    """Rows of profiles.csv, of which a day has so many."""
+def _within(span: tuple[Moment, Moment], hours: Floats) -> Bools:
+    """Which hours since midnight are in a span."""
     first, last = span
-    return list(range(first, last + 1)) if first <= last else [*range(first, day), *range(last + 1)]
+    begin = hours_of(first)[1] if isinstance(first, str) else first
+    end = hours_of(last)[1] if isinstance(last, str) else last + 1
+    after, before = hours >= begin, hours < end
+    return after & before if begin < end else after | before
 
 
 def _at_rest(case: Case, rule: Rule) -> list[str]:
     lacking = [
         name for name in ("charge_hours", "discharge_hours") if not _hours(case, getattr(rule, name)).any()
     ] * bool(case.batteries)
-    hours = case.horizon.hour
-    return [f"batteries rest: the horizon, rows {hours[0]} to {hours[-1]}, has none of {name}" for name in lacking]
+    return [f"batteries rest: the horizon, {case.horizon.extent}, has none of {name}" for name in lacking]

@@ -264,7 +264,7 @@ def _refuse_overstep(oversteps: tuple[Violation, ...]) -> None:
     settings = [LIMITS[kind] for kind in LIMITS if kind in {overstep.kind for overstep in oversteps}]
     raise InfeasibleError(
         f"{len(oversteps)} limit(s) cannot be kept: the schedule that oversteps them least still has {worst.kind} "
-        f"{worst.value:.5f} {worst.unit} at {worst.element} in hour {worst.hour}, limit "
+        f"{worst.value:.5f} {worst.unit} at {worst.element} at {worst.time}, limit "
         f"{worst.limit:.5f} {worst.unit}. Widen these limits ({', '.join(settings)}), or add devices."
     )
 
@@ -283,7 +283,7 @@ def _refuse_overload(case: Case, state: NetworkState, tolerance_pu: float) -> No
         if above.any():
             raise InfeasibleError(
                 f"{name} = {cap:g} cannot be kept: the schedule that oversteps it least still {verb} {needed:.6g} kW "
-                f"in hour {case.horizon.hour[beyond.argmax()]}, and {above.sum()} of {len(case.horizon)} hours are "
+                f"at {case.horizon.times[beyond.argmax()]}, and {above.sum()} of {len(case.horizon)} periods are "
                 "beyond it. Raise it, or add devices."
             )
 

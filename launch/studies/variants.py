@@ -157,7 +157,7 @@ def resolve_variant(study: StudyFile, variant: Variant, folder: Path, asked: Ask
 
 
 def peak_load_kw(case: Case) -> float:
-    """The largest load of an hour of the horizon at rated voltage, without devices; per phase in a balanced case."""
+    """The largest load of a period of the horizon at rated voltage, without devices; per phase in a balanced case."""
     horizon = case.horizon
     if case.is_balanced:
         return sum(row.p_load_kw for row in case.buses) * float(horizon.load.max())

@@ -322,7 +322,7 @@ def test_a_substation_cap_that_areas_cannot_hold_is_named_with_an_area(tmp_path:
 
 def test_a_cap_that_a_multi_phase_feeder_cannot_keep_is_named_with_the_power_it_takes(tmp_path: Path) -> None:
     told = message(solve(tmp_path, "ieee13", "--set", "substation_peak_kw=100", "--periods", "2"), code=3)
-    assert_names(told, "substation_peak_kw = 100", "kW in hour", "Raise it")
+    assert_names(told, "substation_peak_kw = 100", "kW at 11:00", "Raise it")
 
 
 # Ranks

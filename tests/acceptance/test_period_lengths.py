@@ -24,6 +24,10 @@ STUDY = """
 case = "{case}"
 areas = 1
 
+[rule]
+charge_hours = [8, 11]
+discharge_hours = ["12:00", "16:00"]
+
 [devices.sun]
 kind = "pv"
 bus = "{bus}"
@@ -169,6 +173,7 @@ def test_a_study_gives_the_same_by_its_rule_and_optimized(tieflow: Tieflow, tmp_
         assert tieflow("study", study, "--json", "--output", file).code == 0
         run = read_study(file).variants["both"]
         assert run.optimized is not None and run.rule is not None
+        assert run.rule.schedule.batteries["charge_kw"].any()
         found[dt] = run.optimized.cost, run.rule.cost
     for dt in LENGTHS:
         assert found[dt] == pytest.approx(found[1.0], rel=1e-4)
