@@ -91,7 +91,7 @@ def solve_with_ipopt(
     ``law``. The two ways to lower the ``barrier`` may end at different local optima. The case needs a number for every
     base of its weights (``launch.runs.base_run.with_bases``).
     """
-    feeder, horizon, settings, base = case.multiphase_feeder, case.horizon, case.settings, case.settings.base_kva
+    feeder, horizon, settings, base = case.exact_feeder, case.horizon, case.settings, case.settings.base_kva
     counts, hours = factors(settings), case.horizon.dt * settings.base_kva
     flow = PowerFlow(feeder, multipliers(feeder.legs, horizon.load, horizon.shapes))
     program = Program(len(horizon))
@@ -152,7 +152,7 @@ def solve_with_ipopt(
 
 def _network_unknowns(program: Program, case: Case, flow: PowerFlow) -> tuple[Pair, Pair]:
     """(node, T) voltages, given at bus 0, and currents into each node from its branch, none at bus 0."""
-    feeder = case.multiphase_feeder
+    feeder = case.exact_feeder
     roots, size = feeder.roots, len(feeder.node_bus)
     try:
         start = idle_power_flow(case, flow)
@@ -202,7 +202,7 @@ def _substation_limits(program: Program, case: Case, power: Symbol, floor_kw: fl
 def _voltage_limits(program: Program, case: Case, v: Pair, priced: bool) -> Symbol:
     """ln v_min - t <= ln |V| <= ln v_max + t at limited nodes; their slacks t >= 0, (limited node, T)."""
     least, most = np.log(case.settings.v_min_pu), np.log(case.settings.v_max_pu)
-    limited = np.flatnonzero(case.multiphase_feeder.limited).tolist()
+    limited = np.flatnonzero(case.exact_feeder.limited).tolist()
     here = rows_of(v, limited)
     log_v = casadi.log(dot(here, here)) / 2
     if not priced:
@@ -219,7 +219,7 @@ def _voltage_limits(program: Program, case: Case, v: Pair, priced: bool) -> Symb
 def _branch_limits(program: Program, case: Case, v: Pair, i: Pair, priced: bool) -> Symbol:
     """|S| <= s_max + t of all phases together at a branch's parent end, S = sum V_p conj(C V_p + D I_c); the slacks
     t >= 0, (branch limit, T)."""
-    feeder, slacks = case.multiphase_feeder, [program.zeros(0)]
+    feeder, slacks = case.exact_feeder, [program.zeros(0)]
     for limit, k in zip(case.branch_limits, limited_branches(feeder, case.branch_limits).tolist(), strict=True):
         s_max = limit.s_max_kva / case.settings.base_kva
         nodes, port = feeder.branches[k].nodes, two_port(feeder, k)

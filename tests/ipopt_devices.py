@@ -119,13 +119,13 @@ def _column(case: Case, units: Sequence[Any], name: str) -> Floats:
 def device_legs(case: Case, s: Pair) -> tuple[Any, Pair]:
     """(device leg, node) what takes voltages across the legs from the nodes', and the power (device leg, T) of each:
     an even share of its device's."""
-    ends = [connection(case.multiphase_feeder, unit.bus, unit.phases) for unit in case.devices]
+    ends = [connection(case.exact_feeder, unit.bus, unit.phases) for unit in case.devices]
     none = [np.zeros(0, np.int64)]
     a, b = (np.concatenate(none + [end[k] for end in ends]) for k in (0, 1))
     owner = np.repeat(np.arange(len(ends)), [len(end[0]) for end in ends])
     shares = sp.csc_matrix(
         (1 / np.bincount(owner)[owner], (np.arange(len(owner)), owner)), shape=(len(owner), len(ends))
     )
-    across = incidence(a, b, len(case.multiphase_feeder.node_bus))
+    across = incidence(a, b, len(case.exact_feeder.node_bus))
     p, q = (casadi_matrix(shares) @ part for part in s)
     return across, (p, q)

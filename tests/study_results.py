@@ -9,7 +9,7 @@ import numpy as np
 
 from tieflow.common.case import read_case
 from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
-from tieflow.common.results.result import Result
+from tieflow.common.results.result import History, Result
 from tieflow.common.results.study import Placement, StoredStudy, StudyHead, VariantRun
 from tieflow.launch.runs.solve import Options, solve
 
@@ -42,5 +42,6 @@ def dearer(result: Result) -> Result:
     assert result.check is not None
     state = result.check.state
     worse = replace(state, substation_p_kw=1.1 * state.substation_p_kw, losses_kw=2 * state.losses_kw)
-    no_rounds = replace(result.history, method=(), cost=np.zeros(0))
+    none = np.zeros(0)
+    no_rounds = History((), none, none, none, none, none, none, np.zeros((0, 1)), np.zeros((0, 1)))
     return replace(result, history=no_rounds, check=replace(result.check, state=worse))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,6 @@ from tieflow.common.circuit.extraction import compiled, load_shapes
 from tieflow.common.circuit.importing import import_circuit
 from tieflow.common.errors import InfeasibleError
 from tieflow.common.feeder.branch_limits import BranchLimit
-from tieflow.common.feeder.multiphase import MultiphaseFeeder
-from tieflow.common.feeder.one_conductor import one_conductor
 from tieflow.common.inputs.devices import PV, Battery, FlexibleLoad, Wind
 from tieflow.common.inputs.settings import Settings
 from tieflow.common.inputs.weights import Terms
@@ -287,18 +284,9 @@ def confirmed(case: Case, method: str = "newton") -> Result:
     return result
 
 
-class OneConductor(Case):
-    """A balanced case whose network is that of its exact equations, for IPOPT."""
-
-    @cached_property
-    def network(self) -> MultiphaseFeeder:
-        return one_conductor(self.feeder, self.settings)
-
-
 def ipopt_of_balanced(case: Case) -> Optimum:
     """With hard limits of voltages, as a balanced feeder's are."""
-    whole = OneConductor(**{field.name: getattr(case, field.name) for field in fields(Case)})
-    optimum = solve_with_ipopt(whole, priced=False)
+    optimum = solve_with_ipopt(case, priced=False)
     assert optimum.succeeded, optimum.status
     return optimum
 

@@ -87,7 +87,7 @@ def rounds(transport, parts, method):
     proposals = [None] * len(transport.parts)
     if method != "newton":
         boundary = make_boundary(parts)
-        method = __import__("coordinator.methods." + method, fromlist=["start"])
+        method = __import__("tieflow.coordinator.methods." + method, fromlist=["start"])
         proposals = method.start(boundary).proposal.split(boundary)
     return transport.told, repr(transport.diagnoses(proposals)), outcome
 

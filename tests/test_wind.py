@@ -120,7 +120,7 @@ def test_opendss_feeds_in_the_schedule_on_any_phases() -> None:
     assert found.failed_hours == ()
     np.testing.assert_allclose(found.state.v_pu, power_flow(case, schedule), rtol=0, atol=1e-8)
     q[1, 2] = np.nan
-    with pytest.raises(ValueError, match=r"turbine at bus 'mid\.3-1' is nan"):
+    with pytest.raises(ValueError, match=r"turbine 'mid\.3-1' is nan"):
         multiphase_opendss.replay(case, schedule)
 
 

@@ -233,9 +233,9 @@ def test_a_duplicate_element_is_named(tmp_path: Path, case: Path, table: str, li
     assert_names(refusal(tmp_path, "feeder"), table, "duplicate", name)
 
 
-def test_a_duplicate_device_is_named(tmp_path: Path, case: Path) -> None:
-    (case / "pv.csv").write_text(f"{DEVICE_COLUMNS}\n4,10,12\n4,10,12\n")
-    assert_names(refusal(tmp_path, "feeder", "--set", "pv_percent=0"), "pv.csv", "duplicate", "'4'")
+def test_two_devices_of_one_name_are_named(tmp_path: Path, case: Path) -> None:
+    (case / "pv.csv").write_text(f"{DEVICE_COLUMNS},name\n4,10,12,roof\n5,10,12,roof\n")
+    assert_names(refusal(tmp_path, "feeder", "--set", "pv_percent=0"), "pv.csv", "two devices", "'roof'")
 
 
 def test_a_negative_impedance_is_named(tmp_path: Path, case: Path) -> None:
@@ -339,7 +339,7 @@ BREAKING = """
 import sys
 
 from tieflow.areas import relaxed_area
-from tieflow.launch import cli
+from tieflow.launch.commands import cli
 
 rounds = 0
 
