@@ -10,5 +10,8 @@ cd -- "$checkout"
 ruff check
 ruff format --check
 mypy
+# What tests share; the tests themselves are checked by running.
+mapfile -t shared < <(find tests -maxdepth 1 -name '*.py' ! -name 'test_*')
+MYPYPATH=tests mypy --follow-imports=silent "${shared[@]}"
 # Two files at a time, whatever the machine has: many tests are several ranks themselves.
 pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

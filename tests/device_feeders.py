@@ -56,7 +56,7 @@ def feeder(
         buses=(BusRow(bus="s", p_load_kw=LOAD_KW), BusRow(bus="a"), BusRow(bus="b")) if model == "balanced" else (),
         branches=tuple(
             BranchRow(from_bus=parent, to_bus=child, r_ohm=ohm, x_ohm=0)
-            for (parent, child), ohm in zip(("sa", "ab"), OHM, strict=True)
+            for parent, child, ohm in zip("sa", "ab", OHM, strict=True)
         )
         if model == "balanced"
         else (),

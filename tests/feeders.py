@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tieflow.common.case import AreaRow, Case, Horizon
+from tieflow.common.case import AreaRow, Case
 from tieflow.common.feeder.balanced import BranchRow, BusRow
 from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.horizon import Horizon
 from tieflow.common.inputs.settings import Settings
 from tieflow.common.ties.area_case import Partition
 from tieflow.common.ties.boundary import Boundary, Response, join, make_boundary

@@ -9,7 +9,7 @@ formula of loads, devices, limits or objective. Local optima only: the problem i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import casadi
 import numpy as np
@@ -227,8 +227,8 @@ def _branch_limits(program: Program, case: Case, v: Pair, i: Pair, priced: bool)
         at_parent, at_child = rows_of(v, nodes[~is_child].tolist()), rows_of(i, nodes[is_child].tolist())
         by_v, by_i = times(port.c, at_parent), times(port.d, at_child)
         current = (by_v[0] + by_i[0], by_v[1] + by_i[1])
-        p = casadi.sum1(dot(at_parent, current))
-        q = casadi.sum1(at_parent[1] * current[0] - at_parent[0] * current[1])
+        p: Any = casadi.sum1(dot(at_parent, current))
+        q: Any = casadi.sum1(at_parent[1] * current[0] - at_parent[0] * current[1])
         squared = (p**2 + q**2) / s_max**2
         slack = program.zeros(1)
         if priced:

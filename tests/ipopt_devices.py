@@ -72,8 +72,8 @@ def _batteries(program: Program, case: Case, units: Sequence[Battery]) -> Device
     charge, discharge = (program.unknown(count, 0.0, p_max, 0.0, p_max) for _ in range(2))
     q = program.unknown(count, -q_max, q_max, 0.0, _column(case, units, "s_rated_kva"))
     is_last = np.arange(periods) == periods - 1
-    bounds = (capacity * np.where(is_last, first, soc) for soc in (least, most))
-    energy = program.unknown(count, *bounds, capacity * first, capacity)
+    low, high = (capacity * np.where(is_last, first, soc) for soc in (least, most))
+    energy = program.unknown(count, low, high, capacity * first, capacity)
     before = casadi.horzcat(casadi.DM(capacity * first), energy[:, :-1])
     gained = charge * wide(eta_c, periods) - discharge / wide(eta_d, periods)
     program.demand((energy - before - dt * gained) / wide(capacity, periods), 0.0, 0.0)
@@ -90,10 +90,7 @@ def _flexible_loads(program: Program, case: Case, units: Sequence[FlexibleLoad])
     """P = nominal + above - below within its band, its energy kept, q in a constant ratio; both parts are priced."""
     profile = np.array([case.horizon.profile(unit) for unit in units])
     rated = _column(case, units, "p_kw")
-    down, up, ratio = (
-        np.array([[value(unit)] for unit in units])
-        for value in (lambda unit: unit.down, lambda unit: unit.up, lambda unit: unit.q_kvar / unit.p_kw)
-    )
+    down, up, ratio = np.array([(unit.down, unit.up, unit.q_kvar / unit.p_kw) for unit in units]).T[:, :, None]
     nominal = rated * profile
     # What is moved must be made up for in another period, the other way.
     movable = (np.minimum(down, up) > 0) & (nominal > 0)

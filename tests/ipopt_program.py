@@ -56,14 +56,14 @@ class Program:
         """(rows, T) new unknowns, bounded. IPOPT sees them in the ``unit`` (row, 1), the size they are expected to
         have: of devices their rating, which may be a millionth of a pu."""
         symbol = casadi.MX.sym(f"x{len(self._unknowns)}", rows, self.periods)
-        sized = [np.array(np.broadcast_to(bound / unit, symbol.shape), float) for bound in (lower, upper, start)]
-        self._unknowns.append((symbol, *sized))
+        low, high, first = (np.array(np.broadcast_to(it / unit, symbol.shape), float) for it in (lower, upper, start))
+        self._unknowns.append((symbol, low, high, first))
         return casadi.DM(np.array(np.broadcast_to(unit, symbol.shape), float)) * symbol
 
     def demand(self, expression: Symbol, lower: Any, upper: Any) -> None:
         """That an expression lies within bounds."""
-        bounds = (np.array(np.broadcast_to(bound, expression.shape), float) for bound in (lower, upper))
-        self._demands.append((expression, *bounds))
+        low, high = (np.array(np.broadcast_to(bound, expression.shape), float) for bound in (lower, upper))
+        self._demands.append((expression, low, high))
 
     def start(self, expression: Symbol) -> Floats:
         """(row, T) of an expression of the unknowns so far, where they start."""
@@ -75,12 +75,8 @@ class Program:
         x, lower, upper, start = (_stacked(column) for column in zip(*self._unknowns, strict=True))
         g, g_lower, g_upper = (_stacked(column) for column in zip(*self._demands, strict=True))
         always = {"bound_relax_factor": 0.0, "acceptable_iter": 0, "print_level": 0, "sb": "yes"}
-        solver = casadi.nlpsol(
-            "opf",
-            "ipopt",
-            {"x": x, "f": cost, "g": g},
-            {"expand": True, "print_time": False, "error_on_fail": False, "ipopt": always | options},
-        )
+        asked: Any = {"expand": True, "print_time": False, "error_on_fail": False, "ipopt": always | options}
+        solver = casadi.nlpsol("opf", "ipopt", {"x": x, "f": cost, "g": g}, asked)
         began = perf_counter()
         found = solver(x0=start, lbx=lower, ubx=upper, lbg=g_lower, ubg=g_upper)
         seconds, stats = perf_counter() - began, solver.stats()
@@ -139,7 +135,8 @@ def casadi_matrix(matrix: Any) -> casadi.DM:
     m = sp.csc_matrix(matrix, copy=True)
     m.eliminate_zeros()
     m.sort_indices()
-    return casadi.DM(casadi.Sparsity(*m.shape, m.indptr.tolist(), m.indices.tolist()), m.data.tolist())
+    rows, columns = m.shape
+    return casadi.DM(casadi.Sparsity(rows, columns, m.indptr.tolist(), m.indices.tolist()), m.data.tolist())
 
 
 def wide(values: Any, periods: int) -> casadi.DM:

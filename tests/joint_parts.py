@@ -124,7 +124,7 @@ def everything(seed: int = 3, buses: int = 14, periods: int = 3, areas: int = 3,
     for bus, parent in circuit.parent.items():
         area[bus] = bus if bus in cuts else area[parent]
 
-    def at(bus: str) -> dict[str, str]:
+    def at(bus: str) -> dict[str, Any]:
         has = circuit.phases[bus]
         options = ["", *map(str, has), *(["-".join(map(str, has[:2]))] * (len(has) > 1))]
         return {"bus": bus, "phases": str(rng.choice(options))}

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from tieflow.common.case import AreaRow, Case, Horizon
+from tieflow.common.case import AreaRow, Case
 from tieflow.common.feeder.multiphase import GROUND, MultiphaseFeeder
 from tieflow.common.inputs.devices import PV, Battery
+from tieflow.common.inputs.horizon import Horizon
 from tieflow.common.inputs.settings import Settings
 
 PRIMARY, LOW, SPLIT = 7.2, 0.277, 0.12
@@ -177,7 +179,7 @@ def random_multiphase_cases(draw: st.DrawFn, max_areas: int = 1, max_buses: int 
     for bus, parent in circuit.parent.items():
         area[bus] = bus if bus in cuts else area[parent]
 
-    def place(bus: str) -> dict[str, str]:
+    def place(bus: str) -> dict[str, Any]:
         has = circuit.phases[bus]
         options = ["", *map(str, has), ".".join(map(str, has))]
         options += ["-".join(map(str, has[:2]))] * (len(has) > 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 
 
 @contextmanager
