@@ -23,7 +23,7 @@ from tieflow.common.feeder.one_conductor import one_conductor
 from tieflow.common.feeder.places import AnyFeeder
 from tieflow.common.inputs.devices import (
     DEVICE_KINDS,
-    DEVICE_ROWS,
+    KINDS,
     PV,
     Battery,
     BusName,
@@ -177,8 +177,8 @@ def read_case(
 def _devices(folder: Path, with_devices: bool) -> dict[str, Any]:
     """The devices that the case's tables tell, by kind."""
     return {
-        kind: labelled(_optional(folder / f"{kind}.csv", row)) if with_devices else ()
-        for kind, row in DEVICE_ROWS.items()
+        name: labelled(_optional(folder / f"{name}.csv", kind.row)) if with_devices else ()
+        for name, kind in KINDS.items()
     }
 
 

@@ -258,7 +258,7 @@ def test_a_dry_run_shows_variants_and_placements_and_writes_nothing(run: Run, sm
     path = write_study(small.parent, extra=TROUBLE)
     code, out, _ = run("study", path, "--dry-run")
     assert code == 1
-    assert "full: small, 06:00 to 18:00, admm in 4 areas, 1 PV, 1 battery, 1 flexible load; to run" in out
+    assert "full: small, 06:00 to 18:00, admm in 4 areas, 1 PV system, 1 battery, 1 flexible load; to run" in out
     assert "nowhere: FAILS: " in out
     assert "the source's bus is not here" in out
     assert not (small.parent / "study.h5").exists()

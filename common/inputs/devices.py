@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
@@ -145,15 +146,31 @@ class FlexibleLoad(Placed):
 
 Device = PV | Battery | FlexibleLoad | Wind
 AnyDevice = TypeVar("AnyDevice", PV, Battery, FlexibleLoad, Wind)
-DEVICE_KINDS = {
-    "pv": ("p_kw", "q_kvar"),
-    "batteries": ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh"),
-    "flexible_loads": ("p_kw",),
-    "wind": ("p_kw", "q_kvar"),
-}
-"""what a schedule tells of each kind of device; the kinds are fields of Case, AreaCase[Any] and Schedule"""
 
-DEVICE_ROWS: dict[str, type[Device]] = {"pv": PV, "batteries": Battery, "flexible_loads": FlexibleLoad, "wind": Wind}
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of device. Its table, and its field of Case, AreaCase and Schedule, have the name by which it is known."""
+
+    row: type[Device]
+    setpoints: tuple[str, ...]
+    """what a schedule tells of it"""
+    word: str
+    """one of them: in study files, and as the name of an axis"""
+    noun: tuple[str, str]
+    """one and several, for people"""
+
+
+KINDS = {
+    "pv": Kind(PV, ("p_kw", "q_kvar"), "pv", ("PV system", "PV systems")),
+    "batteries": Kind(
+        Battery, ("charge_kw", "discharge_kw", "q_kvar", "energy_kwh"), "battery", ("battery", "batteries")
+    ),
+    "flexible_loads": Kind(FlexibleLoad, ("p_kw",), "flexible_load", ("flexible load", "flexible loads")),
+    "wind": Kind(Wind, ("p_kw", "q_kvar"), "wind", ("wind turbine", "wind turbines")),
+}
+"""all of them; what they do to the network stands in ``areas.devices``, their elements in ``common.replay.elements``"""
+DEVICE_KINDS = {name: kind.setpoints for name, kind in KINDS.items()}
 
 
 def labelled(units: Iterable[AnyDevice]) -> tuple[AnyDevice, ...]:

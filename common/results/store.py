@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from tieflow.common.errors import CaseError, TieflowError, way_out
+from tieflow.common.inputs.devices import KINDS
 from tieflow.common.inputs.tables import explain
 from tieflow.common.results.checksum import check_heaps, check_seal, seal
 from tieflow.common.results.fits import check_fits
@@ -65,26 +66,17 @@ _AXES = {
     ("branch_kva", 2): "branch_limit, period",
     ("cpu_s", 2): "round, clock",
     ("nodal_price", 2): "bus, period",
-    ("batteries", 2): "battery, period",
-    ("flexible_loads", 2): "flexible_load, period",
     ("history", 1): "round",
     ("history", 2): "round, area",
     ("horizon", 1): "period",
-    ("pv", 2): "pv, period",
     ("shapes", 1): "period",
     ("state", 1): "period",
     ("state", 2): "branch, period",
     ("v_pu", 2): "bus, period",
-    ("wind", 2): "wind, period",
+    **{(name, 2): f"{kind.word}, period" for name, kind in KINDS.items()},
 }
 # What stands along the rows of a table; of others, just rows.
-_ROWS = {
-    "batteries": "battery",
-    "branch_limits": "branch_limit",
-    "flexible_loads": "flexible_load",
-    "pv": "pv",
-    "wind": "wind",
-}
+_ROWS = {"branch_limits": "branch_limit", **{name: kind.word for name, kind in KINDS.items()}}
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -270,13 +262,7 @@ def _save_axes(group: h5py.Group, result: Result) -> None:
     feeder, limits = case.feeder, [row.place for row in case.branch_limits]
     names: dict[str, Sequence[str]] = {feeder.flow_noun: feeder.flows, feeder.places.noun: feeder.places.names}
     names |= {} if case.is_balanced else {"branch_limit": limits}
-    for axis, units in (
-        ("pv", case.pv),
-        ("battery", case.batteries),
-        ("flexible_load", case.flexible_loads),
-        ("wind", case.wind),
-    ):
-        names[axis] = [unit.label for unit in units]
+    names |= {kind.word: [unit.label for unit in getattr(case, name)] for name, kind in KINDS.items()}
     names |= {"area": result.areas, "clock": CLOCKS}
     for axis, texts in names.items():
         group[axis] = _array(str, texts)

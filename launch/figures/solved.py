@@ -8,19 +8,13 @@ from typing import Any
 
 from tieflow.common.errors import counted
 from tieflow.common.feeder.multiphase import Frozen
-from tieflow.common.inputs.devices import DEVICE_KINDS
+from tieflow.common.inputs.devices import KINDS
 from tieflow.common.inputs.settings import Settings
 from tieflow.common.inputs.weights import Terms
 from tieflow.common.results.result import Result
 
 UNKNOWN = "not stored: the result is of an earlier version"
 PYTHON = "none: made from Python"
-WORDS = {
-    "pv": ("PV system", "PV systems"),
-    "batteries": ("battery", "batteries"),
-    "flexible_loads": ("flexible load", "flexible loads"),
-    "wind": ("wind turbine", "wind turbines"),
-}
 SHOWN_NAMES = 12
 SHOWN_FROZEN = 4
 """beyond which the rest is counted"""
@@ -65,7 +59,7 @@ class Solved:
 def what_was_solved(result: Result) -> Solved:
     """Of a stored run; what files of earlier versions lack is empty."""
     case = result.case
-    kinds = [(kind, getattr(case, kind)) for kind in DEVICE_KINDS if getattr(case, kind)]
+    kinds = [(kind, getattr(case, kind)) for kind in KINDS if getattr(case, kind)]
     return Solved(
         date=result.date,
         command=result.command,
@@ -76,7 +70,7 @@ def what_was_solved(result: Result) -> Solved:
                 len(units),
                 float(sum(unit.p_kw if kind == "flexible_loads" else unit.p_rated_kw for unit in units)),
                 float(sum(unit.energy_kwh for unit in units)) if kind == "batteries" else None,
-                tuple(unit.place for unit in units),
+                tuple(unit.label for unit in units),
             )
             for kind, units in kinds
         ),
@@ -115,7 +109,7 @@ def in_short(result: Result) -> list[tuple[str, str]]:
 def device_words(devices: DeviceKind) -> str:
     """``3 batteries (400 kW, 1600 kWh)``."""
     energy = "" if devices.energy_kwh is None else f", {devices.energy_kwh:,.6g} kWh"
-    return f"{devices.count} {WORDS[devices.kind][devices.count != 1]} ({devices.rated_kw:,.6g} kW{energy})"
+    return f"{devices.count} {KINDS[devices.kind].noun[devices.count != 1]} ({devices.rated_kw:,.6g} kW{energy})"
 
 
 def listed(names: Sequence[str], shown: int = SHOWN_NAMES) -> str:

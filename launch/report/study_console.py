@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tieflow.common.errors import counted
+from tieflow.common.inputs.devices import KINDS
 from tieflow.common.inputs.settings import COSTS
 from tieflow.common.results.study import Placement, VariantRun
 from tieflow.launch.figures.kpis import Kpis
@@ -188,14 +189,9 @@ def print_plan(console: Console, variants: Sequence[Resolved | Unresolved], stor
         case = variant.case
         known = "stored" if stored.get(variant.name) == variant.digest else "to run"
         devices = ", ".join(
-            f"{len(units)} {one if len(units) == 1 else many}"
-            for units, one, many in (
-                (case.pv, "PV", "PV"),
-                (case.wind, "wind", "wind"),
-                (case.batteries, "battery", "batteries"),
-                (case.flexible_loads, "flexible load", "flexible loads"),
-            )
-            if units
+            f"{len(units)} {kind.noun[len(units) != 1]}"
+            for name, kind in KINDS.items()
+            if (units := getattr(case, name))
         )
         console.print(
             f"{variant.name}: {case.name}, {case.horizon.extent}, {variant.options.method} in "

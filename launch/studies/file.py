@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from tieflow.common.errors import CaseError, did_you_mean, shown
 from tieflow.common.feeder.branch_limits import BranchLimit
-from tieflow.common.inputs.devices import PV, Battery, Device, FlexibleLoad, Wind
+from tieflow.common.inputs.devices import KINDS as DEVICES
+from tieflow.common.inputs.devices import Device
 from tieflow.common.inputs.numbers import Positive, Rounds, Share, Tolerance
 from tieflow.common.inputs.settings import check_names
 from tieflow.common.inputs.tables import Row, explain
@@ -23,12 +24,7 @@ from tieflow.launch.runs.plain_rule import Rule
 AnyRow = TypeVar("AnyRow", bound=Row)
 Word = Annotated[str, Field(min_length=1)]
 
-KINDS: dict[str, tuple[str, type[Device]]] = {
-    "pv": ("pv", PV),
-    "wind": ("wind", Wind),
-    "battery": ("batteries", Battery),
-    "flexible_load": ("flexible_loads", FlexibleLoad),
-}
+KINDS = {kind.word: (name, kind.row) for name, kind in DEVICES.items()}
 """of devices, as study files call them: the field of ``Case`` and the row class"""
 ABOUT = ("kind", "place", "named", "note")
 """keys of a device that its row class does not have"""
