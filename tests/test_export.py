@@ -88,17 +88,17 @@ def test_the_tables_hold_schedule_and_state(case: Case, tmp_path: Path) -> None:
     schedule, state = solved(case)
     export(case, schedule, state, tmp_path)
     header, *lines = table(tmp_path / "pv.csv")
-    assert header == ["hour", "time", "bus", "phases", "p_kw", "q_kvar"]
+    assert header == ["hour", "time", "bus", "phases", "name", "p_kw", "q_kvar"]
     periods = list(zip(map(str, case.horizon.hour), case.horizon.times, strict=True))
     places = [[*period, unit.bus, unit.phases] for period in periods for unit in case.pv]
     assert [line[:4] for line in lines] == places
-    p, q = (by_unit(lines, k, len(case.pv)) for k in (4, 5))
+    p, q = (by_unit(lines, k, len(case.pv)) for k in (5, 6))
     for name, array in (("p_kw", p), ("q_kvar", q)):
         np.testing.assert_array_equal(array, [*schedule.pv[name]] or np.zeros_like(array))
 
     header, *lines = table(tmp_path / "batteries.csv")
     assert len(lines) == len(case.horizon) * len(case.batteries)
-    for k, name in enumerate(header[4:], 4):
+    for k, name in enumerate(header[5:], 5):
         np.testing.assert_array_equal(by_unit(lines, k, len(case.batteries)), schedule.batteries[name])
 
     header, *lines = table(tmp_path / "voltages.csv")

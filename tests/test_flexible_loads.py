@@ -147,8 +147,8 @@ def test_what_is_exported_has_the_loads_as_elements_and_a_table(model: str, tmp_
     result = solve(flexible(model), Options("centralized", check=False))
     export(result.case, result.schedule, result.state, tmp_path / "out")
     lines = (tmp_path / "out" / "flexible_loads.csv").read_text().splitlines()
-    assert lines[0] == "hour,bus,phases,p_kw"
-    drawn = [float(line.split(",")[3]) for line in lines[1:]]
+    assert lines[0] == "hour,time,bus,phases,name,p_kw"
+    drawn = [float(line.split(",")[5]) for line in lines[1:]]
     assert drawn == result.schedule.flexible_loads["p_kw"][0].tolist()
     engine = opendss.dss.NewContext()
     engine.Basic.AllowChangeDir(False)

@@ -67,8 +67,8 @@ def _tables(case: Case, schedule: Schedule, state: NetworkState) -> dict[str, It
 
 def _devices(case: Case, schedule: Schedule, kind: str) -> list[Sequence[object]]:
     names, arrays = DEVICE_KINDS[kind], getattr(schedule, kind)
-    lines: list[Sequence[object]] = [("hour", "time", "bus", "phases", *names)]
+    lines: list[Sequence[object]] = [("hour", "time", "bus", "phases", "name", *names)]
     for t, (hour, time) in enumerate(zip(case.horizon.hour, case.horizon.times, strict=True)):
         for i, unit in enumerate(getattr(case, kind)):
-            lines.append((hour, time, unit.bus, unit.phases, *(float(arrays[name][i, t]) for name in names)))
+            lines.append((hour, time, unit.bus, unit.phases, unit.name, *(float(arrays[name][i, t]) for name in names)))
     return lines
