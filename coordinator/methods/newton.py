@@ -98,8 +98,8 @@ class _Run:
         residuals = Residuals(self.system.mismatch(), change, iteration.error)
         energy_cost = self.system.energy_cost()
         self.rounds.append(self._exchanges.round(len(self.rounds) + 1, "newton", residuals, energy_cost))
-        self._exchanges.clear()
         self._task.on_round(self.rounds[-1])
+        self._exchanges.clear()
 
 
 def _notes(result: Result, relaxed: float | None, wasting: int, objective: float, replaced: float) -> list[str]:

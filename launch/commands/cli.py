@@ -294,6 +294,8 @@ def main() -> None:
 
     Only rank 0 tells the user anything, and only its exit code counts: launchers merge the codes of all ranks.
     """
+    # What is imported stays; looking through it for garbage takes as long as a small case.
+    gc.freeze()
     first = launched_rank() == 0
     try:
         comm = world()
