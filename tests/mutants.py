@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
@@ -43,21 +44,26 @@ AT_MOST_S = 400
 class Mutant:
     module: str
     operator: str
-    code: str
-    difference: str
+    occurrence: int
+
+    def code(self) -> str:
+        """The module with the fault in it."""
+        changed: str = mutate_code((ROOT / self.module).read_text(), get_operator(self.operator)(), self.occurrence)
+        return changed
+
+    def difference(self) -> str:
+        before, after = (ROOT / self.module).read_text().splitlines(), self.code().splitlines()
+        return "\n".join([*difflib.unified_diff(before, after, lineterm="", n=0)][2:])
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """All faults of a module."""
-    code = path.read_text()
+    nodes = list(ast_nodes(get_ast(path.read_text())))
     for name in operator_names():
-        if not name.endswith((*PAIRS, *WORDS)):
-            continue
-        operator, occurrence = get_operator(name)(), 0
-        while (changed := mutate_code(code, operator, occurrence)) is not None:
-            lines = difflib.unified_diff(code.splitlines(), changed.splitlines(), lineterm="", n=0)
-            yield Mutant(path.relative_to(ROOT).as_posix(), name, changed, "\n".join(list(lines)[2:]))
-            occurrence += 1
+        if name.endswith((*PAIRS, *WORDS)):
+            operator = get_operator(name)()
+            count = sum(1 for node in nodes for _ in operator.mutation_positions(node))
+            yield from (Mutant(path.relative_to(ROOT).as_posix(), name, k) for k in range(count))
 
 
 def imported(path: Path, helpers: Collection[str] = ()) -> set[str]:
@@ -103,7 +109,7 @@ def tests_by_module() -> dict[str, list[str]]:
 
 def survives(mutant: Mutant, checkout: Path, tests: list[str]) -> bool:
     path, original = checkout / mutant.module, (ROOT / mutant.module).read_text()
-    path.write_text(mutant.code)
+    path.write_text(mutant.code())
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     if mutant.module in INLINED:
         environment["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(dir=checkout)
@@ -148,9 +154,8 @@ def main() -> None:
                 alive = survives(mutant, checkouts[job], tests[mutant.module])
                 lived.append(alive)
                 if alive:
-                    print(
-                        f"\n{asked.first + number}: {mutant.operator} {mutant.module}\n{mutant.difference}", flush=True
-                    )
+                    what = f"{mutant.operator} {mutant.module}\n{mutant.difference()}"
+                    print(f"\n{asked.first + number}: {what}", flush=True)
             return lived
 
         with ThreadPoolExecutor(asked.jobs) as pool:
