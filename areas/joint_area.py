@@ -37,6 +37,7 @@ from tieflow.common.interior_point.limits import (
 from tieflow.common.row_kernels import absolute, dot, place_less, ratios, stepped
 from tieflow.common.ties.area_case import AreaCase
 from tieflow.common.ties.boundary import ANGLE, AreaProposal, P, Q, W
+from tieflow.common.ties.thevenin import tie_voltage
 from tieflow.common.wire.joint_step import (
     KEPT,
     LEFT,
@@ -90,7 +91,7 @@ def first_point(
     v_root = np.repeat(feeder.v_no_load[: feeder.roots, None], problem.periods, axis=1)
     if layout.roots:
         w = forecast[: layout.roots, W] + 1j * forecast[: layout.roots, ANGLE]
-        v_root = v_root * np.exp(w - area.tie_ends[0].z @ np.conj(s[: layout.roots]))
+        v_root = v_root * np.exp(tie_voltage(w, area.tie_ends[0].z, s[: layout.roots]))
     drawn, devices = s[layout.roots :], np.flatnonzero(network.owner < len(problem.controls.given))
     a, b = (end[len(network.laws) :][devices] for end in (network.a, network.b))
     a, b = (np.where(end < 0, GROUND, end + layout.given_nodes) for end in (a, b))

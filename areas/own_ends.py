@@ -19,6 +19,7 @@ from tieflow.common.interior_point.collector import Collector
 from tieflow.common.interior_point.lanes import padded
 from tieflow.common.ties.area_case import AreaCase
 from tieflow.common.ties.boundary import ANGLE, AreaProposal, P, Q, W
+from tieflow.common.ties.thevenin import source_voltage
 
 HELD = 1e15
 """second derivative that holds a quantity at its value"""
@@ -73,7 +74,7 @@ def place_ends(problem: Problem, offer: AreaProposal, x: Floats) -> None:
     ends = problem.ends
     re, im = ends.voltage
     p, q = x[ends.rows[:, P]], x[ends.rows[:, Q]]
-    w = np.log((x[re] + 1j * x[im]) / ends.no_load[:, None]) + ends.z @ (p - 1j * q)
+    w = source_voltage(np.log((x[re] + 1j * x[im]) / ends.no_load[:, None]), ends.z, p + 1j * q)
     x[ends.rows[:, W]], x[ends.rows[:, ANGLE]] = w.real, w.imag
     end, quantity = np.nonzero(offer.fixed)
     x[ends.rows[end, quantity]] = offer.target[end, quantity]

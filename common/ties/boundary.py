@@ -1,13 +1,8 @@
 """What crosses the ties: the arrays that a coordination method proposes and the areas answer.
 
 Every conductor of a tie has boundary quantities in this order: w, p, q (power from the parent area into the child) and,
-in a multi-phase feeder, the angle a. With Z the tie's Thevenin impedance and s = p + jq
-
-    balanced:     w = v + 2 Re(Z conj(s)), v the squared voltage of the split bus
-    multi-phase:  w + j a = ln(V / V_no_load) + Z conj(s), over the tie's conductors
-
-so that w and a hardly move for the parent when the power does. Axes: conductor, side (parent, child), quantity, period.
-All per unit.
+in a multi-phase feeder, the angle a; see ``common.ties.thevenin`` for w and a. Axes: conductor, side (parent, child),
+quantity, period. All per unit.
 """
 
 from __future__ import annotations
@@ -24,6 +19,7 @@ from tieflow.common.feeder.balanced import Feeder
 from tieflow.common.inputs.devices import FlexibleLoad, Wind
 from tieflow.common.inputs.objective import factors, prices
 from tieflow.common.ties.area_case import AreaCase, Partition, Tie
+from tieflow.common.ties.thevenin import tie_voltage
 
 PARENT, CHILD = 0, 1
 W, P, Q, ANGLE = 0, 1, 2, 3
@@ -66,12 +62,18 @@ class Boundary:
 
     def physical(self, value: Floats) -> Floats:
         """(conductor, side, quantity, T) with w and a replaced by the voltage and its angle."""
-        s = (value[:, :, P] + 1j * value[:, :, Q]).reshape(len(value), 2 * self.periods)
-        drop = (self.drop @ np.conj(s)).reshape(value[:, :, W].shape)
+        has_angle = len(self.quantities) > ANGLE
+        source = np.zeros_like(value[:, :, W], complex)
+        source.real = value[:, :, W]
+        if has_angle:
+            source.imag = value[:, :, ANGLE]
+        s = value[:, :, P] + 1j * value[:, :, Q]
+        flat = (len(value), 2 * self.periods)
+        voltage = tie_voltage(source.reshape(flat), self.drop, s.reshape(flat)).reshape(s.shape)
         found = value.copy()
-        found[:, :, W] -= drop.real
-        if len(self.quantities) > ANGLE:
-            found[:, :, ANGLE] -= drop.imag
+        found[:, :, W] = voltage.real
+        if has_angle:
+            found[:, :, ANGLE] = voltage.imag
         return found
 
     def energy_prices(self) -> Floats:

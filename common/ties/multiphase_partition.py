@@ -18,6 +18,7 @@ from tieflow.common.feeder.one_conductor import current_limits, power_limits
 from tieflow.common.feeder.power_flow import PowerFlow, device_injections, two_port
 from tieflow.common.inputs.devices import Battery, devices_at
 from tieflow.common.ties.area_case import AreaCase, Partition, Rating, Tie, TieEnd
+from tieflow.common.ties.thevenin import source_voltage
 
 
 def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: Sequence[str]) -> Partition:
@@ -40,7 +41,7 @@ def cut_multiphase(case: Case, feeder: MultiphaseFeeder, area_of: Ints, names: S
             phases=tuple(int(phase) for phase in feeder.node_phase[nodes]),
         )
         s = v[nodes] * np.conj(port.c @ v[nodes] + port.d @ i[children])
-        w = np.log(v[nodes] / no_load[:, None]) + tie.z @ np.conj(s)
+        w = source_voltage(np.log(v[nodes] / no_load[:, None]), tie.z, s)
         forecasts.append(np.stack([w.real, s.real, s.imag, w.imag], axis=1))
         ties.append(tie)
         tie_nodes.append(nodes)
