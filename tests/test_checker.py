@@ -56,7 +56,7 @@ def make_schedule(charge: tuple[float, ...] = (0, 20, 0, 0), discharge: tuple[fl
 
 
 def state_of(case: Case, schedule: Schedule) -> NetworkState:
-    """A state that agrees with OpenDSS; that it is right is the matter of test_opendss."""
+    """A state that agrees with OpenDSS; that it is right is the matter of test_replay_balanced."""
     return replay(case, schedule).state
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from opendssdirect import dss
-from test_multiphase_opendss import random_schedule, small_case
+from test_replay_multiphase import random_schedule, small_case
 
 from tieflow.common.arrays import Floats
 from tieflow.common.case import Case, read_case

@@ -12,8 +12,8 @@ from device_feeders import BOTH, MODELS, confirmed, feeder, power_flow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored_results import older
-from test_multiphase_opendss import CIRCUIT, small_case
-from test_multiphase_opendss import batteries as with_energy
+from test_replay_multiphase import CIRCUIT, small_case
+from test_replay_multiphase import batteries as with_energy
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import CaseError

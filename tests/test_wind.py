@@ -11,7 +11,7 @@ import pytest
 from device_feeders import BOTH, MODELS, confirmed, feeder, power_at, power_flow
 from opendssdirect import dss
 from stored_results import older
-from test_multiphase_opendss import batteries, small_case
+from test_replay_multiphase import batteries, small_case
 
 from tieflow.common.case import Case, read_case
 from tieflow.common.errors import CaseError
