@@ -96,6 +96,8 @@ def test_centralized_is_newton_with_one_area() -> None:
         assert (whole.method, set(whole.history.method), whole.areas) == (CENTRALIZED, {CENTRALIZED}, ("all",))
         assert len(whole.history.cost) == len(areas.history.cost)
         assert areas.objective == pytest.approx(whole.objective, rel=1e-8)
+        # Each round tells the energy cost that the areas' own equations have reached.
+        assert [run.history.cost[-1] for run in (whole, areas)] == pytest.approx([whole.cost] * 2, rel=1e-5)
         np.testing.assert_allclose(areas.state.nodal_price, whole.state.nodal_price, rtol=1e-5)
 
 
