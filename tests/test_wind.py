@@ -129,8 +129,8 @@ def test_what_is_exported_has_turbines_as_generators_and_a_table(model: str, tmp
     result = solve(windy(model), Options("centralized", check=False))
     export(result.case, result.schedule, result.state, tmp_path / "out")
     lines = [line.split(",") for line in (tmp_path / "out" / "wind.csv").read_text().splitlines()]
-    assert lines[0] == ["hour", "time", "bus", "phases", "p_kw", "q_kvar"]
-    told = [[float(line[k]) for line in lines[1::2]] for k in (4, 5)]
+    assert lines[0] == ["hour", "time", "bus", "phases", "name", "p_kw", "q_kvar"]
+    told = [[float(line[k]) for line in lines[1::2]] for k in (5, 6)]
     assert told == [result.schedule.wind[name][0].tolist() for name in ("p_kw", "q_kvar")]
     engine = dss.NewContext()
     engine.Basic.AllowChangeDir(False)
