@@ -81,12 +81,15 @@ class _Run:
     def direct(self) -> int:
         """Give directions to stores that gain and lose at once, in how many periods of them."""
         told = in_whole(self._exchanges.ask(Command.STORES, [TellStores()] * len(self._spans)), self._spans)
+        at_once = sum(int(one.both.sum()) for one in told)
+        if not at_once:
+            return 0
         opened = first_parts(self._opened, self._spans)
         chosen = [
             way if way.size else np.zeros(one.both.shape) for way, one in zip(self._directions, told, strict=True)
         ]
         self._directions = [directions(*known) for known in zip(opened, told, chosen, strict=True)]
-        return sum(int(one.both.sum()) for one in told)
+        return at_once
 
     def _minimized(self, prices: int) -> Result:
         # Its first record is a point, no iteration.
